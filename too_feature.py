@@ -1,0 +1,1048 @@
+"""Train a five-class ECG classifier on MIMIC-IV-ECG: labels and waveforms in, report and model out.
+
+    python too_feature.py                                             # the built-in synthetic demo
+    python too_feature.py --labels my_labels.csv --data-dir my_data   # your own records
+    python too_feature.py --help                                      # every setting, with its unit
+
+Then, in a notebook:
+
+    from too_feature import classify_record
+    classify_record("mimic-iv-ecg/files/p1000/p10000032/s40689238/40689238")  # {class: probability}
+
+The file reads in the order in which the data flows: settings, environment, labels, split, sample,
+read, preprocess, features, prepare, augment, model, train, evaluate, save, main.
+"""
+
+import sys
+
+if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+    print(f"error: Python {sys.version.split()[0]} has no build of TensorFlow 2.16; "
+          "use Python 3.10, 3.11 or 3.12", file=sys.stderr)
+    raise SystemExit(2)
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import wfdb
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import signal as dsp
+from scipy.ndimage import uniform_filter1d
+from scipy.optimize import LinearConstraint, milp
+from sklearn.metrics import balanced_accuracy_score, classification_report
+from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_sample_weight
+from tqdm import tqdm
+
+# -------------------------------------------------------------------------------------- settings
+
+# Files
+LABELS = "ecg_5_class_data.csv"
+DATA_DIR = "mimic-iv-ecg"
+OUTPUT = "ecg_stable_lstm_model.keras"
+# Sampling: the classes get equal shares, so that the commonest does not drown the rest
+SEED = 42
+TRAIN_SAMPLES = 1500        # what an 8 GB laptop trains on in minutes
+VAL_SAMPLES = 300
+TEST_SAMPLES = 400
+TEST_SHARE = 0.15           # of all patients
+VAL_SHARE = 0.15            # of the patients that are left
+# Model input
+SEQUENCE_LENGTH = 500       # 10 s at 50 Hz: QRS and P waves survive, and every LSTM step costs time
+# Training
+BATCH_SIZE = 4              # small enough for any laptop; its noisy gradients also regularise
+EPOCHS = 15                 # at most: early stopping may end before
+LEARNING_RATE = 0.0005      # half of Adam's default, to suit batches of four
+MIN_LEARNING_RATE = 1e-6    # where halving it ends
+STOP_PATIENCE = 5           # epochs without a better validation accuracy
+REDUCE_PATIENCE = 3         # epochs without a better validation loss
+# Augmentation
+NOISE_PROBABILITY = 0.3
+NOISE_SIZE = 0.05           # small beside 1, a lead's interquartile range after scaling
+SCALING_PROBABILITY = 0.2
+SCALING_SIZE = 0.1          # within the day-to-day spread of electrode contact
+
+# Not settings, but what a usable record is
+RECORD_SECONDS = 10         # of a longer record, the first
+MIN_SECONDS = 9.5           # a shorter one would be stretched by more than 5 % when resampled
+MIN_FS, MAX_FS = 50, 4000   # Hz; the QRS band reaches to 20 Hz
+MIN_LEADS = 6               # of 12 must carry a signal
+MIN_LEAD_RANGE = 0.02       # mV; a lead that moves less carries none
+MAX_GAP_SHARE = 0.2         # of a lead may be missing and interpolated; beyond that it carries none
+MAX_AMPLITUDE = 1000.0      # mV; no electrode gives more, so such a sample counts as missing
+
+# MIMIC-IV-ECG stores aVF before aVL: leads are picked by name, into this order.
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+LEAD_II = 1
+
+# Name, unit and, where users are shown one, the usual range of each feature
+FEATURES = (
+    ("mean", "mV", None), ("standard deviation", "mV", None), ("skewness", "", None),
+    ("kurtosis", "", None), ("heart rate", "bpm", (60, 100)), ("SDNN", "ms", (20, 50)),
+    ("RMSSD", "ms", (15, 40)), ("CV_RR", "", (0.03, 0.07)))
+HEART_RATE = 4
+
+
+class UserError(Exception):
+    """Something the user can mend: printed as one line, exit code 2."""
+
+
+class RecordError(ValueError):
+    """A record that cannot be used: 'reason: detail', and the report counts by reason."""
+
+
+def flag(default, text, *limits):
+    """Declare a field of `Settings`: default, help text and, for a number, its range."""
+    return dataclasses.field(default=default, metadata={"help": text, "limits": limits})
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All settings of a run; each is also a flag (`batch_size` is --batch-size)."""
+
+    labels: str = flag(LABELS, "label file: subject_id,waveform_path,ecg_category, no header")
+    data_dir: str = flag(DATA_DIR, "folder that waveform paths start from")
+    output: str = flag(OUTPUT, "model file (.keras) to write; a .json goes beside it")
+    seed: int = flag(SEED, "seed of everything random", 0, 2**32 - 1)
+    train_samples: int = flag(TRAIN_SAMPLES, "training records over all classes", 2, 10**7)
+    val_samples: int = flag(VAL_SAMPLES, "validation records at most", 2, 10**7)
+    test_samples: int = flag(TEST_SAMPLES, "test records at most", 2, 10**7)
+    test_share: float = flag(TEST_SHARE, "test patients, share of all", 0.01, 0.9)
+    val_share: float = flag(VAL_SHARE, "validation patients, share of the rest", 0.01, 0.9)
+    sequence_length: int = flag(SEQUENCE_LENGTH, "points per 10-second record", 50, 5000)
+    batch_size: int = flag(BATCH_SIZE, "records per training step", 1, 4096)
+    epochs: int = flag(EPOCHS, "passes over the training records at most", 1, 10_000)
+    learning_rate: float = flag(LEARNING_RATE, "Adam's step size at the start", 1e-8, 1)
+    min_learning_rate: float = flag(MIN_LEARNING_RATE, "step size never goes below", 0, 1)
+    stop_patience: int = flag(STOP_PATIENCE, "epochs without gain before the end", 1, 10_000)
+    reduce_patience: int = flag(REDUCE_PATIENCE, "epochs before the step is halved", 1, 10_000)
+    noise_probability: float = flag(NOISE_PROBABILITY, "share of records given noise", 0, 1)
+    noise_size: float = flag(NOISE_SIZE, "its deviation, in interquartile ranges", 0, 3)
+    scaling_probability: float = flag(SCALING_PROBABILITY, "share of records scaled", 0, 1)
+    scaling_size: float = flag(SCALING_SIZE, "largest relative change of amplitude", 0, 0.9)
+    jit: bool = flag(None, "compile the step with XLA (default: if a tiny trial works)")
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, limits = getattr(self, field.name), field.metadata["limits"]
+            if limits and not limits[0] <= value <= limits[1]:
+                raise UserError(f"--{field.name.replace('_', '-')} {value}: expected a number "
+                                f"from {limits[0]} to {limits[1]}")
+
+
+def parse_settings(arguments=None):
+    """Read the command line, which is built from `Settings`, into one."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False,
+                                     usage=argparse.SUPPRESS)    # so that an error is one line
+    for field in dataclasses.fields(Settings):
+        name, text = "--" + field.name.replace("_", "-"), field.metadata["help"]
+        if field.type is bool:
+            parser.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            parser.add_argument(name, type=field.type, default=field.default,
+                                metavar=field.type.__name__.upper(),
+                                help=f"{text} (default: {field.default})")
+    return Settings(**vars(parser.parse_args(arguments)))
+
+
+# ----------------------------------------------------------------------------------- environment
+
+@functools.cache
+def load_tensorflow():
+    """Import TensorFlow with the CPU forced; return it and Keras.
+
+    Not at the top of the file, so that --help and whatever only reads signals stay light. The Metal
+    GPU crashes (SIGBUS) or slows LSTMs, so GPUs are hidden before a device is made.
+    """
+    os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_METAL_DEVICE_ENABLE="0")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        import tensorflow as tf
+    except Exception as error:    # not installed, or beside a tensorflow-metal that does not fit
+        raise UserError(f"TensorFlow cannot be imported ({str(error).splitlines()[0]}): "
+                        "pip install -r requirements.txt") from error
+    if tuple(map(int, tf.__version__.split(".")[:2])) < (2, 16):
+        raise UserError(f"TensorFlow {tf.__version__} is too old, 2.16 or newer is needed: "
+                        "pip install -r requirements.txt")
+    try:
+        tf.config.set_visible_devices([], "GPU")
+        tf.config.threading.set_intra_op_parallelism_threads(1)   # so small a model is not shared
+    except RuntimeError:
+        pass    # a notebook may have used TensorFlow before
+    import keras
+    return tf, keras
+
+
+def versions():
+    """Return name and version of what could change a result."""
+    names = ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tensorflow-metal", "keras",
+             "numpy", "scipy", "pandas", "scikit-learn", "wfdb")
+    found = {d.name: d.version for d in importlib.metadata.distributions() if d.name in names}
+    return {"python": sys.version.split()[0], "platform": sys.platform, **found}
+
+
+def xla_works():
+    """Try one tiny compiled LSTM step: XLA is missing or broken on some machines."""
+    _, keras = load_tensorflow()
+    model = keras.Sequential([keras.Input((4, 1)), keras.layers.LSTM(1)])
+    model.compile("sgd", "mse", jit_compile=True)
+    try:
+        model.train_on_batch(np.zeros((1, 4, 1)), np.zeros((1, 1)))
+    except Exception as error:    # whatever XLA raises, training can go on without it
+        print(f"XLA does not work here ({type(error).__name__}): training 4 to 6 times slower")
+        return False
+    return True
+
+
+# ---------------------------------------------------------------------------------------- labels
+
+COLUMNS = ["subject_id", "waveform_path", "ecg_category"]
+# Folders and a name below the data folder: no '..', no leading '/' or '~', no drive, no URL.
+SAFE_PATH = r"(?!(?:.*/)?\.\.?(?:/|$))[\w.][\w .,+=@()-]*(?:/[\w.][\w .,+=@()-]*)*"
+
+
+def read_labels(path):
+    """Read a label file (UTF-8, a row per record, no header) into a DataFrame of `COLUMNS`.
+
+    A byte order mark, a header, blank lines and exact duplicates are passed over; extensions are
+    cut off the paths; case variants of a class are merged into the commonest spelling. `UserError`
+    names the first malformed row, or says that fewer than two classes are left.
+    """
+    try:
+        rows = pd.read_csv(path, header=None, names=[*COLUMNS, "excess"], index_col=False,
+                           dtype=str, na_filter=False, skip_blank_lines=False,
+                           encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name the label file with --labels") from error
+    except ValueError as error:    # pandas' parser errors and UnicodeDecodeError
+        raise UserError(f"{path}: expected a UTF-8 file of {','.join(COLUMNS)}; "
+                        f"{str(error).strip().splitlines()[-1]}") from error
+
+    def refuse(bad, why):
+        if bad.any():
+            raise UserError(f"{path}, line {bad.idxmax() + 1}: expected {why}, got "
+                            f"{','.join(rows.loc[bad.idxmax()]).rstrip(',')[:80]!r}")
+
+    rows = rows.fillna("").apply(lambda column: column.str.split().str.join(" "))
+    rows = rows[(rows != "").any(axis=1)]
+    if len(rows) and not re.search(r"\d", rows["subject_id"].iloc[0]):
+        rows = rows.iloc[1:]    # a header
+    refuse((rows[COLUMNS] == "").any(axis=1) | (rows["excess"] != ""),
+           f"three columns {','.join(COLUMNS)}")
+    refuse(~rows["subject_id"].str.fullmatch(r"[0-9]{1,18}"),
+           "a whole number as subject_id (format it as text in a spreadsheet)")
+    refuse(~rows["waveform_path"].str.fullmatch(SAFE_PATH),
+           "a waveform path inside the data folder (no '..', no '/' in front, no URL)")
+    rows = rows[COLUMNS].astype({"subject_id": "int64"})
+    rows["waveform_path"] = rows["waveform_path"].str.replace(
+        r"^mimic-iv-ecg/|\.(?:hea|dat)$", "", regex=True)
+    folded = rows["ecg_category"].str.casefold()
+    rows["ecg_category"] = rows["ecg_category"].groupby(folded).transform(lambda c: c.mode()[0])
+    rows = rows.drop_duplicates()
+    ambiguous = rows["waveform_path"].duplicated(keep=False)
+    if ambiguous.any():
+        print(f"notice: {ambiguous.sum()} rows give a record several classes or patients and are "
+              f"left out, the first on line {ambiguous.idxmax() + 1}")
+    rows = rows[~ambiguous].reset_index(drop=True)
+    counts = rows["ecg_category"].value_counts()
+    if len(counts) < 2:
+        raise UserError(f"{path}: {len(counts)} class(es) found, at least 2 are needed")
+    if len(counts) != 5:
+        print(f"notice: {len(counts)} classes instead of 5; the rarest is {counts.index[-1]!r} "
+              f"with {counts.iloc[-1]} records (a typo?)")
+    return rows
+
+
+# ----------------------------------------------------------------------------------------- split
+
+SPLITS = ("train", "validation", "test")
+
+
+def split_patients(labels, test_share=TEST_SHARE, val_share=VAL_SHARE, seed=SEED):
+    """Split records by patient; return {'train', 'validation', 'test': DataFrame}.
+
+    The split is stratified by each patient's rarest class and then repaired, so that every class
+    of three patients or more is in all three splits (a smaller one in training). `UserError` where
+    no assignment of the patients can do that.
+    """
+    table = pd.crosstab(labels["subject_id"], labels["ecg_category"]) > 0
+    member = table.to_numpy().astype(int)                            # (patients, classes)
+    rarest = np.where(member, member.sum(axis=0), np.inf).argmin(axis=1)
+    if len(member) < 3:
+        raise UserError(f"{len(member)} patients cannot be split in three; at least 3 are needed")
+    split = np.zeros(len(member), dtype=int)
+    for number, share in ((2, test_share), (1, val_share)):
+        pool = np.flatnonzero(split == 0)
+        try:
+            chosen = train_test_split(pool, test_size=share, random_state=seed,
+                                      stratify=rarest[pool])[1]
+        except ValueError:    # too few patients to stratify: the repair sees to the classes
+            chosen = train_test_split(pool, test_size=share, random_state=seed)[1]
+        split[chosen] = number
+    split = _repair(split, member, table.columns, np.random.default_rng(seed))
+    of_record = labels["subject_id"].map(pd.Series(split, index=table.index))
+    splits = {name: labels[of_record == i].reset_index(drop=True) for i, name in enumerate(SPLITS)}
+    patients = [part["subject_id"].unique() for part in splits.values()]
+    assert len(np.unique(np.concatenate(patients))) == sum(map(len, patients)), "patient leaks"
+    return splits
+
+
+def _repair(split, member, names, rng):
+    """Move as few patients as possible so that every class is in every split.
+
+    Patients of the same classes are interchangeable, so this is an integer program over kinds of
+    patients: how many of a kind go to each split, and (the cost) how many of them are new there.
+    """
+    kinds, kind_of = np.unique(member, axis=0, return_inverse=True)
+    kind_of = kind_of.ravel()
+    now = np.zeros((len(kinds), 3), dtype=int)
+    np.add.at(now, (kind_of, split), 1)
+    needed = np.where(member.sum(axis=0)[:, None] >= 3, 1, [1, 0, 0])
+    of_kind, each = now.sum(axis=1), np.eye(now.size)
+    per_class = np.kron([1, 0], np.kron(kinds.T, np.eye(3)))     # the second half is about costs
+    per_kind = np.kron([1, 0], np.kron(np.eye(len(kinds)), np.ones(3)))
+    plan = milp(np.repeat([0, 1], now.size), integrality=np.repeat([1, 0], now.size), constraints=[
+        LinearConstraint(per_class, lb=needed.ravel()),
+        LinearConstraint(per_kind, of_kind, of_kind),
+        LinearConstraint(np.hstack([each, -each]), ub=now.ravel())])
+    if plan.x is None:
+        scarce = names[np.argsort(member.sum(axis=0))[:3]]
+        raise UserError("no split has every class in training, validation and test: too few "
+                        f"patients, or the same ones, in {', '.join(scarce)}")
+    wanted = plan.x[:now.size].round().astype(int).reshape(now.shape)
+    order = rng.permutation(len(split))
+    for kind in range(len(kinds)):
+        mine = order[kind_of[order] == kind]
+        moved = np.concatenate([mine[split[mine] == s][wanted[kind, s]:] for s in range(3)])
+        split[moved] = np.repeat(range(3), np.maximum(wanted[kind] - now[kind], 0))
+    return split
+
+
+# ---------------------------------------------------------------------------------------- sample
+
+def balanced_sampling(df, target_samples, random_state=42, repeat=True):
+    """Draw `target_samples // n_classes` records from every class.
+
+    Parameters
+    ----------
+    df : DataFrame
+        With columns `waveform_path` and `ecg_category`.
+    target_samples, random_state : int
+        A record's rank in the draw depends on the seed and its path alone, so that taking out one
+        record changes no other's.
+    repeat : bool
+        Whether a class that is short repeats its records, evenly. Only for training: in a test a
+        repeated record would count several times.
+
+    Returns
+    -------
+    DataFrame
+        The records drawn, shuffled.
+    """
+    paths = df["waveform_path"].to_numpy(dtype=object)
+    rank = pd.util.hash_array(paths, hash_key=f"{random_state:016d}"[-16:])
+    drawn = []
+    for _, records in df.iloc[np.argsort(rank, kind="stable")].groupby("ecg_category"):
+        wanted = max(1, target_samples // df["ecg_category"].nunique())
+        places = np.arange(wanted if repeat else min(wanted, len(records)))
+        drawn.append(records.iloc[places % len(records)])
+    return pd.concat(drawn).sample(frac=1, random_state=random_state).reset_index(drop=True)
+
+
+# ------------------------------------------------------------------------------------------ read
+
+MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6}
+
+
+def _check_header(path, data_dir):
+    """Check what wfdb would trust blindly; return the header's sampling rate and length.
+
+    A header may claim any size and name files anywhere, even a URL.
+    """
+    def check_file(file):
+        if not os.path.isfile(file):
+            raise RecordError(f"file is missing: {os.path.basename(file)}")
+        root = os.path.realpath(data_dir)
+        if os.path.commonpath([root, os.path.realpath(file)]) != root:
+            raise RecordError(f"link out of the data folder: {os.path.basename(file)}")
+
+    check_file(f"{path}.hea")
+    with open(f"{path}.hea", encoding="ascii", errors="ignore") as file:
+        lines = [x for x in file.read(65_536).splitlines() if x.strip() and x[0] != "#"] or [""]
+    record = re.match(r"[\w.-]+ +(\d\d?) +(\d{1,5}(?:\.\d+)?)\S* +(\d{1,12})(?!\S)", lines[0])
+    signals = [re.match(r"(\w[\w.-]*) +\d{1,3}(?:x1)?(?:\+\d{1,6})? ", x) for x in lines[1:]]
+    if not record or not all(signals) or len(signals) != int(record[1]):
+        raise RecordError("header is damaged")
+    for name in {signal[1] for signal in signals}:
+        check_file(os.path.join(os.path.dirname(path), name))
+    return float(record[2]), int(record[3])
+
+
+def read_record(path, data_dir=None):
+    """Read the first ten seconds of a 12-lead WFDB record.
+
+    Parameters
+    ----------
+    path : str
+        The record, without extension.
+    data_dir : str, optional
+        Nothing outside it is read; by default the record's own folder.
+
+    Returns
+    -------
+    signal : ndarray, shape (samples, 12)
+        In mV, in the order of `LEADS`, gaps interpolated; a lead without signal is all zeros.
+    fs : float
+        Sampling rate in Hz.
+
+    Raises
+    ------
+    RecordError
+        If the record cannot be used.
+    """
+    path = str(path)
+    try:
+        fs, length = _check_header(path, data_dir or os.path.dirname(path) or ".")
+        if not MIN_FS <= fs <= MAX_FS:
+            raise RecordError(f"sampling rate not supported: {fs:g} Hz, not {MIN_FS} to {MAX_FS}")
+        if length < MIN_SECONDS * fs:
+            raise RecordError(f"too short: {length / fs:.1f} s, not {MIN_SECONDS} or more")
+        with np.errstate(all="ignore"):
+            record = wfdb.rdrecord(path, sampto=min(length, int(RECORD_SECONDS * fs)))
+    except RecordError:
+        raise
+    except Exception as error:    # wfdb raises whatever the damage leads to
+        raise RecordError(f"cannot be read: {type(error).__name__} {error}"[:120]) from error
+    names = [str(name).strip().casefold() for name in record.sig_name]
+    odd = [lead for lead in LEADS if names.count(lead.casefold()) != 1]
+    if odd:
+        raise RecordError(f"lead missing or doubled: {' '.join(odd)}")
+    columns = [names.index(lead.casefold()) for lead in LEADS]
+    scale = [MILLIVOLTS.get(str(record.units[column]).casefold()) for column in columns]
+    if None in scale:
+        raise RecordError(f"unit is not a voltage: {record.units[columns[scale.index(None)]]}")
+    with np.errstate(all="ignore"):
+        signal = record.p_signal[:, columns] * scale
+    signal[~(np.abs(signal) <= MAX_AMPLITUDE)] = np.nan
+    gaps = np.isnan(signal).mean(axis=0)
+    signal = _fill_gaps(signal)
+    usable = (gaps <= MAX_GAP_SHARE) & (np.ptp(signal, axis=0) >= MIN_LEAD_RANGE)
+    if usable.sum() < MIN_LEADS:
+        raise RecordError(f"too little signal: in {usable.sum()} leads, not {MIN_LEADS} or more")
+    return np.where(usable, signal, 0.0), fs
+
+
+# ------------------------------------------------------------------------------------ preprocess
+
+def _fill_gaps(signal):
+    """Interpolate NaN in each lead, in place; a lead of nothing else becomes zeros."""
+    for lead in np.flatnonzero(np.isnan(signal).any(axis=0)):
+        known = np.flatnonzero(~np.isnan(signal[:, lead]))
+        fill = np.interp(np.arange(len(signal)), known, signal[known, lead]) if len(known) else 0.0
+        signal[:, lead] = fill
+    return signal
+
+
+def _as_leads(signal, shortest):
+    """Validate an ECG and convert it to float64 (samples, 12) without gaps."""
+    try:
+        leads = np.array(signal, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected an array of real numbers: {error}") from error
+    if leads.ndim != 2 or leads.shape[1] != len(LEADS) or np.iscomplexobj(signal):
+        raise ValueError(f"expected real numbers of shape (samples, 12), got {leads.shape}")
+    if len(leads) < shortest:
+        raise ValueError(f"expected {shortest} samples or more, got {len(leads)}")
+    leads[~(np.abs(leads) < 1e9)] = np.nan    # infinities and what no converter gives
+    return _fill_gaps(leads)
+
+
+def stable_preprocess_ecg(raw_signal, target_length=500):
+    """Resample a 12-lead ECG and scale each lead robustly.
+
+    Parameters
+    ----------
+    raw_signal : array_like, shape (samples, 12)
+        Ten seconds at any rate, in any unit. NaN and infinities are interpolated.
+    target_length : int
+        Points to resample to.
+
+    Returns
+    -------
+    ndarray of float32, shape (target_length, 12)
+        Each lead less its median, over its interquartile range, clipped to [-3, 3]; flat leads
+        are zeros.
+
+    Raises
+    ------
+    ValueError
+        If the input is not (samples, 12) real numbers, ten samples or more.
+    """
+    leads = _as_leads(raw_signal, shortest=10)
+    flat = np.ptp(leads, axis=0) < 1e-6
+    leads -= np.median(leads, axis=0)
+    # In the frequency domain nothing aliases. Mirrored first, since a Fourier transform takes the
+    # signal for periodic, and the step from its last sample back to the first would ring.
+    mirrored = np.concatenate([leads, leads[::-1]])
+    leads = dsp.resample(mirrored, 2 * target_length)[:target_length]
+    low, median, high = np.percentile(leads, [25, 50, 75], axis=0)
+    spikes_only = high - low < 1e-3 * np.ptp(leads, axis=0)    # their range says nothing
+    spread = np.where(spikes_only, leads.std(axis=0), high - low)
+    scaled = np.where(flat, 0.0, (leads - median) / np.where(flat, 1.0, spread))
+    return np.clip(scaled, -3, 3).astype(np.float32)
+
+
+# -------------------------------------------------------------------------------------- features
+
+@functools.lru_cache
+def _band(low, high, fs):
+    return dsp.butter(2, [low, min(high, 0.45 * fs)], "bandpass", fs=fs, output="sos")
+
+
+def _qrs_lead(leads, fs):
+    """Return lead II, or the steepest lead where II is flat beside the others."""
+    step = round(0.02 * fs)
+    steepness = np.std(leads[step:] - leads[:-step], axis=0)
+    flat = steepness[LEAD_II] < 0.4 * np.median(steepness[steepness > 0] if steepness.any() else 0)
+    return leads[:, steepness.argmax() if flat else LEAD_II]
+
+
+def _qrs_envelope(lead, fs):
+    """Return the energy of a lead's QRS complexes (Pan & Tompkins, IEEE TBME 1985;32:230-236).
+
+    Band-pass 5-20 Hz, squared slope, moving average over 120 ms; cut off at twice the usual beat,
+    so that a large ectopic beat or artefact does not hide the others.
+    """
+    slope = np.gradient(dsp.sosfiltfilt(_band(5, 20, fs), lead)) * fs
+    envelope = uniform_filter1d(slope**2, round(0.12 * fs), mode="constant")
+    window = int(2 * fs)
+    starts = range(0, max(1, len(envelope) - window // 2), window)
+    return np.minimum(envelope, 2 * np.median([envelope[i:i + window].max() for i in starts]))
+
+
+def detect_r_peaks(lead, fs):
+    """Find the R peaks of one lead.
+
+    Beats are peaks of the QRS envelope. Each is shifted by up to 60 ms to where it fits the median
+    beat best, and the R peak is that beat's top (or its nadir, if that is 1.6 times as large): so
+    neither noise nor the notch of a wide QRS moves it.
+
+    Parameters
+    ----------
+    lead : ndarray, shape (samples,)
+        At least one second.
+    fs : float
+        Sampling rate in Hz.
+
+    Returns
+    -------
+    ndarray of float
+        Positions in samples, interpolated. None in the first and last 50 ms: a complex cut by the
+        record's edge has no peak to be trusted.
+    """
+    envelope = _qrs_envelope(lead, fs)
+    padded = np.pad(envelope, 1)    # a peak may be the first or last sample
+    coarse = dsp.find_peaks(padded, height=np.std(padded) * 0.5, distance=fs // 4)[0] - 1
+    if not len(coarse):
+        return np.zeros(0)
+    half, edge = round(0.1 * fs), 0.05 * fs
+    width = 2 * half + 1
+    smooth = dsp.sosfiltfilt(_band(1, 40, fs), lead)
+    smooth -= np.median(smooth)
+    beats = sliding_window_view(np.pad(smooth, half), width)     # beats[i] is centred on sample i
+    variance = (uniform_filter1d(smooth**2, width, mode="constant")
+                - uniform_filter1d(smooth, width, mode="constant") ** 2)
+    deviation = np.sqrt(np.maximum(variance, 0)) + 1e-12
+    around = coarse[:, None] + np.arange(-round(0.06 * fs), round(0.06 * fs) + 1)
+    around, centres = np.clip(around, 0, len(lead) - 1), coarse
+    for _ in range(2):    # the second median beat is sharper, being made of aligned beats
+        beat = np.median(beats[centres], axis=0)
+        pattern = (beat - beat.mean()) / (beat.std() + 1e-12)
+        correlation = dsp.correlate(smooth, pattern, "same") / (width * deviation)
+        centres = around[np.arange(len(coarse)), correlation[around].argmax(axis=1)]
+    before, at, after = np.pad(correlation, 1, "edge")[centres + np.array([[0], [1], [2]])]
+    bend = np.minimum(before - 2 * at + after, -1e-9)    # vertex of the parabola through the three
+    top = beat.argmin() if -beat.min() > 1.6 * beat.max() else beat.argmax()
+    peaks = centres + np.clip((before - after) / (2 * bend), -0.5, 0.5) + top - half
+    near = round(0.07 * fs)
+    own = np.abs(beats[coarse])[:, half - near:half + near + 1].argmax(axis=1) + coarse - near
+    odd, cut = at < 0.7, (coarse < half) | (coarse >= len(lead) - half)
+    peaks = np.where(odd, own, peaks)    # another shape, an ectopic beat: its own top
+    return np.unique(peaks[(peaks >= edge) & (peaks < len(lead) - edge) & ~(odd & cut)])
+
+
+def extract_core_medical_features(signal, fs=100):
+    """Measure the eight features of `FEATURES`.
+
+    Parameters
+    ----------
+    signal : array_like, shape (samples, 12)
+        In mV, in the order of `LEADS`, at its true sampling rate; at least one second.
+    fs : float
+        Sampling rate in Hz.
+
+    Returns
+    -------
+    ndarray, shape (8,)
+        Mean, standard deviation, skewness and excess kurtosis of lead II; heart rate (bpm), SDNN
+        (ms), RMSSD (ms) and CV_RR = SDNN / mean RR over all beats found (Task Force of the ESC and
+        NASPE, Circulation 1996;93:1043-1065). NaN where there are too few beats: fewer than two
+        for the rate, than three for the others.
+
+    Raises
+    ------
+    ValueError
+        If the input is not (samples, 12) real numbers of a second or more, or `fs` out of range.
+    """
+    if not MIN_FS <= fs <= MAX_FS:
+        raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
+    leads = _as_leads(signal, shortest=int(np.ceil(fs)))
+    features = np.full(len(FEATURES), np.nan)
+    lead = leads[:, LEAD_II]
+    z = (lead - lead.mean()) / max(lead.std(), 1e-9)
+    features[:4] = lead.mean(), lead.std(), np.mean(z**3), np.mean(z**4) - 3
+    rr = np.diff(detect_r_peaks(_qrs_lead(leads, fs), fs)) / fs    # RR intervals, s
+    if len(rr) >= 1:
+        features[4] = 60 / rr.mean()
+    if len(rr) >= 2:
+        sdnn, rmssd = rr.std(ddof=1), np.sqrt(np.mean(np.diff(rr) ** 2))
+        features[5:] = 1000 * sdnn, 1000 * rmssd, sdnn / rr.mean()
+    return features
+
+
+# --------------------------------------------------------------------------------------- prepare
+
+class Records(NamedTuple):
+    """The prepared records of one split."""
+
+    rows: pd.DataFrame          # subject_id, waveform_path, ecg_category
+    signals: np.ndarray         # float32 (n, sequence_length, 12)
+    features: np.ndarray        # float32 (n, 8); NaN: not measurable
+    targets: np.ndarray         # int (n,), index into the class names
+
+
+def prepare_record(path, data_dir=None, sequence_length=SEQUENCE_LENGTH):
+    """Read one record; return the model's inputs, float32 (sequence_length, 12) and (8,)."""
+    signal, fs = read_record(path, data_dir)
+    features = extract_core_medical_features(signal, fs).astype(np.float32)
+    return stable_preprocess_ecg(signal, sequence_length), features
+
+
+def load_split(name, labels, classes, target_samples, settings, left_out):
+    """Sample and prepare the records of one split; return `Records`.
+
+    A record that cannot be used makes place for another of its class, and is added to `left_out`
+    as (path, why). Only training repeats the records of a class that is short.
+    """
+    def prepare(path):
+        try:
+            return prepare_record(data_dir / path, data_dir, settings.sequence_length)
+        except RecordError as error:
+            left_out.append((path, str(error)))
+
+    data_dir, prepared, new = Path(settings.data_dir), {}, [None]
+    here = [os.path.exists(data_dir / f"{path}.hea") for path in labels["waveform_path"]]
+    usable = labels[np.array(here, dtype=bool)]
+    left_out += [(path, "not on disk") for path in labels.drop(usable.index)["waveform_path"]]
+    with tqdm(desc=f"reading {name}", unit=" records", mininterval=1) as progress:
+        while new and len(usable):
+            sample = balanced_sampling(usable, target_samples, settings.seed, name == "train")
+            new = [path for path in sample["waveform_path"].unique() if path not in prepared]
+            progress.total = len(prepared) + len(new)
+            for path in new:
+                prepared[path] = prepare(path)
+                progress.set_postfix(left_out=len(left_out), refresh=False)
+                progress.update()
+            bad = [path for path in new if prepared[path] is None]
+            usable = usable[~usable["waveform_path"].isin(bad)]
+    for category in labels["ecg_category"].unique():
+        have = np.sum(usable["ecg_category"] == category)
+        if not have:
+            raise UserError(f"{settings.data_dir}: no usable {name} record of {category!r} "
+                            f"({reasons(left_out)}); see mimic-iv-ecg/README.md")
+        if name != "train" and have < target_samples // len(classes):
+            print(f"notice: {name} takes all {have} records of {category}, repeating none")
+    signals, features = map(np.stack, zip(*map(prepared.get, sample["waveform_path"]), strict=True))
+    return Records(sample, signals, features, pd.Index(classes).get_indexer(sample["ecg_category"]))
+
+
+def reasons(left_out):
+    """Count left-out records by reason, as in '3 too short, 1 file is missing'."""
+    counts = Counter(why.split(":")[0] for _, why in left_out)
+    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common()) or "none"
+
+
+# --------------------------------------------------------------------------------------- augment
+
+def lightweight_augmentation(signal, rng=None, settings=None):
+    """Add noise to some records and change the amplitude of some; for training only.
+
+    Parameters
+    ----------
+    signal : ndarray, shape (samples, 12) or (n, samples, 12)
+        As `stable_preprocess_ecg` returns it. Each of the n records draws for itself.
+    rng : numpy.random.Generator, optional
+        By default one without a seed.
+    settings : Settings
+        By default: with probability 0.3 Gaussian noise of deviation 0.05; with probability 0.2 the
+        amplitude times 0.9 to 1.1.
+
+    Returns
+    -------
+    ndarray of float32, same shape
+        Clipped to [-3, 3].
+    """
+    rng, settings = rng or np.random.default_rng(), settings or Settings()
+    batch = np.array(signal, dtype=np.float32, ndmin=3)
+    scaled = rng.random(len(batch)) < settings.scaling_probability
+    noisy = rng.random(len(batch)) < settings.noise_probability
+    change = rng.uniform(-settings.scaling_size, settings.scaling_size, len(batch))
+    batch *= np.float32(1 + scaled * change)[:, None, None]
+    noise = rng.standard_normal((noisy.sum(), *batch.shape[1:]), dtype=np.float32)
+    batch[noisy] += np.float32(settings.noise_size) * noise
+    return np.clip(batch, -3, 3).reshape(np.shape(signal))
+
+
+# ----------------------------------------------------------------------------------------- model
+
+def create_lightweight_lstm_model(n_classes=5, sequence_length=SEQUENCE_LENGTH,
+                                  feature_mean=(0.0,) * 8, feature_variance=(1.0,) * 8):
+    """Build the dual-branch LSTM, 8,461 parameters for five classes.
+
+    Parameters
+    ----------
+    n_classes, sequence_length : int
+    feature_mean, feature_variance : array_like, shape (8,)
+        Of the training records; constants in the model, not weights.
+
+    Returns
+    -------
+    keras.Model
+        Inputs (n, sequence_length, 12) and (n, 8); output (n, n_classes) probabilities. A feature
+        that is NaN, not measurable, counts as the training mean.
+    """
+    _, keras = load_tensorflow()
+    layers = keras.layers
+    ecg = keras.Input((sequence_length, len(LEADS)), name="ecg")
+    x = layers.LSTM(32, dropout=0.2)(ecg)
+    x = layers.Dense(24, activation="relu")(x)
+    x = layers.Dropout(0.3)(layers.BatchNormalization()(x))
+
+    features = keras.Input((len(FEATURES),), name="features")
+    y = layers.Normalization(mean=feature_mean, variance=feature_variance)(features)
+    y = keras.ops.nan_to_num(y, nan=0.0)
+    y = layers.Dense(16, activation="relu")(y)
+    y = layers.Dropout(0.2)(layers.BatchNormalization()(y))
+
+    z = layers.Concatenate()([x, y])
+    z = layers.Dense(32, activation="relu")(z)
+    z = layers.Dropout(0.3)(layers.BatchNormalization()(z))
+    probabilities = layers.Dense(n_classes, activation="softmax")(z)
+    return keras.Model([ecg, features], probabilities, name="ecg_lightweight_lstm")
+
+
+def make_optimizer(learning_rate):
+    """Return the legacy Adam where calling it works: under Keras 3 only its name is left."""
+    tf, keras = load_tensorflow()
+    try:
+        return tf.keras.optimizers.legacy.Adam(learning_rate=learning_rate)
+    except (AttributeError, ImportError):
+        return keras.optimizers.Adam(learning_rate=learning_rate)
+
+
+# ----------------------------------------------------------------------------------------- train
+
+def training_batches(records, settings):
+    """Yield (inputs, targets, weights) for ever, shuffled and augmented afresh in each pass."""
+    rng, n = np.random.default_rng(settings.seed), len(records.targets)
+    weights = compute_sample_weight("balanced", records.targets).astype(np.float32)
+    size = min(settings.batch_size, n)
+    while True:
+        order = rng.permutation(n)
+        for start in range(0, n - size + 1, size):    # a short last batch would be compiled anew
+            batch = order[start:start + size]
+            signals = lightweight_augmentation(records.signals[batch], rng, settings)
+            yield (signals, records.features[batch]), records.targets[batch], weights[batch]
+
+
+def train(training, validation, n_classes, settings):
+    """Train a model; return it with its best weights, and a dict of figures per epoch."""
+    _, keras = load_tensorflow()
+    keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
+    features = pd.DataFrame(training.features, dtype=float)    # whose statistics pass over NaN
+    mean, variance = features.mean().fillna(0), features.var(ddof=0).fillna(1).replace(0, 1)
+    model = create_lightweight_lstm_model(n_classes, settings.sequence_length, mean, variance)
+    jit = xla_works() if settings.jit is None else settings.jit
+    model.compile(make_optimizer(settings.learning_rate), "sparse_categorical_crossentropy",
+                  weighted_metrics=["accuracy"], jit_compile=jit)
+    n = len(training.targets)
+    print(f"{model.count_params():,} parameters, {n} training and {len(validation.targets)} "
+          f"validation records, XLA {'on' if jit else 'off'}")
+    history, start = [], time.monotonic()
+
+    def report(epoch, logs):
+        history.append({"epoch": epoch + 1, **{name: float(logs[name]) for name in logs}})
+        figures = "  ".join(f"{name} {logs[name]:.3f}" for name in
+                            ("loss", "accuracy", "val_loss", "val_accuracy"))
+        print(f"epoch {epoch + 1:2}/{settings.epochs}  {figures}  {time.monotonic() - start:.0f} s",
+              flush=True)
+
+    model.fit(
+        training_batches(training, settings), steps_per_epoch=max(1, n // settings.batch_size),
+        epochs=settings.epochs, verbose=0, validation_batch_size=100,
+        validation_data=((validation.signals, validation.features), validation.targets,
+                         compute_sample_weight("balanced", validation.targets)),
+        callbacks=[
+            keras.callbacks.LambdaCallback(on_epoch_end=report),
+            keras.callbacks.EarlyStopping("val_accuracy", patience=settings.stop_patience,
+                                          restore_best_weights=True),
+            keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=settings.reduce_patience,
+                                              min_lr=settings.min_learning_rate)])
+    return model, history
+
+
+# -------------------------------------------------------------------------------------- evaluate
+
+def rate_rule(heart_rate, classes, shares):
+    """Predict by heart rate alone: slow, fast, or else the commonest other class.
+
+    Machine-read rate labels are largely rate rules: a model that does not beat this has learnt
+    little. `heart_rate` in bpm; `shares` of the classes in the label file.
+    """
+    slow, fast = (np.array([word in name.casefold() for name in classes])
+                  for word in ("bradycardia", "tachycardia"))
+    other = int(np.argmax(np.where(slow | fast, 0, shares)))
+    return np.select([(heart_rate < 60) & slow.any(), (heart_rate > 100) & fast.any()],
+                     [slow.argmax(), fast.argmax()], other)
+
+
+def bootstrap_interval(targets, predicted, subjects, draws=1000, seed=SEED):
+    """Return the 95 % interval of the balanced accuracy, by resampling patients.
+
+    Records of one patient are alike, so they are drawn together (percentile bootstrap: Efron &
+    Tibshirani, An Introduction to the Bootstrap, 1993).
+    """
+    hits = pd.crosstab(subjects, targets, values=predicted == targets, aggfunc="sum").fillna(0)
+    records = pd.crosstab(subjects, targets)
+    patients = len(records)
+    times = np.random.default_rng(seed).multinomial(patients, [1 / patients] * patients, draws)
+    drawn = times @ records.to_numpy()
+    recall = np.where(drawn > 0, times @ hits.to_numpy(float) / np.maximum(drawn, 1), np.nan)
+    return np.nanpercentile(np.nanmean(recall, axis=1), [2.5, 97.5]).tolist()
+
+
+def evaluate(probabilities, test, classes, shares, seed=SEED):
+    """Print the report on the test records and return its figures, ready for JSON.
+
+    `probabilities` is (n, n_classes), `test` is `Records`, and `shares` are those of the classes in
+    the label file, to which accuracy is also reweighted.
+    """
+    targets, predicted = test.targets, probabilities.argmax(axis=1)
+    index, subjects = list(range(len(classes))), test.rows["subject_id"].to_numpy()
+
+    def per_class(**options):
+        return classification_report(targets, predicted, labels=index, target_names=classes,
+                                     digits=3, zero_division=0, **options)
+
+    weight = (shares / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
+    figures, confidence = per_class(output_dict=True), probabilities.max(axis=1)
+    natural = per_class(output_dict=True, sample_weight=weight)
+    best = max(classes, key=lambda name: figures[name]["f1-score"])
+    balanced = balanced_accuracy_score(targets, predicted)
+    low, high = bootstrap_interval(targets, predicted, subjects, seed=seed)
+    rule = rate_rule(test.features[:, HEART_RATE], classes, shares)
+    rule_balanced = balanced_accuracy_score(targets, rule)
+    accuracy, rule_accuracy = np.mean(predicted == targets), np.mean(rule == targets)
+    columns = [f"{name} [{unit or '1'}]" for name, unit, _ in FEATURES[HEART_RATE:]]
+    vitals = pd.DataFrame(test.features[:, HEART_RATE:].astype(float), columns=columns)
+    vitals = vitals.groupby(np.array(classes)[targets]).agg(["mean", "std", "count"])
+    usual = ", ".join(f"{name} {limits[0]}-{limits[1]} {unit}".strip()
+                      for name, unit, limits in FEATURES if limits)
+    print(f"""
+Test on {len(targets)} records of {len(np.unique(subjects))} patients that training never saw
+
+{per_class()}
+best class {best}, F1 {figures[best]['f1-score']:.3f}
+accuracy {accuracy:.3f}
+balanced accuracy {balanced:.3f} (95 % interval {low:.2f}-{high:.2f})
+confidence {confidence.mean():.1%} +- {confidence.std():.1%}
+at the label file's own class shares: accuracy {natural['accuracy']:.3f}, \
+macro F1 {natural['macro avg']['f1-score']:.3f}
+rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the commonest other class): \
+accuracy {rule_accuracy:.3f}, balanced accuracy {rule_balanced:.3f}
+
+Heart rate and its variability by true class, over the records (count) where measurable
+{vitals.round(2).to_string()}
+usual: {usual} (HRV ranges are meant for longer recordings than 10 s)
+""")
+    return {"records": len(targets), "accuracy": float(accuracy), "balanced_accuracy": balanced,
+            "balanced_accuracy_interval": [low, high], "per_class": figures,
+            "at_label_shares": natural, "confidence_mean": float(confidence.mean()),
+            "confidence_deviation": float(confidence.std()),
+            "rate_rule": {"accuracy": float(rule_accuracy), "balanced_accuracy": rule_balanced}}
+
+
+# ------------------------------------------------------------------------------------------ save
+
+def write_whole(path, write):
+    """Let `write` fill a file beside `path`, then move it there: `path` is never half written."""
+    scratch = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(scratch)
+        with open(scratch, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; choose another --output") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def sha256(path):
+    """Return the SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def save(model, card, path):
+    """Save the model, and beside it as .json its card: all that is needed to use it."""
+    _, keras = load_tensorflow()
+    path = Path(path)
+    plain = keras.Model(model.inputs, model.outputs, name=model.name)    # without its optimizer
+    write_whole(path, plain.save)
+    text = json.dumps({**card, "model_sha256": sha256(path)}, indent=1)
+    write_whole(path.with_suffix(".json"), lambda file: file.write_text(text, encoding="utf-8"))
+
+
+@functools.lru_cache(maxsize=2)
+def load_model(path, _modified=None):
+    """Load a model in safe mode, and its card; `UserError` if they do not belong together."""
+    _, keras = load_tensorflow()
+    card_path = Path(path).with_suffix(".json")
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+        if card["model_sha256"] != sha256(path):
+            raise UserError(f"{card_path}: describes another model than {path}")
+        return keras.models.load_model(path, compile=False, safe_mode=True), card
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        raise UserError(f"{path} and {card_path.name} cannot be loaded ({why})") from error
+
+
+def classify_record(record_path, model_path=OUTPUT):
+    """Classify one record with a saved model.
+
+    Parameters
+    ----------
+    record_path : str or Path
+        A WFDB record, with or without extension.
+    model_path : str or Path
+        The .keras file; its .json lies beside it.
+
+    Returns
+    -------
+    dict of str to float
+        The probability of each class.
+
+    Raises
+    ------
+    UserError
+        If the model or its .json is missing, damaged, or they do not belong together.
+    RecordError
+        If the record cannot be used.
+    """
+    modified = os.path.exists(model_path) and os.stat(model_path).st_mtime_ns
+    model, card = load_model(str(model_path), modified)
+    record_path = re.sub(r"\.(hea|dat)$", "", str(record_path))
+    inputs = prepare_record(record_path, None, card["settings"]["sequence_length"])
+    probabilities = np.asarray(model([array[None] for array in inputs], training=False))[0]
+    return dict(zip(card["classes"], probabilities.tolist(), strict=True))
+
+
+# ------------------------------------------------------------------------------------------ main
+
+DEMO_FOLDER = "demo/p1900/"
+
+
+def ensure_demo(labels, data_dir):
+    """Have missing waveforms of the demo written; return whether `labels` is the demo's."""
+    if not labels["waveform_path"].str.startswith(DEMO_FOLDER).all():
+        return False
+    print("demo: synthetic records; name your own with --labels and --data-dir")
+    if not all(os.path.exists(f"{data_dir}/{path}.hea") for path in labels["waveform_path"]):
+        source = Path(__file__).resolve().parent / "tools" / "make_demo.py"
+        if not source.exists():
+            raise UserError(f"{source}: missing, and it would write the demo's waveforms; "
+                            "name your own data with --labels and --data-dir")
+        spec = importlib.util.spec_from_file_location("make_demo", source)
+        make_demo = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(make_demo)
+        make_demo.write_demo(data_dir)
+    return True
+
+
+def run(settings):
+    """Run the pipeline from labels to a saved model."""
+    folder = Path(settings.output).resolve().parent
+    if not settings.output.endswith(".keras") or not os.access(folder, os.W_OK):
+        raise UserError(f"--output {settings.output}: expected a .keras file in a folder that can "
+                        "be written to")    # better now than after the training
+    labels = read_labels(settings.labels)
+    label_hash, by_class = sha256(settings.labels), labels.groupby("ecg_category")
+    print(by_class["subject_id"].agg(records="size", patients="nunique").to_string())
+    print(f"{len(labels)} records of {labels['subject_id'].nunique()} patients\n")
+    is_demo = ensure_demo(labels, settings.data_dir)
+    shares = by_class.size() / len(labels)    # sorted by name: the order of the model's outputs
+    classes, left_out = shares.index.tolist(), []
+    splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
+    sizes = settings.train_samples, settings.val_samples, settings.test_samples
+    training, validation, test = (
+        load_split(name, splits[name], classes, size, settings, left_out)
+        for name, size in zip(SPLITS, sizes, strict=True))
+
+    tf, _ = load_tensorflow()
+    print("using " + ", ".join(f"{name} {version}" for name, version in versions().items())
+          + "; devices " + ", ".join(device.name for device in tf.config.get_visible_devices()))
+    model, history = train(training, validation, len(classes), settings)
+    card = {"classes": classes, "leads": LEADS, "features": FEATURES, "synthetic": is_demo,
+            "sampling_rate_hz": settings.sequence_length / RECORD_SECONDS,
+            "settings": dataclasses.asdict(settings), "versions": versions(),
+            "labels_sha256": label_hash, "history": history, "left_out": left_out}
+    save(model, card, settings.output)    # before the evaluation, so that nothing can lose it
+
+    probabilities = model.predict((test.signals, test.features), batch_size=100, verbose=0)
+    card["metrics"] = evaluate(probabilities, test, classes, shares.to_numpy(), settings.seed)
+    save(model, card, settings.output)
+    print(f"left out: {reasons(left_out)}")
+    print("The labels are machine reads, not a cardiologist's. This is not a medical device.")
+    if is_demo:
+        print("THIS DATA IS SYNTHETIC (the demo): its figures say nothing about real patients.")
+    print(f"saved {settings.output}, and all that is needed to use it in the .json beside it")
+
+
+def main(arguments=None):
+    """Run from the command line; return the exit code."""
+    try:
+        run(parse_settings(arguments))
+    except UserError as error:
+        print(f"too_feature.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("too_feature.py: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
