@@ -4,31 +4,29 @@
     python too_feature.py --labels my_labels.csv --data-dir my_data   # your own records
     python too_feature.py --help                                      # every setting, with its unit
 
-Then, in a notebook:
-
-    from too_feature import classify_record
-    classify_record("mimic-iv-ecg/files/p1000/p10000032/s40689238/40689238")  # {class: probability}
-
-The file reads in the order in which the data flows: settings, environment, labels, split, sample,
-read, preprocess, features, prepare, augment, model, train, evaluate, save, main.
+Then, in a notebook: `from too_feature import classify_record`. The file reads in the
+order in which the data flows: settings, environment, labels, split, sample, read, preprocess,
+features, prepare, augment, model, train, evaluate, save, main.
 """
 
 import sys
 
 if not (3, 10) <= sys.version_info[:2] <= (3, 12):
-    print(f"error: Python {sys.version.split()[0]} has no build of TensorFlow 2.16; "
-          "use Python 3.10, 3.11 or 3.12", file=sys.stderr)
+    print("error: Python 3.10, 3.11 or 3.12 is needed: TensorFlow 2.16 has no build for others",
+          file=sys.stderr)
     raise SystemExit(2)
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
+import io
 import json
 import os
 import re
+import runpy
 import time
 from collections import Counter
 from pathlib import Path
@@ -41,13 +39,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal as dsp
 from scipy.ndimage import uniform_filter1d
 from scipy.optimize import LinearConstraint, milp
-from sklearn.metrics import balanced_accuracy_score, classification_report
+from sklearn.metrics import classification_report
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 from tqdm import tqdm
 
 # -------------------------------------------------------------------------------------- settings
-
 # Files
 LABELS = "ecg_5_class_data.csv"
 DATA_DIR = "mimic-iv-ecg"
@@ -97,6 +94,9 @@ HEART_RATE = 4
 
 class UserError(Exception):
     """Something the user can mend: printed as one line, exit code 2."""
+
+    def __init__(self, message):
+        super().__init__(" ".join(message.split()))
 
 
 class RecordError(ValueError):
@@ -158,24 +158,21 @@ def parse_settings(arguments=None):
 
 
 # ----------------------------------------------------------------------------------- environment
-
 @functools.cache
 def load_tensorflow():
-    """Import TensorFlow with the CPU forced; return it and Keras.
+    """Import TensorFlow where a model is built, so that all else stays light; return it and Keras.
 
-    Not at the top of the file, so that --help and whatever only reads signals stay light. The Metal
-    GPU crashes (SIGBUS) or slows LSTMs, so GPUs are hidden before a device is made.
+    The Metal GPU crashes (SIGBUS) or slows LSTMs: GPUs are hidden before a device is made.
     """
     os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_METAL_DEVICE_ENABLE="0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import tensorflow as tf
+        if tuple(map(int, tf.__version__.split(".")[:2])) < (2, 16):
+            raise ImportError(f"{tf.__version__} is too old")
     except Exception as error:    # not installed, or beside a tensorflow-metal that does not fit
-        raise UserError(f"TensorFlow cannot be imported ({str(error).splitlines()[0]}): "
+        raise UserError(f"TensorFlow 2.16 or newer is needed ({str(error).splitlines()[0]}): "
                         "pip install -r requirements.txt") from error
-    if tuple(map(int, tf.__version__.split(".")[:2])) < (2, 16):
-        raise UserError(f"TensorFlow {tf.__version__} is too old, 2.16 or newer is needed: "
-                        "pip install -r requirements.txt")
     try:
         tf.config.set_visible_devices([], "GPU")
         tf.config.threading.set_intra_op_parallelism_threads(1)   # so small a model is not shared
@@ -187,18 +184,18 @@ def load_tensorflow():
 
 def versions():
     """Return name and version of what could change a result."""
-    names = ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tensorflow-metal", "keras",
-             "numpy", "scipy", "pandas", "scikit-learn", "wfdb")
-    found = {d.name: d.version for d in importlib.metadata.distributions() if d.name in names}
-    return {"python": sys.version.split()[0], "platform": sys.platform, **found}
+    names = r"tensorflow.*|keras|numpy|scipy|pandas|scikit.learn|wfdb"
+    return {"python": sys.version.split()[0], "platform": sys.platform} | {
+        package.name: package.version for package in importlib.metadata.distributions()
+        if re.fullmatch(names, package.name)}
 
 
 def xla_works():
     """Try one tiny compiled LSTM step: XLA is missing or broken on some machines."""
     _, keras = load_tensorflow()
-    model = keras.Sequential([keras.Input((4, 1)), keras.layers.LSTM(1)])
-    model.compile("sgd", "mse", jit_compile=True)
     try:
+        model = keras.Sequential([keras.Input((4, 1)), keras.layers.LSTM(1)])
+        model.compile("sgd", "mse", jit_compile=True)
         model.train_on_batch(np.zeros((1, 4, 1)), np.zeros((1, 1)))
     except Exception as error:    # whatever XLA raises, training can go on without it
         print(f"XLA does not work here ({type(error).__name__}): training 4 to 6 times slower")
@@ -207,7 +204,6 @@ def xla_works():
 
 
 # ---------------------------------------------------------------------------------------- labels
-
 COLUMNS = ["subject_id", "waveform_path", "ecg_category"]
 # Folders and a name below the data folder: no '..', no leading '/' or '~', no drive, no URL.
 SAFE_PATH = r"(?!(?:.*/)?\.\.?(?:/|$))[\w.][\w .,+=@()-]*(?:/[\w.][\w .,+=@()-]*)*"
@@ -220,22 +216,20 @@ def read_labels(path):
     cut off the paths; case variants of a class are merged into the commonest spelling. `UserError`
     names the first malformed row, or says that fewer than two classes are left.
     """
-    try:
-        rows = pd.read_csv(path, header=None, names=[*COLUMNS, "excess"], index_col=False,
-                           dtype=str, na_filter=False, skip_blank_lines=False,
-                           encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; name the label file with --labels") from error
-    except ValueError as error:    # pandas' parser errors and UnicodeDecodeError
-        raise UserError(f"{path}: expected a UTF-8 file of {','.join(COLUMNS)}; "
-                        f"{str(error).strip().splitlines()[-1]}") from error
+    try:    # pandas itself would also open a URL or an archive, and cut a cell at a NUL
+        text = Path(path).read_text(encoding="utf-8-sig").replace("\0", "\1")
+        rows = pd.read_csv(io.StringIO(text), header=None, names=[*COLUMNS, "excess"], dtype=str,
+                           index_col=False, na_filter=False, skip_blank_lines=False)
+    except (OSError, ValueError) as error:    # parser errors and UnicodeDecodeError among them
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: not a readable UTF-8 label file (--labels): {why}") from error
 
     def refuse(bad, why):
         if bad.any():
             raise UserError(f"{path}, line {bad.idxmax() + 1}: expected {why}, got "
                             f"{','.join(rows.loc[bad.idxmax()]).rstrip(',')[:80]!r}")
 
-    rows = rows.fillna("").apply(lambda column: column.str.split().str.join(" "))
+    rows = rows.fillna("").apply(lambda column: column.str.strip())
     rows = rows[(rows != "").any(axis=1)]
     if len(rows) and not re.search(r"\d", rows["subject_id"].iloc[0]):
         rows = rows.iloc[1:]    # a header
@@ -243,73 +237,70 @@ def read_labels(path):
            f"three columns {','.join(COLUMNS)}")
     refuse(~rows["subject_id"].str.fullmatch(r"[0-9]{1,18}"),
            "a whole number as subject_id (format it as text in a spreadsheet)")
-    refuse(~rows["waveform_path"].str.fullmatch(SAFE_PATH),
-           "a waveform path inside the data folder (no '..', no '/' in front, no URL)")
-    rows = rows[COLUMNS].astype({"subject_id": "int64"})
     rows["waveform_path"] = rows["waveform_path"].str.replace(
         r"^mimic-iv-ecg/|\.(?:hea|dat)$", "", regex=True)
+    refuse(~rows["waveform_path"].str.fullmatch(SAFE_PATH),
+           "a waveform path inside the data folder (no '..', no '/' in front, no URL)")
+    rows["ecg_category"] = rows["ecg_category"].str.split().str.join(" ")
+    refuse(~rows["ecg_category"].map(str.isprintable), "a class name of printable characters")
+    rows = rows[COLUMNS].astype({"subject_id": "int64"})
     folded = rows["ecg_category"].str.casefold()
     rows["ecg_category"] = rows["ecg_category"].groupby(folded).transform(lambda c: c.mode()[0])
     rows = rows.drop_duplicates()
     ambiguous = rows["waveform_path"].duplicated(keep=False)
     if ambiguous.any():
-        print(f"notice: {ambiguous.sum()} rows give a record several classes or patients and are "
-              f"left out, the first on line {ambiguous.idxmax() + 1}")
+        print(f"notice: left out {ambiguous.sum()} rows that give a record several classes or "
+              f"patients, the first on line {ambiguous.idxmax() + 1}")
     rows = rows[~ambiguous].reset_index(drop=True)
     counts = rows["ecg_category"].value_counts()
     if len(counts) < 2:
         raise UserError(f"{path}: {len(counts)} class(es) found, at least 2 are needed")
     if len(counts) != 5:
-        print(f"notice: {len(counts)} classes instead of 5; the rarest is {counts.index[-1]!r} "
-              f"with {counts.iloc[-1]} records (a typo?)")
+        print(f"notice: {len(counts)} classes instead of 5, the rarest {counts.index[-1]!r} with "
+              f"{counts.iloc[-1]} records (a typo?)")
     return rows
 
 
 # ----------------------------------------------------------------------------------------- split
-
-SPLITS = ("train", "validation", "test")
-
-
 def split_patients(labels, test_share=TEST_SHARE, val_share=VAL_SHARE, seed=SEED):
     """Split records by patient; return {'train', 'validation', 'test': DataFrame}.
 
-    The split is stratified by each patient's rarest class and then repaired, so that every class
-    of three patients or more is in all three splits (a smaller one in training). `UserError` where
-    no assignment of the patients can do that.
+    Stratified by each patient's rarest class, then repaired: every class of three patients or more
+    is in all three (a smaller one in training), or `UserError` where no assignment can do that.
     """
     table = pd.crosstab(labels["subject_id"], labels["ecg_category"]) > 0
+    table[""] = True    # as if of a class that all are in: no split may be empty
     member = table.to_numpy().astype(int)                            # (patients, classes)
     rarest = np.where(member, member.sum(axis=0), np.inf).argmin(axis=1)
-    if len(member) < 3:
-        raise UserError(f"{len(member)} patients cannot be split in three; at least 3 are needed")
     split = np.zeros(len(member), dtype=int)
     for number, share in ((2, test_share), (1, val_share)):
         pool = np.flatnonzero(split == 0)
-        try:
-            chosen = train_test_split(pool, test_size=share, random_state=seed,
-                                      stratify=rarest[pool])[1]
-        except ValueError:    # too few patients to stratify: the repair sees to the classes
-            chosen = train_test_split(pool, test_size=share, random_state=seed)[1]
-        split[chosen] = number
+        for strata in (rarest[pool], None):    # None: too few patients, the repair will see to it
+            with contextlib.suppress(ValueError):
+                split[train_test_split(pool, test_size=share, random_state=seed,
+                                       stratify=strata)[1]] = number
+                break
     split = _repair(split, member, table.columns, np.random.default_rng(seed))
     of_record = labels["subject_id"].map(pd.Series(split, index=table.index))
-    splits = {name: labels[of_record == i].reset_index(drop=True) for i, name in enumerate(SPLITS)}
-    patients = [part["subject_id"].unique() for part in splits.values()]
-    assert len(np.unique(np.concatenate(patients))) == sum(map(len, patients)), "patient leaks"
+    splits = {name: labels[of_record == i].reset_index(drop=True)
+              for i, name in enumerate(("train", "validation", "test"))}
+    patients = np.concatenate([part["subject_id"].unique() for part in splits.values()])
+    assert len(patients) == len(np.unique(patients)), "a patient is in two splits"
     return splits
 
 
 def _repair(split, member, names, rng):
     """Move as few patients as possible so that every class is in every split.
 
-    Patients of the same classes are interchangeable, so this is an integer program over kinds of
-    patients: how many of a kind go to each split, and (the cost) how many of them are new there.
+    Patients of the same classes are interchangeable: an integer program over kinds of patients
+    finds how many of a kind go to each split, and (the cost) how many of them are new there.
     """
     kinds, kind_of = np.unique(member, axis=0, return_inverse=True)
     kind_of = kind_of.ravel()
     now = np.zeros((len(kinds), 3), dtype=int)
     np.add.at(now, (kind_of, split), 1)
-    needed = np.where(member.sum(axis=0)[:, None] >= 3, 1, [1, 0, 0])
+    needed = np.ones((len(names), 3))
+    needed[(member.sum(axis=0) < 3) & (names != ""), 1:] = 0    # too few: only training must
     of_kind, each = now.sum(axis=1), np.eye(now.size)
     per_class = np.kron([1, 0], np.kron(kinds.T, np.eye(3)))     # the second half is about costs
     per_kind = np.kron([1, 0], np.kron(np.eye(len(kinds)), np.ones(3)))
@@ -318,7 +309,7 @@ def _repair(split, member, names, rng):
         LinearConstraint(per_kind, of_kind, of_kind),
         LinearConstraint(np.hstack([each, -each]), ub=now.ravel())])
     if plan.x is None:
-        scarce = names[np.argsort(member.sum(axis=0))[:3]]
+        scarce = names[:-1][np.argsort(member.sum(axis=0)[:-1])[:3]]
         raise UserError("no split has every class in training, validation and test: too few "
                         f"patients, or the same ones, in {', '.join(scarce)}")
     wanted = plan.x[:now.size].round().astype(int).reshape(now.shape)
@@ -331,7 +322,6 @@ def _repair(split, member, names, rng):
 
 
 # ---------------------------------------------------------------------------------------- sample
-
 def balanced_sampling(df, target_samples, random_state=42, repeat=True):
     """Draw `target_samples // n_classes` records from every class.
 
@@ -348,8 +338,7 @@ def balanced_sampling(df, target_samples, random_state=42, repeat=True):
 
     Returns
     -------
-    DataFrame
-        The records drawn, shuffled.
+    DataFrame of the records drawn, shuffled
     """
     paths = df["waveform_path"].to_numpy(dtype=object)
     rank = pd.util.hash_array(paths, hash_key=f"{random_state:016d}"[-16:])
@@ -362,15 +351,11 @@ def balanced_sampling(df, target_samples, random_state=42, repeat=True):
 
 
 # ------------------------------------------------------------------------------------------ read
-
-MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6}
+MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "nv": 1e-6}    # WFDB headers are ASCII
 
 
 def _check_header(path, data_dir):
-    """Check what wfdb would trust blindly; return the header's sampling rate and length.
-
-    A header may claim any size and name files anywhere, even a URL.
-    """
+    """Check what wfdb would trust, sizes and file names; return sampling rate and length."""
     def check_file(file):
         if not os.path.isfile(file):
             raise RecordError(f"file is missing: {os.path.basename(file)}")
@@ -380,37 +365,27 @@ def _check_header(path, data_dir):
 
     check_file(f"{path}.hea")
     with open(f"{path}.hea", encoding="ascii", errors="ignore") as file:
-        lines = [x for x in file.read(65_536).splitlines() if x.strip() and x[0] != "#"] or [""]
-    record = re.match(r"[\w.-]+ +(\d\d?) +(\d{1,5}(?:\.\d+)?)\S* +(\d{1,12})(?!\S)", lines[0])
-    signals = [re.match(r"(\w[\w.-]*) +\d{1,3}(?:x1)?(?:\+\d{1,6})? ", x) for x in lines[1:]]
-    if not record or not all(signals) or len(signals) != int(record[1]):
+        text = file.read(65_537)    # far more than twelve leads need
+    lines = [line for line in text.splitlines() if line.strip() and line[0] != "#"] or [""]
+    record = re.match(r"[\w.-]+ +([1-9]\d?) +(\d{1,5}(?:\.\d+)?)\S* +(\d{1,12})(?!\S)", lines[0])
+    # File name, format, and a gain that is not 0, which wfdb would take for 200
+    signal = r"(\w[\w.-]*) +\d{1,3}(?:x1)?(?:\+\d{1,6})? +(?!-?[0.]+(?:e\S*)?[(/ ])"
+    signals = [re.match(signal, line) for line in lines[1:]]
+    if not record or not all(signals) or len(signals) != int(record[1]) or len(text) > 65_536:
         raise RecordError("header is damaged")
-    for name in {signal[1] for signal in signals}:
+    if "::" in os.path.abspath(path):    # wfdb's file layer would take it for a chain of URLs
+        raise RecordError("path holds '::'")
+    for name in {match[1] for match in signals}:
         check_file(os.path.join(os.path.dirname(path), name))
     return float(record[2]), int(record[3])
 
 
 def read_record(path, data_dir=None):
-    """Read the first ten seconds of a 12-lead WFDB record.
+    """Read the first ten seconds of a 12-lead WFDB record, whose path has no extension.
 
-    Parameters
-    ----------
-    path : str
-        The record, without extension.
-    data_dir : str, optional
-        Nothing outside it is read; by default the record's own folder.
-
-    Returns
-    -------
-    signal : ndarray, shape (samples, 12)
-        In mV, in the order of `LEADS`, gaps interpolated; a lead without signal is all zeros.
-    fs : float
-        Sampling rate in Hz.
-
-    Raises
-    ------
-    RecordError
-        If the record cannot be used.
+    Nothing outside `data_dir` (by default the record's own folder) is read. Returns the signal,
+    float (samples, 12) in mV in the order of `LEADS`, its gaps interpolated and leads without
+    signal all zeros, and the sampling rate in Hz. `RecordError` says why it cannot be used.
     """
     path = str(path)
     try:
@@ -426,8 +401,7 @@ def read_record(path, data_dir=None):
     except Exception as error:    # wfdb raises whatever the damage leads to
         raise RecordError(f"cannot be read: {type(error).__name__} {error}"[:120]) from error
     names = [str(name).strip().casefold() for name in record.sig_name]
-    odd = [lead for lead in LEADS if names.count(lead.casefold()) != 1]
-    if odd:
+    if odd := [lead for lead in LEADS if names.count(lead.casefold()) != 1]:
         raise RecordError(f"lead missing or doubled: {' '.join(odd)}")
     columns = [names.index(lead.casefold()) for lead in LEADS]
     scale = [MILLIVOLTS.get(str(record.units[column]).casefold()) for column in columns]
@@ -445,26 +419,22 @@ def read_record(path, data_dir=None):
 
 
 # ------------------------------------------------------------------------------------ preprocess
-
 def _fill_gaps(signal):
-    """Interpolate NaN in each lead, in place; a lead of nothing else becomes zeros."""
-    for lead in np.flatnonzero(np.isnan(signal).any(axis=0)):
-        known = np.flatnonzero(~np.isnan(signal[:, lead]))
-        fill = np.interp(np.arange(len(signal)), known, signal[known, lead]) if len(known) else 0.0
-        signal[:, lead] = fill
+    """Interpolate NaN in each lead (samples, leads); a lead of nothing else becomes zeros."""
+    if np.isnan(signal).any():
+        signal = pd.DataFrame(signal).interpolate(limit_direction="both").fillna(0.0).to_numpy()
     return signal
 
 
 def _as_leads(signal, shortest):
     """Validate an ECG and convert it to float64 (samples, 12) without gaps."""
-    try:
-        leads = np.array(signal, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"expected an array of real numbers: {error}") from error
-    if leads.ndim != 2 or leads.shape[1] != len(LEADS) or np.iscomplexobj(signal):
-        raise ValueError(f"expected real numbers of shape (samples, 12), got {leads.shape}")
+    leads = np.asarray(signal)
+    if leads.ndim != 2 or leads.shape[1] != len(LEADS) or leads.dtype.kind not in "biuf":
+        raise ValueError("expected real numbers of shape (samples, 12), got "
+                         f"{leads.dtype} of shape {leads.shape}")
     if len(leads) < shortest:
         raise ValueError(f"expected {shortest} samples or more, got {len(leads)}")
+    leads = leads.astype(np.float64)
     leads[~(np.abs(leads) < 1e9)] = np.nan    # infinities and what no converter gives
     return _fill_gaps(leads)
 
@@ -488,7 +458,7 @@ def stable_preprocess_ecg(raw_signal, target_length=500):
     Raises
     ------
     ValueError
-        If the input is not (samples, 12) real numbers, ten samples or more.
+        If the input is not (10 or more, 12) real numbers.
     """
     leads = _as_leads(raw_signal, shortest=10)
     flat = np.ptp(leads, axis=0) < 1e-6
@@ -505,7 +475,6 @@ def stable_preprocess_ecg(raw_signal, target_length=500):
 
 
 # -------------------------------------------------------------------------------------- features
-
 @functools.lru_cache
 def _band(low, high, fs):
     return dsp.butter(2, [low, min(high, 0.45 * fs)], "bandpass", fs=fs, output="sos")
@@ -519,45 +488,36 @@ def _qrs_lead(leads, fs):
     return leads[:, steepness.argmax() if flat else LEAD_II]
 
 
-def _qrs_envelope(lead, fs):
-    """Return the energy of a lead's QRS complexes (Pan & Tompkins, IEEE TBME 1985;32:230-236).
+def _qrs_envelope(band, fs):
+    """Return the energy of QRS complexes in a lead's 5-20 Hz band.
 
-    Band-pass 5-20 Hz, squared slope, moving average over 120 ms; cut off at twice the usual beat,
-    so that a large ectopic beat or artefact does not hide the others.
+    Squared slope, moving average over 120 ms (Pan & Tompkins, IEEE TBME 1985;32:230-236). Under 0.5
+    (mV/s)^2 nothing is a QRS complex. It is cut off at twice the usual beat (but not below 1/400 of
+    the largest), so that a large ectopic beat or artefact does not hide the others.
     """
-    slope = np.gradient(dsp.sosfiltfilt(_band(5, 20, fs), lead)) * fs
-    envelope = uniform_filter1d(slope**2, round(0.12 * fs), mode="constant")
+    slope = np.gradient(band) * fs
+    energy = uniform_filter1d(slope**2, round(0.12 * fs), mode="constant")
     window = int(2 * fs)
-    starts = range(0, max(1, len(envelope) - window // 2), window)
-    return np.minimum(envelope, 2 * np.median([envelope[i:i + window].max() for i in starts]))
+    starts = range(0, max(1, len(energy) - window // 2), window)
+    usual = np.median([energy[i:i + window].max() for i in starts])
+    return np.clip(energy - 0.5, 0, max(2 * usual, energy.max() / 400))
 
 
 def detect_r_peaks(lead, fs):
-    """Find the R peaks of one lead.
+    """Find the R peaks of one lead (a second or more, `fs` in Hz); return positions in samples.
 
     Beats are peaks of the QRS envelope. Each is shifted by up to 60 ms to where it fits the median
     beat best, and the R peak is that beat's top (or its nadir, if that is 1.6 times as large): so
-    neither noise nor the notch of a wide QRS moves it.
-
-    Parameters
-    ----------
-    lead : ndarray, shape (samples,)
-        At least one second.
-    fs : float
-        Sampling rate in Hz.
-
-    Returns
-    -------
-    ndarray of float
-        Positions in samples, interpolated. None in the first and last 50 ms: a complex cut by the
-        record's edge has no peak to be trusted.
+    neither noise nor the notch of a wide QRS moves it. The first and last 50 ms are left out, since
+    a complex that the record cuts has no peak to be trusted.
     """
-    envelope = _qrs_envelope(lead, fs)
+    band = dsp.sosfiltfilt(_band(5, 20, fs), lead)
+    envelope = _qrs_envelope(band, fs)
     padded = np.pad(envelope, 1)    # a peak may be the first or last sample
     coarse = dsp.find_peaks(padded, height=np.std(padded) * 0.5, distance=fs // 4)[0] - 1
     if not len(coarse):
         return np.zeros(0)
-    half, edge = round(0.1 * fs), 0.05 * fs
+    half, near, edge = round(0.1 * fs), round(0.07 * fs), 0.05 * fs
     width = 2 * half + 1
     smooth = dsp.sosfiltfilt(_band(1, 40, fs), lead)
     smooth -= np.median(smooth)
@@ -576,11 +536,10 @@ def detect_r_peaks(lead, fs):
     bend = np.minimum(before - 2 * at + after, -1e-9)    # vertex of the parabola through the three
     top = beat.argmin() if -beat.min() > 1.6 * beat.max() else beat.argmax()
     peaks = centres + np.clip((before - after) / (2 * bend), -0.5, 0.5) + top - half
-    near = round(0.07 * fs)
-    own = np.abs(beats[coarse])[:, half - near:half + near + 1].argmax(axis=1) + coarse - near
-    odd, cut = at < 0.7, (coarse < half) | (coarse >= len(lead) - half)
-    peaks = np.where(odd, own, peaks)    # another shape, an ectopic beat: its own top
-    return np.unique(peaks[(peaks >= edge) & (peaks < len(lead) - edge) & ~(odd & cut)])
+    own = sliding_window_view(np.abs(np.pad(band, near)), 2 * near + 1)[coarse]
+    peaks = np.where(at < 0.6, coarse + own.argmax(axis=1) - near, peaks)    # an ectopic beat
+    whole = (at > 0.8) | ((centres >= half) & (centres < len(lead) - half))
+    return np.unique(peaks[(peaks >= edge) & (peaks < len(lead) - edge) & whole])
 
 
 def extract_core_medical_features(signal, fs=100):
@@ -598,21 +557,23 @@ def extract_core_medical_features(signal, fs=100):
     ndarray, shape (8,)
         Mean, standard deviation, skewness and excess kurtosis of lead II; heart rate (bpm), SDNN
         (ms), RMSSD (ms) and CV_RR = SDNN / mean RR over all beats found (Task Force of the ESC and
-        NASPE, Circulation 1996;93:1043-1065). NaN where there are too few beats: fewer than two
-        for the rate, than three for the others.
+        NASPE, Circulation 1996;93:1043-1065). NaN: not measurable, as on a flat lead, or with
+        fewer than two beats (rate) or three (the others).
 
     Raises
     ------
     ValueError
-        If the input is not (samples, 12) real numbers of a second or more, or `fs` out of range.
+        If the input is anything else, or `fs` out of range.
     """
     if not MIN_FS <= fs <= MAX_FS:
         raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
     leads = _as_leads(signal, shortest=int(np.ceil(fs)))
     features = np.full(len(FEATURES), np.nan)
     lead = leads[:, LEAD_II]
-    z = (lead - lead.mean()) / max(lead.std(), 1e-9)
-    features[:4] = lead.mean(), lead.std(), np.mean(z**3), np.mean(z**4) - 3
+    features[:2] = lead.mean(), lead.std()
+    if lead.std() > 1e-6:
+        z = (lead - lead.mean()) / lead.std()
+        features[2:4] = np.mean(z**3), np.mean(z**4) - 3
     rr = np.diff(detect_r_peaks(_qrs_lead(leads, fs), fs)) / fs    # RR intervals, s
     if len(rr) >= 1:
         features[4] = 60 / rr.mean()
@@ -623,7 +584,6 @@ def extract_core_medical_features(signal, fs=100):
 
 
 # --------------------------------------------------------------------------------------- prepare
-
 class Records(NamedTuple):
     """The prepared records of one split."""
 
@@ -656,36 +616,32 @@ def load_split(name, labels, classes, target_samples, settings, left_out):
     here = [os.path.exists(data_dir / f"{path}.hea") for path in labels["waveform_path"]]
     usable = labels[np.array(here, dtype=bool)]
     left_out += [(path, "not on disk") for path in labels.drop(usable.index)["waveform_path"]]
-    with tqdm(desc=f"reading {name}", unit=" records", mininterval=1) as progress:
-        while new and len(usable):
-            sample = balanced_sampling(usable, target_samples, settings.seed, name == "train")
-            new = [path for path in sample["waveform_path"].unique() if path not in prepared]
-            progress.total = len(prepared) + len(new)
-            for path in new:
-                prepared[path] = prepare(path)
-                progress.set_postfix(left_out=len(left_out), refresh=False)
-                progress.update()
-            bad = [path for path in new if prepared[path] is None]
-            usable = usable[~usable["waveform_path"].isin(bad)]
-    for category in labels["ecg_category"].unique():
-        have = np.sum(usable["ecg_category"] == category)
-        if not have:
-            raise UserError(f"{settings.data_dir}: no usable {name} record of {category!r} "
-                            f"({reasons(left_out)}); see mimic-iv-ecg/README.md")
-        if name != "train" and have < target_samples // len(classes):
-            print(f"notice: {name} takes all {have} records of {category}, repeating none")
+    while new and len(usable):
+        sample = balanced_sampling(usable, target_samples, settings.seed, name == "train")
+        new = [path for path in sample["waveform_path"].unique() if path not in prepared]
+        for path in (progress := tqdm(new, f"reading {name}", mininterval=1, disable=not new)):
+            prepared[path] = prepare(path)
+            progress.set_postfix(left_out=len(left_out), refresh=False)
+        bad = [path for path in new if prepared[path] is None]
+        usable = usable[~usable["waveform_path"].isin(bad)]
+    have = usable["ecg_category"].value_counts()
+    if gone := sorted(set(labels["ecg_category"]) - set(have.index)):
+        raise UserError(f"{settings.data_dir}: no usable {name} record of {', '.join(gone)}; left "
+                        f"out: {reasons(left_out)}; see mimic-iv-ecg/README.md")
+    short = have[have < target_samples // len(classes)]
+    if name != "train" and len(short):
+        print(f"notice: {name} takes all records of {', '.join(short.index)}, repeating none")
     signals, features = map(np.stack, zip(*map(prepared.get, sample["waveform_path"]), strict=True))
     return Records(sample, signals, features, pd.Index(classes).get_indexer(sample["ecg_category"]))
 
 
 def reasons(left_out):
-    """Count left-out records by reason, as in '3 too short, 1 file is missing'."""
+    """Count left-out records by reason, as in 'file is missing (1), too short (3)'."""
     counts = Counter(why.split(":")[0] for _, why in left_out)
-    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common()) or "none"
+    return ", ".join(f"{reason} ({count})" for reason, count in sorted(counts.items())) or "none"
 
 
 # --------------------------------------------------------------------------------------- augment
-
 def lightweight_augmentation(signal, rng=None, settings=None):
     """Add noise to some records and change the amplitude of some; for training only.
 
@@ -694,15 +650,14 @@ def lightweight_augmentation(signal, rng=None, settings=None):
     signal : ndarray, shape (samples, 12) or (n, samples, 12)
         As `stable_preprocess_ecg` returns it. Each of the n records draws for itself.
     rng : numpy.random.Generator, optional
-        By default one without a seed.
-    settings : Settings
-        By default: with probability 0.3 Gaussian noise of deviation 0.05; with probability 0.2 the
+        Unseeded if left out.
+    settings : Settings, optional
+        If left out: with probability 0.3 Gaussian noise of deviation 0.05; with probability 0.2 the
         amplitude times 0.9 to 1.1.
 
     Returns
     -------
-    ndarray of float32, same shape
-        Clipped to [-3, 3].
+    ndarray of float32, same shape, clipped to [-3, 3]
     """
     rng, settings = rng or np.random.default_rng(), settings or Settings()
     batch = np.array(signal, dtype=np.float32, ndmin=3)
@@ -716,7 +671,6 @@ def lightweight_augmentation(signal, rng=None, settings=None):
 
 
 # ----------------------------------------------------------------------------------------- model
-
 def create_lightweight_lstm_model(n_classes=5, sequence_length=SEQUENCE_LENGTH,
                                   feature_mean=(0.0,) * 8, feature_variance=(1.0,) * 8):
     """Build the dual-branch LSTM, 8,461 parameters for five classes.
@@ -725,13 +679,13 @@ def create_lightweight_lstm_model(n_classes=5, sequence_length=SEQUENCE_LENGTH,
     ----------
     n_classes, sequence_length : int
     feature_mean, feature_variance : array_like, shape (8,)
-        Of the training records; constants in the model, not weights.
+        Of the training records: constants in the model, not weights.
 
     Returns
     -------
     keras.Model
-        Inputs (n, sequence_length, 12) and (n, 8); output (n, n_classes) probabilities. A feature
-        that is NaN, not measurable, counts as the training mean.
+        From (n, sequence_length, 12) and (n, 8), where NaN counts as the mean, to probabilities
+        (n, n_classes).
     """
     _, keras = load_tensorflow()
     layers = keras.layers
@@ -753,17 +707,7 @@ def create_lightweight_lstm_model(n_classes=5, sequence_length=SEQUENCE_LENGTH,
     return keras.Model([ecg, features], probabilities, name="ecg_lightweight_lstm")
 
 
-def make_optimizer(learning_rate):
-    """Return the legacy Adam where calling it works: under Keras 3 only its name is left."""
-    tf, keras = load_tensorflow()
-    try:
-        return tf.keras.optimizers.legacy.Adam(learning_rate=learning_rate)
-    except (AttributeError, ImportError):
-        return keras.optimizers.Adam(learning_rate=learning_rate)
-
-
 # ----------------------------------------------------------------------------------------- train
-
 def training_batches(records, settings):
     """Yield (inputs, targets, weights) for ever, shuffled and augmented afresh in each pass."""
     rng, n = np.random.default_rng(settings.seed), len(records.targets)
@@ -779,14 +723,18 @@ def training_batches(records, settings):
 
 def train(training, validation, n_classes, settings):
     """Train a model; return it with its best weights, and a dict of figures per epoch."""
-    _, keras = load_tensorflow()
+    tf, keras = load_tensorflow()
     keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
     features = pd.DataFrame(training.features, dtype=float)    # whose statistics pass over NaN
     mean, variance = features.mean().fillna(0), features.var(ddof=0).fillna(1).replace(0, 1)
     model = create_lightweight_lstm_model(n_classes, settings.sequence_length, mean, variance)
     jit = xla_works() if settings.jit is None else settings.jit
-    model.compile(make_optimizer(settings.learning_rate), "sparse_categorical_crossentropy",
-                  weighted_metrics=["accuracy"], jit_compile=jit)
+    try:    # under Keras 3 the legacy name is there, but calling it raises ImportError
+        optimizer = tf.keras.optimizers.legacy.Adam(learning_rate=settings.learning_rate)
+    except (AttributeError, ImportError):
+        optimizer = keras.optimizers.Adam(learning_rate=settings.learning_rate)
+    model.compile(optimizer, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"],
+                  jit_compile=jit)
     n = len(training.targets)
     print(f"{model.count_params():,} parameters, {n} training and {len(validation.targets)} "
           f"validation records, XLA {'on' if jit else 'off'}")
@@ -794,10 +742,9 @@ def train(training, validation, n_classes, settings):
 
     def report(epoch, logs):
         history.append({"epoch": epoch + 1, **{name: float(logs[name]) for name in logs}})
-        figures = "  ".join(f"{name} {logs[name]:.3f}" for name in
-                            ("loss", "accuracy", "val_loss", "val_accuracy"))
-        print(f"epoch {epoch + 1:2}/{settings.epochs}  {figures}  {time.monotonic() - start:.0f} s",
-              flush=True)
+        names = "loss", "accuracy", "val_loss", "val_accuracy"
+        print(f"epoch {epoch + 1:2}/{settings.epochs}", *(f" {x} {logs[x]:.3f}" for x in names),
+              f" {time.monotonic() - start:.0f} s", flush=True)
 
     model.fit(
         training_batches(training, settings), steps_per_epoch=max(1, n // settings.batch_size),
@@ -806,20 +753,18 @@ def train(training, validation, n_classes, settings):
                          compute_sample_weight("balanced", validation.targets)),
         callbacks=[
             keras.callbacks.LambdaCallback(on_epoch_end=report),
-            keras.callbacks.EarlyStopping("val_accuracy", patience=settings.stop_patience,
-                                          restore_best_weights=True),
+            keras.callbacks.EarlyStopping("val_accuracy", mode="max", restore_best_weights=True,
+                                          patience=settings.stop_patience),
             keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=settings.reduce_patience,
                                               min_lr=settings.min_learning_rate)])
     return model, history
 
 
 # -------------------------------------------------------------------------------------- evaluate
-
 def rate_rule(heart_rate, classes, shares):
-    """Predict by heart rate alone: slow, fast, or else the commonest other class.
+    """Predict by heart rate (bpm) alone: slow, fast, or else the commonest other class.
 
-    Machine-read rate labels are largely rate rules: a model that does not beat this has learnt
-    little. `heart_rate` in bpm; `shares` of the classes in the label file.
+    Machine-read rate labels are largely rate rules: a model has to beat this to have learnt much.
     """
     slow, fast = (np.array([word in name.casefold() for name in classes])
                   for word in ("bradycardia", "tachycardia"))
@@ -829,16 +774,14 @@ def rate_rule(heart_rate, classes, shares):
 
 
 def bootstrap_interval(targets, predicted, subjects, draws=1000, seed=SEED):
-    """Return the 95 % interval of the balanced accuracy, by resampling patients.
+    """Return the 95 % percentile interval of the balanced accuracy, resampling patients.
 
-    Records of one patient are alike, so they are drawn together (percentile bootstrap: Efron &
-    Tibshirani, An Introduction to the Bootstrap, 1993).
+    Efron & Tibshirani, An Introduction to the Bootstrap, 1993.
     """
     hits = pd.crosstab(subjects, targets, values=predicted == targets, aggfunc="sum").fillna(0)
-    records = pd.crosstab(subjects, targets)
-    patients = len(records)
+    records, patients = pd.crosstab(subjects, targets).to_numpy(), len(hits)
     times = np.random.default_rng(seed).multinomial(patients, [1 / patients] * patients, draws)
-    drawn = times @ records.to_numpy()
+    drawn = times @ records
     recall = np.where(drawn > 0, times @ hits.to_numpy(float) / np.maximum(drawn, 1), np.nan)
     return np.nanpercentile(np.nanmean(recall, axis=1), [2.5, 97.5]).tolist()
 
@@ -846,63 +789,63 @@ def bootstrap_interval(targets, predicted, subjects, draws=1000, seed=SEED):
 def evaluate(probabilities, test, classes, shares, seed=SEED):
     """Print the report on the test records and return its figures, ready for JSON.
 
-    `probabilities` is (n, n_classes), `test` is `Records`, and `shares` are those of the classes in
-    the label file, to which accuracy is also reweighted.
+    `probabilities` is (n, n_classes), `test` is `Records`; `shares` are those of the classes in the
+    label file, to which the results are also reweighted.
     """
     targets, predicted = test.targets, probabilities.argmax(axis=1)
-    index, subjects = list(range(len(classes))), test.rows["subject_id"].to_numpy()
+    subjects, confidence = test.rows["subject_id"].to_numpy(), probabilities.max(axis=1)
 
-    def per_class(**options):
-        return classification_report(targets, predicted, labels=index, target_names=classes,
-                                     digits=3, zero_division=0, **options)
+    def scores(predicted, weight=None, table=False):
+        return classification_report(targets, predicted, labels=range(len(classes)), digits=3,
+                                     target_names=classes, zero_division=0, output_dict=not table,
+                                     sample_weight=weight)
+
+    def accuracies(predicted):
+        recalls = [np.mean(predicted[targets == k] == k) for k in np.unique(targets)]
+        return {"accuracy": float(np.mean(predicted == targets)),
+                "balanced_accuracy": float(np.mean(recalls))}
 
     weight = (shares / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
-    figures, confidence = per_class(output_dict=True), probabilities.max(axis=1)
-    natural = per_class(output_dict=True, sample_weight=weight)
-    best = max(classes, key=lambda name: figures[name]["f1-score"])
-    balanced = balanced_accuracy_score(targets, predicted)
-    low, high = bootstrap_interval(targets, predicted, subjects, seed=seed)
-    rule = rate_rule(test.features[:, HEART_RATE], classes, shares)
-    rule_balanced = balanced_accuracy_score(targets, rule)
-    accuracy, rule_accuracy = np.mean(predicted == targets), np.mean(rule == targets)
-    columns = [f"{name} [{unit or '1'}]" for name, unit, _ in FEATURES[HEART_RATE:]]
-    vitals = pd.DataFrame(test.features[:, HEART_RATE:].astype(float), columns=columns)
+    figures = accuracies(predicted) | {
+        "records": len(targets), "patients": len(np.unique(subjects)),
+        "interval": bootstrap_interval(targets, predicted, subjects, seed=seed),
+        "confidence": [float(confidence.mean()), float(confidence.std())],
+        "per_class": scores(predicted), "at_label_shares": scores(predicted, weight),
+        "rate_rule": accuracies(rate_rule(test.features[:, HEART_RATE], classes, shares))}
+    best = max(classes, key=lambda name: figures["per_class"][name]["f1-score"])
+    vitals = pd.DataFrame(test.features[:, HEART_RATE:].astype(float), columns=[
+        f"{name} [{unit or '1'}]" for name, unit, _ in FEATURES[HEART_RATE:]])
     vitals = vitals.groupby(np.array(classes)[targets]).agg(["mean", "std", "count"])
     usual = ", ".join(f"{name} {limits[0]}-{limits[1]} {unit}".strip()
                       for name, unit, limits in FEATURES if limits)
     print(f"""
-Test on {len(targets)} records of {len(np.unique(subjects))} patients that training never saw
+Test on {figures['records']} records of {figures['patients']} patients that training never saw
 
-{per_class()}
-best class {best}, F1 {figures[best]['f1-score']:.3f}
-accuracy {accuracy:.3f}
-balanced accuracy {balanced:.3f} (95 % interval {low:.2f}-{high:.2f})
+{scores(predicted, table=True)}
+best class {best}, F1 {figures['per_class'][best]['f1-score']:.3f}
+accuracy {figures['accuracy']:.3f}
+balanced accuracy {figures['balanced_accuracy']:.3f} \
+(95 % interval {figures['interval'][0]:.2f}-{figures['interval'][1]:.2f})
 confidence {confidence.mean():.1%} +- {confidence.std():.1%}
-at the label file's own class shares: accuracy {natural['accuracy']:.3f}, \
-macro F1 {natural['macro avg']['f1-score']:.3f}
+at the label file's own class shares: accuracy {figures['at_label_shares']['accuracy']:.3f}, \
+macro F1 {figures['at_label_shares']['macro avg']['f1-score']:.3f}
 rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the commonest other class): \
-accuracy {rule_accuracy:.3f}, balanced accuracy {rule_balanced:.3f}
+accuracy {figures['rate_rule']['accuracy']:.3f}, \
+balanced accuracy {figures['rate_rule']['balanced_accuracy']:.3f}
 
-Heart rate and its variability by true class, over the records (count) where measurable
+Heart rate and its variability by true class; count: records in which they were measurable
 {vitals.round(2).to_string()}
 usual: {usual} (HRV ranges are meant for longer recordings than 10 s)
 """)
-    return {"records": len(targets), "accuracy": float(accuracy), "balanced_accuracy": balanced,
-            "balanced_accuracy_interval": [low, high], "per_class": figures,
-            "at_label_shares": natural, "confidence_mean": float(confidence.mean()),
-            "confidence_deviation": float(confidence.std()),
-            "rate_rule": {"accuracy": float(rule_accuracy), "balanced_accuracy": rule_balanced}}
+    return figures
 
 
 # ------------------------------------------------------------------------------------------ save
-
 def write_whole(path, write):
     """Let `write` fill a file beside `path`, then move it there: `path` is never half written."""
     scratch = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         write(scratch)
-        with open(scratch, "rb+") as file:
-            os.fsync(file.fileno())
         os.replace(scratch, path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; choose another --output") from error
@@ -926,18 +869,17 @@ def save(model, card, path):
 
 
 @functools.lru_cache(maxsize=2)
-def load_model(path, _modified=None):
-    """Load a model in safe mode, and its card; `UserError` if they do not belong together."""
+def _load_model(path, _modified):
+    """Load a model in safe mode, and its card."""
     _, keras = load_tensorflow()
-    card_path = Path(path).with_suffix(".json")
     try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
+        card = json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))
         if card["model_sha256"] != sha256(path):
-            raise UserError(f"{card_path}: describes another model than {path}")
+            raise ValueError("its .json describes another model")
         return keras.models.load_model(path, compile=False, safe_mode=True), card
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-        raise UserError(f"{path} and {card_path.name} cannot be loaded ({why})") from error
+        raise UserError(f"{path}: cannot be loaded with the .json beside it; {why}") from error
 
 
 def classify_record(record_path, model_path=OUTPUT):
@@ -945,10 +887,8 @@ def classify_record(record_path, model_path=OUTPUT):
 
     Parameters
     ----------
-    record_path : str or Path
-        A WFDB record, with or without extension.
-    model_path : str or Path
-        The .keras file; its .json lies beside it.
+    record_path, model_path : str or Path
+        A WFDB record, with or without extension; a .keras file with its .json beside it.
 
     Returns
     -------
@@ -957,13 +897,11 @@ def classify_record(record_path, model_path=OUTPUT):
 
     Raises
     ------
-    UserError
-        If the model or its .json is missing, damaged, or they do not belong together.
-    RecordError
-        If the record cannot be used.
+    UserError, RecordError
+        If the model and its .json, or the record, cannot be used.
     """
-    modified = os.path.exists(model_path) and os.stat(model_path).st_mtime_ns
-    model, card = load_model(str(model_path), modified)
+    modified = os.stat(model_path).st_mtime_ns if os.path.exists(model_path) else None
+    model, card = _load_model(str(model_path), modified)
     record_path = re.sub(r"\.(hea|dat)$", "", str(record_path))
     inputs = prepare_record(record_path, None, card["settings"]["sequence_length"])
     probabilities = np.asarray(model([array[None] for array in inputs], training=False))[0]
@@ -971,13 +909,9 @@ def classify_record(record_path, model_path=OUTPUT):
 
 
 # ------------------------------------------------------------------------------------------ main
-
-DEMO_FOLDER = "demo/p1900/"
-
-
 def ensure_demo(labels, data_dir):
     """Have missing waveforms of the demo written; return whether `labels` is the demo's."""
-    if not labels["waveform_path"].str.startswith(DEMO_FOLDER).all():
+    if not labels["waveform_path"].str.startswith("demo/p1900/").all():
         return False
     print("demo: synthetic records; name your own with --labels and --data-dir")
     if not all(os.path.exists(f"{data_dir}/{path}.hea") for path in labels["waveform_path"]):
@@ -985,35 +919,32 @@ def ensure_demo(labels, data_dir):
         if not source.exists():
             raise UserError(f"{source}: missing, and it would write the demo's waveforms; "
                             "name your own data with --labels and --data-dir")
-        spec = importlib.util.spec_from_file_location("make_demo", source)
-        make_demo = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(make_demo)
-        make_demo.write_demo(data_dir)
+        runpy.run_path(str(source))["write_demo"](data_dir)
     return True
 
 
 def run(settings):
     """Run the pipeline from labels to a saved model."""
-    folder = Path(settings.output).resolve().parent
-    if not settings.output.endswith(".keras") or not os.access(folder, os.W_OK):
-        raise UserError(f"--output {settings.output}: expected a .keras file in a folder that can "
-                        "be written to")    # better now than after the training
+    output = Path(settings.output)
+    if output.suffix != ".keras" or not os.access(output.absolute().parent, os.W_OK):
+        raise UserError(f"--output {output}: expected a .keras file in a writable folder")
     labels = read_labels(settings.labels)
-    label_hash, by_class = sha256(settings.labels), labels.groupby("ecg_category")
-    print(by_class["subject_id"].agg(records="size", patients="nunique").to_string())
+    is_demo, label_hash = ensure_demo(labels, settings.data_dir), sha256(settings.labels)
+    by_class, left_out = labels.groupby("ecg_category")["subject_id"], []
+    print(by_class.agg(records="size", patients="nunique").to_string(index_names=False))
     print(f"{len(labels)} records of {labels['subject_id'].nunique()} patients\n")
-    is_demo = ensure_demo(labels, settings.data_dir)
-    shares = by_class.size() / len(labels)    # sorted by name: the order of the model's outputs
-    classes, left_out = shares.index.tolist(), []
+    shares = by_class.size() / len(labels)
+    classes = shares.index.tolist()    # alphabetical: the order of the model's outputs
     splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
-    sizes = settings.train_samples, settings.val_samples, settings.test_samples
-    training, validation, test = (
-        load_split(name, splits[name], classes, size, settings, left_out)
-        for name, size in zip(SPLITS, sizes, strict=True))
-
-    tf, _ = load_tensorflow()
+    tf, _ = load_tensorflow()    # before the reading, so that a bad installation shows at once
     print("using " + ", ".join(f"{name} {version}" for name, version in versions().items())
           + "; devices " + ", ".join(device.name for device in tf.config.get_visible_devices()))
+
+    training, validation, test = (
+        load_split(name, splits[name], classes, target_samples, settings, left_out)
+        for name, target_samples in (("train", settings.train_samples),
+                                     ("validation", settings.val_samples),
+                                     ("test", settings.test_samples)))
     model, history = train(training, validation, len(classes), settings)
     card = {"classes": classes, "leads": LEADS, "features": FEATURES, "synthetic": is_demo,
             "sampling_rate_hz": settings.sequence_length / RECORD_SECONDS,
@@ -1035,12 +966,10 @@ def main(arguments=None):
     """Run from the command line; return the exit code."""
     try:
         run(parse_settings(arguments))
-    except UserError as error:
-        print(f"too_feature.py: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("too_feature.py: interrupted", file=sys.stderr)
-        return 130
+    except (UserError, KeyboardInterrupt) as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        print(f"too_feature.py: error: {error or 'interrupted'}", file=sys.stderr)
+        return 130 if interrupted else 2
     return 0
 
 
