@@ -4,9 +4,9 @@
     python too_feature.py --labels my_labels.csv --data-dir my_data   # your own records
     python too_feature.py --help                                      # every setting, with its unit
 
-Then, in a notebook: `from too_feature import classify_record`. The file reads in the
-order in which the data flows: settings, environment, labels, split, sample, read, preprocess,
-features, prepare, augment, model, train, evaluate, save, main.
+Then, in a notebook: `from too_feature import classify_record`. The file reads in the order in which
+the data flows: settings, environment, labels, split, sample, read, preprocess, features, prepare,
+augment, model, train, evaluate, save, main.
 """
 
 import sys
@@ -82,14 +82,12 @@ MAX_AMPLITUDE = 1000.0      # mV; no electrode gives more, so such a sample coun
 
 # MIMIC-IV-ECG stores aVF before aVL: leads are picked by name, into this order.
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-LEAD_II = 1
-
+LEAD_II, HEART_RATE = 1, 4    # their places in LEADS and FEATURES
 # Name, unit and, where users are shown one, the usual range of each feature
 FEATURES = (
     ("mean", "mV", None), ("standard deviation", "mV", None), ("skewness", "", None),
     ("kurtosis", "", None), ("heart rate", "bpm", (60, 100)), ("SDNN", "ms", (20, 50)),
     ("RMSSD", "ms", (15, 40)), ("CV_RR", "", (0.03, 0.07)))
-HEART_RATE = 4
 
 
 class UserError(Exception):
@@ -144,16 +142,14 @@ class Settings:
 
 def parse_settings(arguments=None):
     """Read the command line, which is built from `Settings`, into one."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False,
-                                     usage=argparse.SUPPRESS)    # so that an error is one line
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], allow_abbrev=False, usage=argparse.SUPPRESS,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)    # no usage: errors take one line
     for field in dataclasses.fields(Settings):
-        name, text = "--" + field.name.replace("_", "-"), field.metadata["help"]
-        if field.type is bool:
-            parser.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
-        else:
-            parser.add_argument(name, type=field.type, default=field.default,
-                                metavar=field.type.__name__.upper(),
-                                help=f"{text} (default: {field.default})")
+        kind = ({"action": argparse.BooleanOptionalAction} if field.type is bool else
+                {"type": field.type, "metavar": field.type.__name__.upper()})
+        parser.add_argument("--" + field.name.replace("_", "-"), default=field.default,
+                            help=field.metadata["help"], **kind)
     return Settings(**vars(parser.parse_args(arguments)))
 
 
@@ -601,17 +597,11 @@ def prepare_record(path, data_dir=None, sequence_length=SEQUENCE_LENGTH):
 
 
 def load_split(name, labels, classes, target_samples, settings, left_out):
-    """Sample and prepare the records of one split; return `Records`.
+    """Sample and prepare the records of one split.
 
     A record that cannot be used makes place for another of its class, and is added to `left_out`
     as (path, why). Only training repeats the records of a class that is short.
     """
-    def prepare(path):
-        try:
-            return prepare_record(data_dir / path, data_dir, settings.sequence_length)
-        except RecordError as error:
-            left_out.append((path, str(error)))
-
     data_dir, prepared, new = Path(settings.data_dir), {}, [None]
     here = [os.path.exists(data_dir / f"{path}.hea") for path in labels["waveform_path"]]
     usable = labels[np.array(here, dtype=bool)]
@@ -620,10 +610,12 @@ def load_split(name, labels, classes, target_samples, settings, left_out):
         sample = balanced_sampling(usable, target_samples, settings.seed, name == "train")
         new = [path for path in sample["waveform_path"].unique() if path not in prepared]
         for path in (progress := tqdm(new, f"reading {name}", mininterval=1, disable=not new)):
-            prepared[path] = prepare(path)
+            try:
+                prepared[path] = prepare_record(data_dir / path, data_dir, settings.sequence_length)
+            except RecordError as error:
+                left_out.append((path, str(error)))
             progress.set_postfix(left_out=len(left_out), refresh=False)
-        bad = [path for path in new if prepared[path] is None]
-        usable = usable[~usable["waveform_path"].isin(bad)]
+        usable = usable[~usable["waveform_path"].isin(set(new) - set(prepared))]
     have = usable["ecg_category"].value_counts()
     if gone := sorted(set(labels["ecg_category"]) - set(have.index)):
         raise UserError(f"{settings.data_dir}: no usable {name} record of {', '.join(gone)}; left "
@@ -687,7 +679,7 @@ def create_lightweight_lstm_model(n_classes=5, sequence_length=SEQUENCE_LENGTH,
         From (n, sequence_length, 12) and (n, 8), where NaN counts as the mean, to probabilities
         (n, n_classes).
     """
-    _, keras = load_tensorflow()
+    keras = load_tensorflow()[1]
     layers = keras.layers
     ecg = keras.Input((sequence_length, len(LEADS)), name="ecg")
     x = layers.LSTM(32, dropout=0.2)(ecg)
@@ -773,17 +765,22 @@ def rate_rule(heart_rate, classes, shares):
                      [slow.argmax(), fast.argmax()], other)
 
 
-def bootstrap_interval(targets, predicted, subjects, draws=1000, seed=SEED):
-    """Return the 95 % percentile interval of the balanced accuracy, resampling patients.
+def accuracies(targets, predicted, subjects, seed=SEED):
+    """Return accuracy and balanced accuracy, each as [value, low, high].
 
-    Efron & Tibshirani, An Introduction to the Bootstrap, 1993.
+    The 95 % percentile interval is bootstrapped over patients with all their records (Efron &
+    Tibshirani, An Introduction to the Bootstrap, 1993).
     """
-    hits = pd.crosstab(subjects, targets, values=predicted == targets, aggfunc="sum").fillna(0)
-    records, patients = pd.crosstab(subjects, targets).to_numpy(), len(hits)
-    times = np.random.default_rng(seed).multinomial(patients, [1 / patients] * patients, draws)
-    drawn = times @ records
-    recall = np.where(drawn > 0, times @ hits.to_numpy(float) / np.maximum(drawn, 1), np.nan)
-    return np.nanpercentile(np.nanmean(recall, axis=1), [2.5, 97.5]).tolist()
+    right = pd.crosstab(subjects, targets, values=predicted == targets, aggfunc="sum").fillna(0)
+    right, records = right.to_numpy(float), pd.crosstab(subjects, targets).to_numpy()
+    n = len(records)
+    times = np.random.default_rng(seed).multinomial(n, [1 / n] * n, 1000)
+    times = np.vstack([np.ones(n), times])    # first the patients as they are
+    right, records = times @ right, times @ records
+    recall = np.divide(right, records, out=np.full_like(right, np.nan), where=records > 0)
+    return {name: [float(x[0]), *np.percentile(x[1:], [2.5, 97.5]).tolist()] for name, x in (
+        ("accuracy", right.sum(axis=1) / records.sum(axis=1)),
+        ("balanced accuracy", np.nanmean(recall, axis=1)))}
 
 
 def evaluate(probabilities, test, classes, shares, seed=SEED):
@@ -794,46 +791,41 @@ def evaluate(probabilities, test, classes, shares, seed=SEED):
     """
     targets, predicted = test.targets, probabilities.argmax(axis=1)
     subjects, confidence = test.rows["subject_id"].to_numpy(), probabilities.max(axis=1)
-
-    def scores(predicted, weight=None, table=False):
-        return classification_report(targets, predicted, labels=range(len(classes)), digits=3,
-                                     target_names=classes, zero_division=0, output_dict=not table,
-                                     sample_weight=weight)
-
-    def accuracies(predicted):
-        recalls = [np.mean(predicted[targets == k] == k) for k in np.unique(targets)]
-        return {"accuracy": float(np.mean(predicted == targets)),
-                "balanced_accuracy": float(np.mean(recalls))}
-
+    report = functools.partial(classification_report, targets, predicted, digits=3, zero_division=0,
+                               labels=range(len(classes)), target_names=classes)
     weight = (shares / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
-    figures = accuracies(predicted) | {
+    rule = rate_rule(test.features[:, HEART_RATE], classes, shares)
+    figures = {
         "records": len(targets), "patients": len(np.unique(subjects)),
-        "interval": bootstrap_interval(targets, predicted, subjects, seed=seed),
+        "model": accuracies(targets, predicted, subjects, seed),
+        "rate rule": accuracies(targets, rule, subjects, seed),
         "confidence": [float(confidence.mean()), float(confidence.std())],
-        "per_class": scores(predicted), "at_label_shares": scores(predicted, weight),
-        "rate_rule": accuracies(rate_rule(test.features[:, HEART_RATE], classes, shares))}
-    best = max(classes, key=lambda name: figures["per_class"][name]["f1-score"])
+        "per class": report(output_dict=True),
+        "at label shares": report(output_dict=True, sample_weight=weight)}
+    best = max(classes, key=lambda name: figures["per class"][name]["f1-score"])
+    natural = figures["at label shares"]
     vitals = pd.DataFrame(test.features[:, HEART_RATE:].astype(float), columns=[
         f"{name} [{unit or '1'}]" for name, unit, _ in FEATURES[HEART_RATE:]])
     vitals = vitals.groupby(np.array(classes)[targets]).agg(["mean", "std", "count"])
     usual = ", ".join(f"{name} {limits[0]}-{limits[1]} {unit}".strip()
                       for name, unit, limits in FEATURES if limits)
+    scores = {who: "\n".join(f"{name} {value:.3f} (95 % interval {low:.2f}-{high:.2f})"
+                             for name, (value, low, high) in figures[who].items())
+              for who in ("model", "rate rule")}
     print(f"""
 Test on {figures['records']} records of {figures['patients']} patients that training never saw
 
-{scores(predicted, table=True)}
-best class {best}, F1 {figures['per_class'][best]['f1-score']:.3f}
-accuracy {figures['accuracy']:.3f}
-balanced accuracy {figures['balanced_accuracy']:.3f} \
-(95 % interval {figures['interval'][0]:.2f}-{figures['interval'][1]:.2f})
+{report()}
+best class {best}, F1 {figures['per class'][best]['f1-score']:.3f}
+{scores['model']}
 confidence {confidence.mean():.1%} +- {confidence.std():.1%}
-at the label file's own class shares: accuracy {figures['at_label_shares']['accuracy']:.3f}, \
-macro F1 {figures['at_label_shares']['macro avg']['f1-score']:.3f}
-rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the commonest other class): \
-accuracy {figures['rate_rule']['accuracy']:.3f}, \
-balanced accuracy {figures['rate_rule']['balanced_accuracy']:.3f}
+at the label file's own class shares: accuracy {natural['accuracy']:.3f}, \
+macro F1 {natural['macro avg']['f1-score']:.3f}
 
-Heart rate and its variability by true class; count: records in which they were measurable
+A plain rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the commonest other class)
+{scores['rate rule']}
+
+Heart rate and its variability by true class (count: records where measurable)
 {vitals.round(2).to_string()}
 usual: {usual} (HRV ranges are meant for longer recordings than 10 s)
 """)
@@ -878,8 +870,8 @@ def _load_model(path, _modified):
             raise ValueError("its .json describes another model")
         return keras.models.load_model(path, compile=False, safe_mode=True), card
     except (OSError, ValueError, KeyError, TypeError) as error:
-        why = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-        raise UserError(f"{path}: cannot be loaded with the .json beside it; {why}") from error
+        why = f"{type(error).__name__} {error}"[:150]
+        raise UserError(f"{path} and its .json cannot be loaded: {why}") from error
 
 
 def classify_record(record_path, model_path=OUTPUT):
@@ -966,11 +958,10 @@ def main(arguments=None):
     """Run from the command line; return the exit code."""
     try:
         run(parse_settings(arguments))
+        return 0
     except (UserError, KeyboardInterrupt) as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        print(f"too_feature.py: error: {error or 'interrupted'}", file=sys.stderr)
-        return 130 if interrupted else 2
-    return 0
+        print(f"too_feature.py: error: {str(error) or 'interrupted'}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 130
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import too_feature
-from too_feature import Records, bootstrap_interval, evaluate, rate_rule
+from too_feature import Records, accuracies, evaluate, rate_rule
 
 CLASSES = ["Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
 SHARES = np.array([0.2, 0.1, 0.1, 0.5, 0.1])
@@ -42,7 +42,8 @@ def test_bootstrap_interval_of_independent_records_is_near_the_binomial_one():
     predicted = np.where(rng.random(400) < 0.8, targets, 1 - targets)
     recall = [np.mean(predicted[targets == k] == k) for k in (0, 1)]
     error = np.sqrt(sum(r * (1 - r) / 200 for r in recall)) / 2
-    low, high = bootstrap_interval(targets, predicted, np.arange(400))
+    value, low, high = accuracies(targets, predicted, np.arange(400))["balanced accuracy"]
+    assert value == pytest.approx(np.mean(recall))
     assert low == pytest.approx(np.mean(recall) - 1.96 * error, abs=0.012)
     assert high == pytest.approx(np.mean(recall) + 1.96 * error, abs=0.012)
 
@@ -50,30 +51,32 @@ def test_bootstrap_interval_of_independent_records_is_near_the_binomial_one():
 def test_bootstrap_draws_patients_not_records():
     targets = np.tile(np.repeat([0, 1], 10), 20)
     predicted = np.where(np.repeat(np.arange(20) % 4 == 0, 20), 1 - targets, targets)
-    by_patient = bootstrap_interval(targets, predicted, np.repeat(np.arange(20), 20))
-    by_record = bootstrap_interval(targets, predicted, np.arange(400))
-    assert np.diff(by_patient) > 2 * np.diff(by_record)
+    by_patient = accuracies(targets, predicted, np.repeat(np.arange(20), 20))
+    by_record = accuracies(targets, predicted, np.arange(400))
+    for name in ("accuracy", "balanced accuracy"):
+        assert by_patient[name][0] == by_record[name][0]
+        assert np.ptp(by_patient[name][1:]) > 2 * np.ptp(by_record[name][1:])
 
 
 def test_bootstrap_is_seeded():
     arguments = np.array([0, 1, 0, 1, 1]), np.array([0, 1, 1, 1, 0]), np.arange(5)
-    assert bootstrap_interval(*arguments, seed=1) == bootstrap_interval(*arguments, seed=1)
+    assert accuracies(*arguments, seed=1) == accuracies(*arguments, seed=1)
 
 
 def test_balanced_accuracy_is_the_mean_of_the_recalls():
     targets = np.array([0, 0, 0, 0, 1, 2, 3, 4])
     predicted = np.array([0, 0, 0, 1, 1, 2, 3, 3])
     figures = evaluate(certain(predicted), made_test(targets), CLASSES, SHARES)
-    assert figures["accuracy"] == pytest.approx(6 / 8)
-    assert figures["balanced_accuracy"] == pytest.approx((0.75 + 1 + 1 + 1 + 0) / 5)
+    assert figures["model"]["accuracy"][0] == pytest.approx(6 / 8)
+    assert figures["model"]["balanced accuracy"][0] == pytest.approx((0.75 + 1 + 1 + 1 + 0) / 5)
 
 
 def test_results_are_reweighted_to_the_label_files_shares():
     targets = np.repeat(np.arange(5), 10)
     predicted = np.where(targets == 3, 3, 0)    # only normal and atrial fibrillation are right
     figures = evaluate(certain(predicted), made_test(targets), CLASSES, SHARES)
-    assert figures["accuracy"] == pytest.approx(0.4)
-    assert figures["at_label_shares"]["accuracy"] == pytest.approx(0.7)
+    assert figures["model"]["accuracy"][0] == pytest.approx(0.4)
+    assert figures["at label shares"]["accuracy"] == pytest.approx(0.7)
 
 
 def test_report_prints_what_it_promises(capsys):
@@ -91,5 +94,5 @@ def test_report_prints_what_it_promises(capsys):
 def test_a_class_without_test_records_does_not_break_the_report(capsys):
     targets = np.array([0, 1, 3, 3])
     figures = evaluate(certain(np.array([0, 1, 2, 3])), made_test(targets), CLASSES, SHARES)
-    assert figures["balanced_accuracy"] == pytest.approx(2.5 / 3)
+    assert figures["model"]["balanced accuracy"][0] == pytest.approx(2.5 / 3)
     assert "Tachycardia" in capsys.readouterr().out

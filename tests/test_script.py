@@ -79,7 +79,8 @@ def test_card_holds_all_that_is_needed_to_use_the_model(demo_run):
     assert card["model_sha256"] == too_feature.sha256(demo_run[0] / "model.keras")
     assert card["versions"]["keras"]
     assert card["synthetic"] is True
-    assert 0 <= card["metrics"]["balanced_accuracy"] <= 1
+    value, low, high = card["metrics"]["model"]["balanced accuracy"]
+    assert 0 <= low <= value <= high <= 1
     assert len(card["history"]) == 2
 
 
