@@ -97,7 +97,7 @@ def _rr_intervals(category, heart_rate, rng):
     n = int(np.ceil((SECONDS + 3) / mean)) + 3
     if category == AF:
         spread = rng.uniform(0.13, 0.28)
-        return np.maximum(mean * rng.gamma(1 / spread**2, spread**2, n), 0.30)    # AV refractory
+        return np.maximum(mean * rng.gamma(1 / spread**2, spread**2, n), 0.27)
     depth = rng.uniform(0.01, 0.06) * min(1.0, mean)    # less sinus arrhythmia at high rates
     breath = rng.uniform(0.15, 0.35) * np.arange(n) * mean + rng.random()
     return mean * (1 + depth * np.sin(2 * np.pi * breath) + rng.normal(0, 0.004, n))
