@@ -27,6 +27,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import time
 from collections import Counter
 from pathlib import Path
@@ -138,6 +139,17 @@ class Settings:
             if limits and not limits[0] <= value <= limits[1]:
                 raise UserError(f"--{field.name.replace('_', '-')} {value}: expected a number "
                                 f"from {limits[0]} to {limits[1]}")
+
+
+# The settings that decide which records a run draws
+DRAW = ("labels", "data_dir", "seed", "train_samples", "val_samples", "test_samples", "test_share",
+        "val_share")
+
+
+def as_flags(settings, names):
+    """Write those of the named settings that are not at their defaults as a command line."""
+    return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(getattr(settings, name)))}"
+                   for name in names if getattr(settings, name) != getattr(Settings, name))
 
 
 def parse_settings(arguments=None):
@@ -608,7 +620,8 @@ def load_split(name, labels, classes, target_samples, settings, left_out):
     data_dir, prepared, new = Path(settings.data_dir), {}, [None]
     here = [os.path.exists(data_dir / f"{path}.hea") for path in labels["waveform_path"]]
     usable = labels[np.array(here, dtype=bool)]
-    left_out += [(path, "not on disk") for path in labels.drop(usable.index)["waveform_path"]]
+    if len(usable) < len(labels):
+        print(f"notice: {name} draws from the {len(usable)} of {len(labels)} records on disk")
     while new and len(usable):
         sample = balanced_sampling(usable, target_samples, settings.seed, name == "train")
         new = [path for path in sample["waveform_path"].unique() if path not in prepared]
@@ -621,8 +634,9 @@ def load_split(name, labels, classes, target_samples, settings, left_out):
         usable = usable[~usable["waveform_path"].isin(set(new) - set(prepared))]
     have = usable["ecg_category"].value_counts()
     if gone := sorted(set(labels["ecg_category"]) - set(have.index)):
-        raise UserError(f"{settings.data_dir}: no usable {name} record of {', '.join(gone)}; left "
-                        f"out: {reasons(left_out)}; see mimic-iv-ecg/README.md")
+        raise UserError(f"{data_dir}: no usable {name} record of {', '.join(gone)} (left out: "
+                        f"{reasons(left_out)}); to fetch those that a run draws: "
+                        f"python tools/fetch_records.py{as_flags(settings, DRAW)}")
     short = have[have < target_samples // len(classes)]
     if name != "train" and len(short):
         print(f"notice: {name} takes all records of {', '.join(short.index)}, repeating none")
