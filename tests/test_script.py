@@ -182,7 +182,7 @@ def test_script_alone_says_what_is_missing_for_the_demo(tmp_path):
     shutil.copy(ROOT / "ecg_5_class_data.csv", tmp_path)
     result = run_script(tmp_path, script="too_feature.py")
     assert result.returncode == 2
-    assert "make_demo.py" in result.stderr.strip().splitlines()[-1]
+    assert "make_demo.py is missing" in result.stdout
 
 
 def test_a_failed_write_leaves_the_older_model_whole(tmp_path):
