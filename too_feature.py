@@ -121,7 +121,7 @@ class Settings:
     test_share: float = flag(TEST_SHARE, "test patients, share of all", 0.01, 0.9)
     val_share: float = flag(VAL_SHARE, "validation patients, share of the rest", 0.01, 0.9)
     sequence_length: int = flag(SEQUENCE_LENGTH, "points per 10-second record", 50, 5000)
-    batch_size: int = flag(BATCH_SIZE, "records per training step", 1, 4096)
+    batch_size: int = flag(BATCH_SIZE, "records per training step", 2, 4096)
     epochs: int = flag(EPOCHS, "passes over the training records at most", 1, 10_000)
     learning_rate: float = flag(LEARNING_RATE, "Adam's step size at the start", 1e-8, 1)
     min_learning_rate: float = flag(MIN_LEARNING_RATE, "step size never goes below", 0, 1)
@@ -155,13 +155,14 @@ def as_flags(settings, names):
 def parse_settings(arguments=None):
     """Read the command line, which is built from `Settings`, into one."""
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], allow_abbrev=False, usage=argparse.SUPPRESS,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)    # no usage: errors take one line
+        description=__doc__.split("\n")[0], allow_abbrev=False,
+        usage=argparse.SUPPRESS)    # without it an error takes one line
     for field in dataclasses.fields(Settings):
         kind = ({"action": argparse.BooleanOptionalAction} if field.type is bool else
                 {"type": field.type, "metavar": field.type.__name__.upper()})
         parser.add_argument("--" + field.name.replace("_", "-"), default=field.default,
-                            help=field.metadata["help"], **kind)
+                            help=field.metadata["help"] + (
+                                "" if field.default is None else " (default: %(default)s)"), **kind)
     return Settings(**vars(parser.parse_args(arguments)))
 
 
@@ -172,7 +173,8 @@ def load_tensorflow():
 
     The Metal GPU crashes (SIGBUS) or slows LSTMs: GPUs are hidden before a device is made.
     """
-    os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_METAL_DEVICE_ENABLE="0")
+    os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_METAL_DEVICE_ENABLE="0",
+                      TF_USE_LEGACY_KERAS="0")    # Keras 2 would give other optimizers
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import tensorflow as tf
@@ -192,10 +194,10 @@ def load_tensorflow():
 
 def versions():
     """Return name and version of what could change a result."""
-    names = r"tensorflow.*|keras|numpy|scipy|pandas|scikit.learn|wfdb"
+    names = r"tensorflow(.cpu|.macos|.metal)?|keras|numpy|scipy|pandas|scikit.learn|wfdb"
     return {"python": sys.version.split()[0], "platform": sys.platform} | {
         package.name: package.version for package in importlib.metadata.distributions()
-        if re.fullmatch(names, package.name)}
+        if re.fullmatch(names, package.name or "")}    # a broken installation has no name
 
 
 def xla_works():
@@ -239,8 +241,8 @@ def read_labels(path):
 
     rows = rows.fillna("").apply(lambda column: column.str.strip())
     rows = rows[(rows != "").any(axis=1)]
-    if len(rows) and not re.search(r"\d", rows["subject_id"].iloc[0]):
-        rows = rows.iloc[1:]    # a header
+    if len(rows) and re.fullmatch(r"[A-Za-z_ ]+", "".join(rows.iloc[0])):
+        rows = rows.iloc[1:]    # a header: letters only
     refuse((rows[COLUMNS] == "").any(axis=1) | (rows["excess"] != ""),
            f"three columns {','.join(COLUMNS)}")
     refuse(~rows["subject_id"].str.fullmatch(r"[0-9]{1,18}"),
@@ -283,10 +285,12 @@ def split_patients(labels, test_share=TEST_SHARE, val_share=VAL_SHARE, seed=SEED
     split = np.zeros(len(member), dtype=int)
     for number, share in ((2, test_share), (1, val_share)):
         pool = np.flatnonzero(split == 0)
-        for strata in (rarest[pool], None):    # None: too few patients, the repair will see to it
+        size = np.bincount(rarest[pool])    # a stratum of one joins the largest
+        strata = np.where(size < 2, size.argmax(), np.arange(len(size)))[rarest[pool]]
+        for stratify in (strata, None):    # None: too few patients, the repair will see to it
             with contextlib.suppress(ValueError):
                 split[train_test_split(pool, test_size=share, random_state=seed,
-                                       stratify=strata)[1]] = number
+                                       stratify=stratify)[1]] = number
                 break
     split = _repair(split, member, table.columns, np.random.default_rng(seed))
     of_record = labels["subject_id"].map(pd.Series(split, index=table.index))
@@ -526,6 +530,9 @@ def detect_r_peaks(lead, fs):
     coarse = dsp.find_peaks(padded, height=np.std(padded) * 0.5, distance=fs // 4)[0] - 1
     if not len(coarse):
         return np.zeros(0)
+    # A T wave comes soon after a beat and is less than half as steep (Pan & Tompkins)
+    t_wave = (np.diff(coarse) < 0.36 * fs) & (envelope[coarse[1:]] < 0.25 * envelope[coarse[:-1]])
+    coarse = np.delete(coarse, np.flatnonzero(t_wave) + 1)
     half, near, edge = round(0.1 * fs), round(0.07 * fs), 0.05 * fs
     width = 2 * half + 1
     smooth = dsp.sosfiltfilt(_band(1, 40, fs), lead)
@@ -615,13 +622,14 @@ def load_split(name, labels, classes, target_samples, settings, left_out):
     """Sample and prepare the records of one split.
 
     A record that cannot be used makes place for another of its class, and is added to `left_out`
-    as (path, why). Only training repeats the records of a class that is short.
+    as (path, why); one that is not on disk is never drawn. Only training repeats records, of a
+    class that is short.
     """
     data_dir, prepared, new = Path(settings.data_dir), {}, [None]
-    here = [os.path.exists(data_dir / f"{path}.hea") for path in labels["waveform_path"]]
-    usable = labels[np.array(here, dtype=bool)]
+    usable = labels[[os.path.exists(data_dir / f"{x}.hea") for x in labels["waveform_path"]]]
     if len(usable) < len(labels):
-        print(f"notice: {name} draws from the {len(usable)} of {len(labels)} records on disk")
+        print(f"notice: {name} draws from {len(usable)} records, {len(labels) - len(usable)} more "
+              "are not on disk")
     while new and len(usable):
         sample = balanced_sampling(usable, target_samples, settings.seed, name == "train")
         new = [path for path in sample["waveform_path"].unique() if path not in prepared]
@@ -637,7 +645,9 @@ def load_split(name, labels, classes, target_samples, settings, left_out):
         raise UserError(f"{data_dir}: no usable {name} record of {', '.join(gone)} (left out: "
                         f"{reasons(left_out)}); to fetch those that a run draws: "
                         f"python tools/fetch_records.py{as_flags(settings, DRAW)}")
-    short = have[have < target_samples // len(classes)]
+    if absent := sorted(set(classes) - set(have.index)):
+        print(f"notice: {name} has no record of {', '.join(absent)}: fewer than three patients")
+    short = have[have < target_samples // len(have)]
     if name != "train" and len(short):
         print(f"notice: {name} takes all records of {', '.join(short.index)}, repeating none")
     signals, features = map(np.stack, zip(*map(prepared.get, sample["waveform_path"]), strict=True))
@@ -775,9 +785,9 @@ def rate_rule(heart_rate, classes, shares):
 
     Machine-read rate labels are largely rate rules: a model has to beat this to have learnt much.
     """
-    slow, fast = (np.array([word in name.casefold() for name in classes])
-                  for word in ("bradycardia", "tachycardia"))
-    other = int(np.argmax(np.where(slow | fast, 0, shares)))
+    slow, fast = (np.array([word in name.casefold() for name in classes]) * shares
+                  for word in ("brady", "tachy"))
+    other = int(np.argmax(np.where(slow + fast > 0, 1e-9 * shares, shares)))
     return np.select([(heart_rate < 60) & slow.any(), (heart_rate > 100) & fast.any()],
                      [slow.argmax(), fast.argmax()], other)
 
@@ -837,7 +847,7 @@ best class {best}, F1 {figures['per class'][best]['f1-score']:.3f}
 {scores['model']}
 confidence {confidence.mean():.1%} +- {confidence.std():.1%}
 at the label file's own class shares: accuracy {natural['accuracy']:.3f}, \
-macro F1 {natural['macro avg']['f1-score']:.3f}
+macro F1 {np.mean([natural[classes[k]]['f1-score'] for k in np.unique(targets)]):.3f}
 
 A plain rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the commonest other class)
 {scores['rate rule']}
@@ -885,7 +895,10 @@ def _load_model(path, _modified):
         card = json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))
         if card["model_sha256"] != sha256(path):
             raise ValueError("its .json describes another model")
-        return keras.models.load_model(path, compile=False, safe_mode=True), card
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        if model.output_shape[1] != len(card["classes"]) or card["leads"] != list(LEADS):
+            raise ValueError("its .json describes other classes or leads")
+        return model, card
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"{type(error).__name__} {error}"[:150]
         raise UserError(f"{path} and its .json cannot be loaded: {why}") from error
@@ -912,29 +925,33 @@ def classify_record(record_path, model_path=OUTPUT):
     modified = os.stat(model_path).st_mtime_ns if os.path.exists(model_path) else None
     model, card = _load_model(str(model_path), modified)
     record_path = re.sub(r"\.(hea|dat)$", "", str(record_path))
-    inputs = prepare_record(record_path, None, card["settings"]["sequence_length"])
-    probabilities = np.asarray(model([array[None] for array in inputs], training=False))[0]
+    inputs = prepare_record(record_path, None, model.input_shape[0][1])
+    with load_tensorflow()[0].device("CPU:0"):    # should a notebook not have hidden the GPU
+        probabilities = np.asarray(model([array[None] for array in inputs], training=False))[0]
     return dict(zip(card["classes"], probabilities.tolist(), strict=True))
 
 
 # ------------------------------------------------------------------------------------------ main
 def ensure_demo(labels, data_dir):
     """Have missing waveforms of the demo written; return whether `labels` is the demo's."""
-    if not labels["waveform_path"].str.startswith("demo/p1900/").all():
+    ours = labels["waveform_path"][labels["waveform_path"].str.startswith("demo/p1900/")]
+    if ours.empty:
         return False
     source = Path(__file__).resolve().parent / "tools" / "make_demo.py"
     print("demo: synthetic records; name your own with --labels and --data-dir")
-    if source.exists():
-        runpy.run_path(str(source))["write_demo"](data_dir)    # those that are missing
-    else:
-        print(f"notice: {source} is missing, which writes the demo's waveforms")
+    if not all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
+        try:
+            runpy.run_path(str(source))["write_demo"](data_dir)
+        except OSError as error:
+            raise UserError(f"the demo's waveforms cannot be written: {error}") from error
     return True
 
 
 def run(settings):
     """Run the pipeline from labels to a saved model."""
     output = Path(settings.output)
-    if output.suffix != ".keras" or not os.access(output.absolute().parent, os.W_OK):
+    if (output.suffix != ".keras" or output.is_dir()
+            or not os.access(output.absolute().parent, os.W_OK)):
         raise UserError(f"--output {output}: expected a .keras file in a writable folder")
     labels = read_labels(settings.labels)
     is_demo, label_hash = ensure_demo(labels, settings.data_dir), sha256(settings.labels)

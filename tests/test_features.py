@@ -195,3 +195,10 @@ def test_the_wrong_clock_of_the_thesis_errs_by_50_bpm_on_the_demo_where_ours_is_
         ours.append(abs(features[RATE] - bpm(true)))
     assert np.mean(theirs) > 50
     assert np.mean(np.array(ours) < 1) > 0.97
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_t_waves_taller_than_r_waves_are_no_beats(seed):
+    signal, true = simulated(NORMAL, 62, "low", seed, anatomy=Anatomy(t_size=4.2))
+    assert signal[:, 1].max() > 1.2    # T waves: R waves are 1.1 mV high
+    assert abs(extract_core_medical_features(signal, 500)[RATE] - bpm(true)) < 1

@@ -183,9 +183,9 @@ def simulate(category, heart_rate, noise_level="low", seed=0, anatomy=None, ecto
     rr = _rr_intervals(category, heart_rate, rng)
     ectopic_beat = int(rng.integers(3, max(4, SECONDS * heart_rate / 60 - 1))) if ectopic else -1
     if ectopic:    # a third early, but never before the ventricle has recovered
-        early = min(0.35 * rr[ectopic_beat - 1], max(0.0, rr[ectopic_beat - 1] - 0.34))
-        rr[ectopic_beat - 1] -= early
-        rr[ectopic_beat] += early
+        early = min(0.35 * rr[ectopic_beat], max(0.0, rr[ectopic_beat] - 0.34))
+        rr[ectopic_beat] -= early         # the interval before the beat
+        rr[ectopic_beat + 1] += early     # the compensatory pause after it
     centres = np.cumsum(rr) - rr[0] - rng.random() * rr[0]
 
     time = np.arange(SECONDS * FS) / FS
@@ -193,7 +193,7 @@ def simulate(category, heart_rate, noise_level="low", seed=0, anatomy=None, ecto
     for beat, centre in enumerate(centres):
         is_ectopic = beat == ectopic_beat
         shape = QRS_ECTOPIC if is_ectopic else qrs
-        slow = np.sqrt(np.clip(rr[min(beat, len(rr) - 1)], 0.25, 1.6))
+        slow = np.sqrt(np.clip(rr[beat], 0.25, 1.6))
         _add_waves(vector, time, shape, centre, stretch=anatomy.qrs_width)
         t_shape = T_ECTOPIC if is_ectopic else t_wave
         _add_waves(vector, time, t_shape, centre, anatomy.t_size, slow)
@@ -260,7 +260,8 @@ def write_demo(data_dir):
     data_dir = Path(data_dir)
     data_dir.mkdir(parents=True, exist_ok=True)
     missing = [row for row in catalogue() if not (data_dir / f"{row[1]}.hea").exists()]
-    for subject_id, path, category, seed in tqdm(missing, desc="writing demo", mininterval=1):
+    for subject_id, path, category, seed in tqdm(missing, desc="writing demo", mininterval=1,
+                                                 disable=not missing):
         target = data_dir / path
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=data_dir) as scratch:
