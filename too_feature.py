@@ -141,17 +141,6 @@ class Settings:
                                 f"from {limits[0]} to {limits[1]}")
 
 
-# The settings that decide which records a run draws
-DRAW = ("labels", "data_dir", "seed", "train_samples", "val_samples", "test_samples", "test_share",
-        "val_share")
-
-
-def as_flags(settings, names):
-    """Write those of the named settings that are not at their defaults as a command line."""
-    return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(getattr(settings, name)))}"
-                   for name in names if getattr(settings, name) != getattr(Settings, name))
-
-
 def parse_settings(arguments=None):
     """Read the command line, which is built from `Settings`, into one."""
     parser = argparse.ArgumentParser(
@@ -644,7 +633,7 @@ def load_split(name, labels, classes, target_samples, settings, left_out):
     if gone := sorted(set(labels["ecg_category"]) - set(have.index)):
         raise UserError(f"{data_dir}: no usable {name} record of {', '.join(gone)} (left out: "
                         f"{reasons(left_out)}); to fetch those that a run draws: "
-                        f"python tools/fetch_records.py{as_flags(settings, DRAW)}")
+                        f"python tools/fetch_records.py {shlex.join(sys.argv[1:])}")
     if absent := sorted(set(classes) - set(have.index)):
         print(f"notice: {name} has no record of {', '.join(absent)}: fewer than three patients")
     short = have[have < target_samples // len(have)]
