@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         status, size = (int(fault), 0) if fault.isdigit() else (200, len(content))
         self.send_response(302 if fault.startswith("to ") else status)
         self.send_header("Location", fault.removeprefix("to "))
-        self.send_header("Retry-After", "1" if fault == "429" else "0")
+        self.send_header("Retry-After", "999" if fault == "429" else "0")
         if fault not in ("endless", "trickle"):
             self.send_header("Content-Length", str(size))
         self.end_headers()
@@ -63,8 +63,8 @@ def dataset(tmp_path_factory):
     for _, path, _, study in rows:    # one record under many names, but no two files are the same
         files[f"{path}.hea"] = header.replace(b"40000000", b"%d" % study)
         files[f"{path}.dat"] = signal_data[:-4] + study.to_bytes(4, "little")
-    sums = [f"{hashlib.sha256(files[name]).hexdigest()} {name}\n" for name in files]
-    files[SUMS] = "".join(sums).encode()
+    files[SUMS] = "".join(
+        f"{hashlib.sha256(files[name]).hexdigest()} {name}\n" for name in files).encode()
     return files, "".join(f"{subject},{path},{name}\n" for subject, path, name, _ in rows)
 
 
@@ -88,7 +88,8 @@ def wanted(dataset, tmp_path, monkeypatch):
         really(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect)
-    monkeypatch.setattr(fetch_records, "PAUSE", 0.01)
+    for name, value in {"PAUSE": 0.01, "MAX_PAUSE": 1, "GRACE": 0.1, "MAX_FILE": 1e6}.items():
+        monkeypatch.setattr(fetch_records, name, value)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.chdir(tmp_path)
     Path("labels.csv").write_text(dataset[1])
@@ -147,10 +148,11 @@ def test_the_script_finds_all_that_it_draws_and_a_spare_for_a_damaged_record(ser
 @pytest.mark.parametrize("fault", ["500", "502", "503", "504", "429", "drop", "wrong", "to ?new"])
 def test_a_passing_fault_is_overcome(fault, server, wanted):
     names = [f"{wanted[0]}.dat", f"{wanted[1]}.hea", SUMS][:2 if fault == "wrong" else 3]
-    server.faults = {name: [fault] for name in names}
+    server.faults, start = {name: [fault] for name in names}, time.monotonic()
     assert fetch(server) == 0
     assert_whole(server, wanted)
     assert {server.requests[name] for name in names} == {2}
+    assert time.monotonic() - start > 2 * (fault == "429")    # twice MAX_PAUSE, not 999 s
 
 
 @pytest.mark.parametrize("fault, reason", [
@@ -159,9 +161,7 @@ def test_a_passing_fault_is_overcome(fault, server, wanted):
     ("to http://elsewhere.invalid/x", "another host"), ("to file:///etc/passwd", "another host"),
     ("to //elsewhere.invalid/x", "another host"), ("to http://[", "Invalid"), ("to #", "HTTP 302")])
 def test_a_record_that_fails_is_reported_and_the_others_kept(
-        fault, reason, server, wanted, monkeypatch, capsys):
-    monkeypatch.setattr(fetch_records, "MAX_FILE", 1e6)
-    monkeypatch.setattr(fetch_records, "GRACE", 0.05)
+        fault, reason, server, wanted, capsys):
     server.faults = {f"{wanted[3]}.dat": [fault] * 20}
     assert fetch(server) == 1
     assert_whole(server, wanted[:3] + wanted[4:])

@@ -43,7 +43,7 @@ def parse_arguments(arguments=None):
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,    # no usage: errors take one line
         epilog="All settings of the script are taken too, such as --labels, --data-dir, --seed, "
                "--train-samples, --test-share: see python too_feature.py --help")
-    parser.add_argument("--spares", type=float, default=0.05, help="to add, share of each class")
+    parser.add_argument("--spares", type=float, default=0.05, help="extra share of each class")
     parser.add_argument("--url", default=URL, help=f"folder of the dataset, which holds {SUMS}")
     parser.add_argument("--connections", type=int, default=4, choices=range(1, 9), help="at once")
     parser.add_argument("--dry-run", action="store_true", help="print number and size, no more")
