@@ -29,8 +29,8 @@ import re
 import runpy
 import shlex
 import time
-from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -39,38 +39,27 @@ import wfdb
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal as dsp
 from scipy.ndimage import uniform_filter1d
-from scipy.optimize import LinearConstraint, milp
-from sklearn.metrics import classification_report
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+from sklearn.metrics import balanced_accuracy_score, classification_report, log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 from tqdm import tqdm
 
 # -------------------------------------------------------------------------------------- settings
-# Files
 LABELS = "ecg_5_class_data.csv"
 DATA_DIR = "mimic-iv-ecg"
 OUTPUT = "ecg_stable_lstm_model.keras"
-# Sampling: the classes get equal shares, so that the commonest does not drown the rest
 SEED = 42
-TRAIN_SAMPLES = 1500        # what an 8 GB laptop trains on in minutes
+TRAIN_SAMPLES = 1500        # in equal shares of the classes; an 8 GB laptop trains on it in minutes
 VAL_SAMPLES = 300
 TEST_SAMPLES = 400
 TEST_SHARE = 0.15           # of all patients
 VAL_SHARE = 0.15            # of the patients that are left
-# Model input
 SEQUENCE_LENGTH = 500       # 10 s at 50 Hz: QRS and P waves survive, and every LSTM step costs time
-# Training
 BATCH_SIZE = 4              # small enough for any laptop; its noisy gradients also regularise
 EPOCHS = 15                 # at most: early stopping may end before
 LEARNING_RATE = 0.0005      # half of Adam's default, to suit batches of four
-MIN_LEARNING_RATE = 1e-6    # where halving it ends
-STOP_PATIENCE = 5           # epochs without a better validation accuracy
-REDUCE_PATIENCE = 3         # epochs without a better validation loss
-# Augmentation
-NOISE_PROBABILITY = 0.3
-NOISE_SIZE = 0.05           # small beside 1, a lead's interquartile range after scaling
-SCALING_PROBABILITY = 0.2
-SCALING_SIZE = 0.1          # within the day-to-day spread of electrode contact
 
 # Not settings, but what a usable record is
 RECORD_SECONDS = 10         # of a longer record, the first
@@ -103,7 +92,7 @@ class RecordError(ValueError):
 
 
 def flag(default, text, *limits):
-    """Declare a field of `Settings`: default, help text and, for a number, its range."""
+    """Declare a field of `Settings`: default, help text, and its range or its choices."""
     return dataclasses.field(default=default, metadata={"help": text, "limits": limits})
 
 
@@ -115,53 +104,88 @@ class Settings:
     data_dir: str = flag(DATA_DIR, "folder that waveform paths start from")
     output: str = flag(OUTPUT, "model file (.keras) to write; a .json goes beside it")
     seed: int = flag(SEED, "seed of everything random", 0, 2**32 - 1)
+    recipe: str = flag("default", "other defaults: tools/recipes.py", "default", "thesis", "best")
+    model: str = flag("lstm", "lstm: 8,461 parameters; large: more features", "lstm", "large")
+    repeats: int = flag(1, "models to train on other seeds; saved as one ensemble", 1, 100)
+    test_labels: str = flag("", "label file of another hospital, to test on instead")
+    test_data_dir: str = flag("", "folder that its paths start from (default: --data-dir)")
     train_samples: int = flag(TRAIN_SAMPLES, "training records over all classes", 2, 10**7)
     val_samples: int = flag(VAL_SAMPLES, "validation records at most", 2, 10**7)
     test_samples: int = flag(TEST_SAMPLES, "test records at most", 2, 10**7)
     test_share: float = flag(TEST_SHARE, "test patients, share of all", 0.01, 0.9)
     val_share: float = flag(VAL_SHARE, "validation patients, share of the rest", 0.01, 0.9)
+    # Preprocessing: hospitals differ in their filters; the quartiles' distance, taken as the unit,
+    # would clip the QRS complexes, whose shape tells a bundle branch block
     sequence_length: int = flag(SEQUENCE_LENGTH, "points per 10-second record", 50, 5000)
+    high_pass: float = flag(0.5, "Hz below which baseline wander is taken out; 0: none", 0, 5)
+    central_share: float = flag(0.99, "share of a lead's samples that sets its scale", 0.1, 1)
+    span: float = flag(3.0, "units that they span", 0.1, 6)
+    # Model: from Keras's own start, some 60 ms, it hardly learns the shape of beats
+    memory: float = flag(4.0, "s of the LSTM's longest memory at the start; 0: as in Keras", 0, 10)
+    settle: int = flag(1, "epochs after which batch normalisation keeps its statistics; 0: never. "
+                       "Those of a batch of four are too noisy to train on", 0, 10_000)
+    feature_limit: float = flag(2.5, "deviations at which scaled features are cut off", 0.5, 1000)
+    # Training
     batch_size: int = flag(BATCH_SIZE, "records per training step", 2, 4096)
     epochs: int = flag(EPOCHS, "passes over the training records at most", 1, 10_000)
     learning_rate: float = flag(LEARNING_RATE, "Adam's step size at the start", 1e-8, 1)
-    min_learning_rate: float = flag(MIN_LEARNING_RATE, "step size never goes below", 0, 1)
-    stop_patience: int = flag(STOP_PATIENCE, "epochs without gain before the end", 1, 10_000)
-    reduce_patience: int = flag(REDUCE_PATIENCE, "epochs before the step is halved", 1, 10_000)
-    noise_probability: float = flag(NOISE_PROBABILITY, "share of records given noise", 0, 1)
-    noise_size: float = flag(NOISE_SIZE, "its deviation, in interquartile ranges", 0, 3)
-    scaling_probability: float = flag(SCALING_PROBABILITY, "share of records scaled", 0, 1)
-    scaling_size: float = flag(SCALING_SIZE, "largest relative change of amplitude", 0, 0.9)
+    weight_decay: float = flag(0.0, "share of each weight lost per step, times its size", 0, 1)
+    schedule: str = flag("plateau", "step size: halved on plateaus, or cosine", "plateau", "cosine")
+    min_learning_rate: float = flag(1e-6, "on a plateau, never below", 0, 1)
+    reduce_patience: int = flag(3, "epochs without a better loss make a plateau", 1, 10_000)
+    stop_patience: int = flag(5, "epochs without better validation accuracy to stop", 1, 10_000)
+    keep: str = flag("last", "weights: last, or best by validation accuracy", "last", "best")
+    # Augmentation: noise small beside a lead's span, gains as electrodes' contact varies
+    noise_probability: float = flag(0.3, "share of records given noise", 0, 1)
+    noise_size: float = flag(0.05, "its deviation, in scaled units", 0, 3)
+    scaling_probability: float = flag(0.2, "share of records scaled", 0, 1)
+    scaling_size: float = flag(0.1, "largest relative change of amplitude", 0, 0.9)
+    shift: float = flag(5.0, "s at most by which a record is moved around in time", 0, 5)
+    lead_gain: float = flag(0.2, "deviation of each lead's log gain", 0, 2)
+    amplitude_noise: float = flag(2.0, "noise on the features mean and SD, in deviations", 0, 10)
     jit: bool = flag(None, "compile the step with XLA (default: if a tiny trial works)")
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value, limits = getattr(self, field.name), field.metadata["limits"]
-            if limits and not limits[0] <= value <= limits[1]:
-                raise UserError(f"--{field.name.replace('_', '-')} {value}: expected a number "
-                                f"from {limits[0]} to {limits[1]}")
+            if limits and not (value in limits if field.type is str else
+                               limits[0] <= value <= limits[1]):
+                expected = (f"one of {', '.join(limits)}" if field.type is str else
+                            f"a number from {limits[0]} to {limits[1]}")
+                raise UserError(f"--{field.name.replace('_', '-')} {value}: expected {expected}")
+        if self.test_data_dir and not self.test_labels:
+            raise UserError("--test-data-dir: expected --test-labels beside it")
 
 
 def parse_settings(arguments=None):
     """Read the command line, which is built from `Settings`, into one."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], allow_abbrev=False,
-        usage=argparse.SUPPRESS)    # without it an error takes one line
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False,
+                                     usage=argparse.SUPPRESS)    # so that an error takes one line
     for field in dataclasses.fields(Settings):
         kind = ({"action": argparse.BooleanOptionalAction} if field.type is bool else
                 {"type": field.type, "metavar": field.type.__name__.upper()})
+        default = " (default: %(default)s)" if field.default else ""
         parser.add_argument("--" + field.name.replace("_", "-"), default=field.default,
-                            help=field.metadata["help"] + (
-                                "" if field.default is None else " (default: %(default)s)"), **kind)
+                            help=field.metadata["help"] + default, **kind)
+    asked = Settings(**vars(parser.parse_args(arguments)))
+    if (asked.recipe, asked.model) != ("default", "lstm"):
+        parser.set_defaults(**tool("recipes").defaults(asked.recipe, asked.model))
     return Settings(**vars(parser.parse_args(arguments)))
+
+
+@functools.cache
+def tool(name):
+    """Return what tools/`name`.py defines, which a plain run does without."""
+    source = Path(__file__).resolve().parent / "tools" / f"{name}.py"
+    if not source.exists():
+        raise UserError(f"{source} is missing: copy tools/ beside the script for this")
+    return SimpleNamespace(**runpy.run_path(str(source)))
 
 
 # ----------------------------------------------------------------------------------- environment
 @functools.cache
 def load_tensorflow():
-    """Import TensorFlow where a model is built, so that all else stays light; return it and Keras.
-
-    The Metal GPU crashes (SIGBUS) or slows LSTMs: GPUs are hidden before a device is made.
-    """
+    """Import TensorFlow, only where a model is built, with all GPUs hidden; return it and Keras."""
     os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_METAL_DEVICE_ENABLE="0",
                       TF_USE_LEGACY_KERAS="0")    # Keras 2 would give other optimizers
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -172,11 +196,9 @@ def load_tensorflow():
     except Exception as error:    # not installed, or beside a tensorflow-metal that does not fit
         raise UserError(f"TensorFlow 2.16 or newer is needed ({str(error).splitlines()[0]}): "
                         "pip install -r requirements.txt") from error
-    try:
-        tf.config.set_visible_devices([], "GPU")
+    with contextlib.suppress(RuntimeError):    # a notebook may have used TensorFlow before
+        tf.config.set_visible_devices([], "GPU")    # Metal crashes (SIGBUS) or slows LSTMs
         tf.config.threading.set_intra_op_parallelism_threads(1)   # so small a model is not shared
-    except RuntimeError:
-        pass    # a notebook may have used TensorFlow before
     import keras
     return tf, keras
 
@@ -211,9 +233,8 @@ SAFE_PATH = r"(?!(?:.*/)?\.\.?(?:/|$))[\w.][\w .,+=@()-]*(?:/[\w.][\w .,+=@()-]*
 def read_labels(path):
     """Read a label file (UTF-8, a row per record, no header) into a DataFrame of `COLUMNS`.
 
-    A byte order mark, a header, blank lines and exact duplicates are passed over; extensions are
-    cut off the paths; case variants of a class are merged into the commonest spelling. `UserError`
-    names the first malformed row, or says that fewer than two classes are left.
+    A byte order mark, a header, blank lines and duplicates are passed over, extensions cut off, and
+    case variants of a class merged. `UserError` names the first malformed row.
     """
     try:    # pandas itself would also open a URL or an archive, and cut a cell at a NUL
         text = Path(path).read_text(encoding="utf-8-sig").replace("\0", "\1")
@@ -270,82 +291,44 @@ def split_patients(labels, test_share=TEST_SHARE, val_share=VAL_SHARE, seed=SEED
     table = pd.crosstab(labels["subject_id"], labels["ecg_category"]) > 0
     table[""] = True    # as if of a class that all are in: no split may be empty
     member = table.to_numpy().astype(int)                            # (patients, classes)
-    rarest = np.where(member, member.sum(axis=0), np.inf).argmin(axis=1)
+    size = member.sum(axis=0)
+    rarest = np.where(member, size, np.inf).argmin(axis=1)
     split = np.zeros(len(member), dtype=int)
     for number, share in ((2, test_share), (1, val_share)):
         pool = np.flatnonzero(split == 0)
-        size = np.bincount(rarest[pool])    # a stratum of one joins the largest
-        strata = np.where(size < 2, size.argmax(), np.arange(len(size)))[rarest[pool]]
+        strata = rarest[pool]
+        strata[np.bincount(strata)[strata] < 2] = np.bincount(strata).argmax()    # one joins most
         for stratify in (strata, None):    # None: too few patients, the repair will see to it
             with contextlib.suppress(ValueError):
                 split[train_test_split(pool, test_size=share, random_state=seed,
                                        stratify=stratify)[1]] = number
                 break
-    split = _repair(split, member, table.columns, np.random.default_rng(seed))
+    needed = np.where((size < 3) & (table.columns != ""), [[1], [0], [0]], 1)    # (splits, classes)
+    if any((member[split == i].sum(axis=0) < needed[i]).any() for i in range(3)):
+        split = tool("extras").repair_split(split, member, needed, np.random.default_rng(seed))
+    if split is None:
+        scarce = ", ".join(table.columns[np.argsort(size[:-1])[:3]])
+        raise UserError("no split has every class in training, validation and test: too few "
+                        f"patients, or the same ones, in {scarce}")
     of_record = labels["subject_id"].map(pd.Series(split, index=table.index))
     splits = {name: labels[of_record == i].reset_index(drop=True)
               for i, name in enumerate(("train", "validation", "test"))}
-    patients = np.concatenate([part["subject_id"].unique() for part in splits.values()])
-    assert len(patients) == len(np.unique(patients)), "a patient is in two splits"
+    patients = sum(part["subject_id"].nunique() for part in splits.values())
+    assert patients == len(table), "a patient is in two splits"
     return splits
-
-
-def _repair(split, member, names, rng):
-    """Move as few patients as possible so that every class is in every split.
-
-    Patients of the same classes are interchangeable: an integer program over kinds of patients
-    finds how many of a kind go to each split, and (the cost) how many of them are new there.
-    """
-    kinds, kind_of = np.unique(member, axis=0, return_inverse=True)
-    kind_of = kind_of.ravel()
-    now = np.zeros((len(kinds), 3), dtype=int)
-    np.add.at(now, (kind_of, split), 1)
-    needed = np.ones((len(names), 3))
-    needed[(member.sum(axis=0) < 3) & (names != ""), 1:] = 0    # too few: only training must
-    of_kind, each = now.sum(axis=1), np.eye(now.size)
-    per_class = np.kron([1, 0], np.kron(kinds.T, np.eye(3)))     # the second half is about costs
-    per_kind = np.kron([1, 0], np.kron(np.eye(len(kinds)), np.ones(3)))
-    plan = milp(np.repeat([0, 1], now.size), integrality=np.repeat([1, 0], now.size), constraints=[
-        LinearConstraint(per_class, lb=needed.ravel()),
-        LinearConstraint(per_kind, of_kind, of_kind),
-        LinearConstraint(np.hstack([each, -each]), ub=now.ravel())])
-    if plan.x is None:
-        scarce = names[:-1][np.argsort(member.sum(axis=0)[:-1])[:3]]
-        raise UserError("no split has every class in training, validation and test: too few "
-                        f"patients, or the same ones, in {', '.join(scarce)}")
-    wanted = plan.x[:now.size].round().astype(int).reshape(now.shape)
-    order = rng.permutation(len(split))
-    for kind in range(len(kinds)):
-        mine = order[kind_of[order] == kind]
-        moved = np.concatenate([mine[split[mine] == s][wanted[kind, s]:] for s in range(3)])
-        split[moved] = np.repeat(range(3), np.maximum(wanted[kind] - now[kind], 0))
-    return split
 
 
 # ---------------------------------------------------------------------------------------- sample
 def balanced_sampling(df, target_samples, random_state=42, repeat=True):
-    """Draw `target_samples // n_classes` records from every class.
+    """Draw `target_samples // n_classes` records from every class of a DataFrame; shuffle them.
 
-    Parameters
-    ----------
-    df : DataFrame
-        With columns `waveform_path` and `ecg_category`.
-    target_samples, random_state : int
-        A record's rank in the draw depends on the seed and its path alone, so that taking out one
-        record changes no other's.
-    repeat : bool
-        Whether a class that is short repeats its records, evenly. Only for training: in a test a
-        repeated record would count several times.
-
-    Returns
-    -------
-    DataFrame of the records drawn, shuffled
+    A record's rank depends on the seed and its path alone: taking one out changes no other's. Only
+    with `repeat`, meant for training, a class that is short repeats its records, evenly.
     """
     paths = df["waveform_path"].to_numpy(dtype=object)
     rank = pd.util.hash_array(paths, hash_key=f"{random_state:016d}"[-16:])
-    drawn = []
+    wanted, drawn = max(1, target_samples // df["ecg_category"].nunique()), []
     for _, records in df.iloc[np.argsort(rank, kind="stable")].groupby("ecg_category"):
-        wanted = max(1, target_samples // df["ecg_category"].nunique())
         places = np.arange(wanted if repeat else min(wanted, len(records)))
         drawn.append(records.iloc[places % len(records)])
     return pd.concat(drawn).sample(frac=1, random_state=random_state).reset_index(drop=True)
@@ -381,12 +364,13 @@ def _check_header(path, data_dir):
     return float(record[2]), int(record[3])
 
 
+@np.errstate(all="ignore")    # what damaged numbers lead to is checked
 def read_record(path, data_dir=None):
-    """Read the first ten seconds of a 12-lead WFDB record, whose path has no extension.
+    """Read ten seconds of a 12-lead WFDB record, by its path without extension.
 
-    Nothing outside `data_dir` (by default the record's own folder) is read. Returns the signal,
-    float (samples, 12) in mV in the order of `LEADS`, its gaps interpolated and leads without
-    signal all zeros, and the sampling rate in Hz. `RecordError` says why it cannot be used.
+    Returns float (samples, 12) in mV in the order of `LEADS`, gaps interpolated and leads without
+    signal all zeros, and the rate in Hz; or `RecordError` says why it cannot be used. Nothing
+    outside `data_dir` (by default the record's own folder) is read.
     """
     path = str(path)
     try:
@@ -395,8 +379,7 @@ def read_record(path, data_dir=None):
             raise RecordError(f"sampling rate not supported: {fs:g} Hz, not {MIN_FS} to {MAX_FS}")
         if length < MIN_SECONDS * fs:
             raise RecordError(f"too short: {length / fs:.1f} s, not {MIN_SECONDS} or more")
-        with np.errstate(all="ignore"):
-            record = wfdb.rdrecord(path, sampto=min(length, int(RECORD_SECONDS * fs)))
+        record = wfdb.rdrecord(path, sampto=min(length, int(RECORD_SECONDS * fs)))
     except RecordError:
         raise
     except Exception as error:    # wfdb raises whatever the damage leads to
@@ -408,27 +391,19 @@ def read_record(path, data_dir=None):
     scale = [MILLIVOLTS.get(str(record.units[column]).casefold()) for column in columns]
     if None in scale:
         raise RecordError(f"unit is not a voltage: {record.units[columns[scale.index(None)]]}")
-    with np.errstate(all="ignore"):
-        signal = record.p_signal[:, columns] * scale
+    signal = record.p_signal[:, columns] * scale
     signal[~(np.abs(signal) <= MAX_AMPLITUDE)] = np.nan
-    gaps = np.isnan(signal).mean(axis=0)
-    signal = _fill_gaps(signal)
-    usable = (gaps <= MAX_GAP_SHARE) & (np.ptp(signal, axis=0) >= MIN_LEAD_RANGE)
+    usable = np.isnan(signal).mean(axis=0) <= MAX_GAP_SHARE
+    signal = _as_leads(signal)
+    usable &= np.ptp(signal, axis=0) >= MIN_LEAD_RANGE
     if usable.sum() < MIN_LEADS:
         raise RecordError(f"too little signal: in {usable.sum()} leads, not {MIN_LEADS} or more")
     return np.where(usable, signal, 0.0), fs
 
 
 # ------------------------------------------------------------------------------------ preprocess
-def _fill_gaps(signal):
-    """Interpolate NaN in each lead (samples, leads); a lead of nothing else becomes zeros."""
-    if np.isnan(signal).any():
-        signal = pd.DataFrame(signal).interpolate(limit_direction="both").fillna(0.0).to_numpy()
-    return signal
-
-
-def _as_leads(signal, shortest):
-    """Validate an ECG and convert it to float64 (samples, 12) without gaps."""
+def _as_leads(signal, shortest=1):
+    """Validate an ECG; convert it to float64 (samples, 12), gaps in a lead interpolated or 0."""
     leads = np.asarray(signal)
     if leads.ndim != 2 or leads.shape[1] != len(LEADS) or leads.dtype.kind not in "biuf":
         raise ValueError("expected real numbers of shape (samples, 12), got "
@@ -437,29 +412,26 @@ def _as_leads(signal, shortest):
         raise ValueError(f"expected {shortest} samples or more, got {len(leads)}")
     leads = leads.astype(np.float64)
     leads[~(np.abs(leads) < 1e9)] = np.nan    # infinities and what no converter gives
-    return _fill_gaps(leads)
+    if np.isnan(leads).any():
+        leads = pd.DataFrame(leads).interpolate(limit_direction="both").fillna(0.0).to_numpy()
+    return leads
 
 
-def stable_preprocess_ecg(raw_signal, target_length=500):
-    """Resample a 12-lead ECG and scale each lead robustly.
+def stable_preprocess_ecg(raw_signal, target_length=500, high_pass=0.5, central_share=0.99,
+                          span=3.0):
+    """Band-limit and resample a 12-lead ECG, and scale each lead robustly.
 
     Parameters
     ----------
-    raw_signal : array_like, shape (samples, 12)
-        Ten seconds at any rate, in any unit. NaN and infinities are interpolated.
-    target_length : int
-        Points to resample to.
+    raw_signal : array_like (10 or more samples, 12), ten seconds; NaN and infinities interpolated
+    target_length : int, points to resample to
+    high_pass : float, Hz of a squared second-order Butterworth response without phase shift, or 0
+    central_share, span : float, the central share of a lead's samples spans that much (0.5: IQR)
 
     Returns
     -------
-    ndarray of float32, shape (target_length, 12)
-        Each lead less its median, over its interquartile range, clipped to [-3, 3]; flat leads
-        are zeros.
-
-    Raises
-    ------
-    ValueError
-        If the input is not (10 or more, 12) real numbers.
+    ndarray of float32 (target_length, 12): leads less their medians, scaled, clipped to [-3, 3], 0
+        where flat. `ValueError` if the input is not of that shape or not real numbers.
     """
     leads = _as_leads(raw_signal, shortest=10)
     flat = np.ptp(leads, axis=0) < 1e-6
@@ -467,10 +439,13 @@ def stable_preprocess_ecg(raw_signal, target_length=500):
     # In the frequency domain nothing aliases. Mirrored first, since a Fourier transform takes the
     # signal for periodic, and the step from its last sample back to the first would ring.
     mirrored = np.concatenate([leads, leads[::-1]])
-    leads = dsp.resample(mirrored, 2 * target_length)[:target_length]
-    low, median, high = np.percentile(leads, [25, 50, 75], axis=0)
+    hertz = np.abs(np.fft.fftfreq(len(mirrored))) * len(leads) / RECORD_SECONDS
+    response = hertz**4 / np.maximum(hertz**4 + high_pass**4, 1e-12) if high_pass else None
+    leads = dsp.resample(mirrored, 2 * target_length, window=response)[:target_length]
+    tail = 50 * (1 - central_share)
+    low, median, high = np.percentile(leads, [tail, 50, 100 - tail], axis=0)
     spikes_only = high - low < 1e-3 * np.ptp(leads, axis=0)    # their range says nothing
-    spread = np.where(spikes_only, leads.std(axis=0), high - low)
+    spread = np.where(spikes_only, leads.std(axis=0), (high - low) / span)
     scaled = np.where(flat, 0.0, (leads - median) / np.where(flat, 1.0, spread))
     return np.clip(scaled, -3, 3).astype(np.float32)
 
@@ -492,10 +467,9 @@ def _qrs_lead(leads, fs):
 def _qrs_envelope(lead, fs):
     """Return the energy of a lead's QRS complexes (Pan & Tompkins, IEEE TBME 1985;32:230-236).
 
-    Band-pass 5-20 Hz, squared slope, and an 80 ms moving average twice, whose single summit does
-    not jitter as a boxcar's plateau does. Under 0.5 (mV/s)^2 nothing is a QRS complex. Cut off at
-    twice the usual beat (but not below 1/400 of the largest), so that a large ectopic beat or
-    artefact does not hide the others.
+    The two moving averages have a single summit, where a boxcar's plateau would jitter. Under 0.5
+    (mV/s)^2 nothing is a QRS complex; cut off at twice the usual beat (but not below 1/400 of the
+    largest), so that a large ectopic beat or artefact does not hide the others.
     """
     energy = (np.gradient(dsp.sosfiltfilt(_band(5, 20, fs), lead)) * fs) ** 2
     for _ in range(2):
@@ -509,14 +483,12 @@ def _qrs_envelope(lead, fs):
 def detect_r_peaks(lead, fs):
     """Find the R peaks of one lead (a second or more, `fs` in Hz); return positions in samples.
 
-    Beats are peaks of the QRS envelope. Each is shifted by up to 60 ms to where it fits the median
-    beat best, and the R peak is that beat's top (or its nadir, if that is 1.6 times as large): so
-    neither noise nor the notch of a wide QRS moves it. The first and last 50 ms are left out, since
-    a complex that the record cuts has no peak to be trusted.
+    Peaks of the QRS envelope are shifted by up to 60 ms to where each fits the median beat best;
+    the R peak is that beat's top (or its nadir, if 1.6 times as large): so neither noise nor the
+    notch of a wide QRS moves it. Complexes that the record's ends cut are left out.
     """
     envelope = _qrs_envelope(lead, fs)
-    padded = np.pad(envelope, 1)    # a peak may be the first or last sample
-    coarse = dsp.find_peaks(padded, height=np.std(padded) * 0.5, distance=fs // 4)[0] - 1
+    coarse = dsp.find_peaks(envelope, height=np.std(envelope) * 0.5, distance=fs // 4)[0]
     if not len(coarse):
         return np.zeros(0)
     # A T wave comes soon after a beat and is less than half as steep (Pan & Tompkins)
@@ -554,23 +526,16 @@ def extract_core_medical_features(signal, fs=100):
 
     Parameters
     ----------
-    signal : array_like, shape (samples, 12)
-        In mV, in the order of `LEADS`, at its true sampling rate; at least one second.
-    fs : float
-        Sampling rate in Hz.
+    signal : array_like (samples, 12), a second or more in mV, in the order of `LEADS`
+    fs : float, its true sampling rate in Hz
 
     Returns
     -------
-    ndarray, shape (8,)
+    ndarray (8,)
         Mean, standard deviation, skewness and excess kurtosis of lead II; heart rate (bpm), SDNN
         (ms), RMSSD (ms) and CV_RR = SDNN / mean RR over all beats found (Task Force of the ESC and
         NASPE, Circulation 1996;93:1043-1065). NaN: not measurable, as on a flat lead, or with
-        fewer than two beats (rate) or three (the others).
-
-    Raises
-    ------
-    ValueError
-        If the input is anything else, or `fs` out of range.
+        fewer than two beats (rate) or three (the others). `ValueError` if the input is not so.
     """
     if not MIN_FS <= fs <= MAX_FS:
         raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
@@ -600,31 +565,40 @@ class Records(NamedTuple):
     targets: np.ndarray         # int (n,), index into the class names
 
 
-def prepare_record(path, data_dir=None, sequence_length=SEQUENCE_LENGTH):
-    """Read one record; return the model's inputs, float32 (sequence_length, 12) and (8,)."""
+def prepare_record(path, data_dir=None, settings=None):
+    """Read one record; return the model's inputs, float32 (sequence_length, 12) and (8 or more)."""
+    settings = settings or Settings()
     signal, fs = read_record(path, data_dir)
-    features = extract_core_medical_features(signal, fs).astype(np.float32)
-    return stable_preprocess_ecg(signal, sequence_length), features
+    features = extract_core_medical_features(signal, fs)
+    if settings.model == "large":    # its own features follow the eight
+        peaks = detect_r_peaks(_qrs_lead(signal, fs), fs)
+        features = np.append(features, tool("large_model").extra_features(signal, fs, peaks))
+    ecg = stable_preprocess_ecg(signal, settings.sequence_length, settings.high_pass,
+                                settings.central_share, settings.span)
+    return ecg, features.astype(np.float32)
 
 
-def load_split(name, labels, classes, target_samples, settings, left_out):
+def load_split(name, labels, classes, settings, left_out):
     """Sample and prepare the records of one split.
 
     A record that cannot be used makes place for another of its class, and is added to `left_out`
-    as (path, why); one that is not on disk is never drawn. Only training repeats records, of a
-    class that is short.
+    as (path, why); one that is not on disk is never drawn. Only training repeats records.
     """
     data_dir, prepared, new = Path(settings.data_dir), {}, [None]
+    target_samples = {"train": settings.train_samples, "validation": settings.val_samples,
+                      "test": settings.test_samples}[name]
+    if name == "test" and settings.test_labels:    # every record there is
+        data_dir = Path(settings.test_data_dir or data_dir)
+        target_samples = len(labels) * labels["ecg_category"].nunique()
     usable = labels[[os.path.exists(data_dir / f"{x}.hea") for x in labels["waveform_path"]]]
-    if len(usable) < len(labels):
-        print(f"notice: {name} draws from {len(usable)} records, {len(labels) - len(usable)} more "
-              "are not on disk")
+    if missing := len(labels) - len(usable):
+        print(f"notice: {name} draws from {len(usable)} records, {missing} more are not on disk")
     while new and len(usable):
         sample = balanced_sampling(usable, target_samples, settings.seed, name == "train")
         new = [path for path in sample["waveform_path"].unique() if path not in prepared]
         for path in (progress := tqdm(new, f"reading {name}", mininterval=1, disable=not new)):
             try:
-                prepared[path] = prepare_record(data_dir / path, data_dir, settings.sequence_length)
+                prepared[path] = prepare_record(data_dir / path, data_dir, settings)
             except RecordError as error:
                 left_out.append((path, str(error)))
             progress.set_postfix(left_out=len(left_out), refresh=False)
@@ -636,36 +610,25 @@ def load_split(name, labels, classes, target_samples, settings, left_out):
                         f"python tools/fetch_records.py {shlex.join(sys.argv[1:])}")
     if absent := sorted(set(classes) - set(have.index)):
         print(f"notice: {name} has no record of {', '.join(absent)}: fewer than three patients")
-    short = have[have < target_samples // len(have)]
+    short = have.index[have < target_samples // len(have)]
     if name != "train" and len(short):
-        print(f"notice: {name} takes all records of {', '.join(short.index)}, repeating none")
+        print(f"notice: {name} takes all records of {', '.join(short)}, repeating none")
     signals, features = map(np.stack, zip(*map(prepared.get, sample["waveform_path"]), strict=True))
     return Records(sample, signals, features, pd.Index(classes).get_indexer(sample["ecg_category"]))
 
 
 def reasons(left_out):
     """Count left-out records by reason, as in 'file is missing (1), too short (3)'."""
-    counts = Counter(why.split(":")[0] for _, why in left_out)
-    return ", ".join(f"{reason} ({count})" for reason, count in sorted(counts.items())) or "none"
+    counts = pd.Series([why.split(":")[0] for _, why in left_out], dtype=str).value_counts()
+    return ", ".join(f"{reason} ({n})" for reason, n in counts.sort_index().items()) or "none"
 
 
 # --------------------------------------------------------------------------------------- augment
 def lightweight_augmentation(signal, rng=None, settings=None):
     """Add noise to some records and change the amplitude of some; for training only.
 
-    Parameters
-    ----------
-    signal : ndarray, shape (samples, 12) or (n, samples, 12)
-        As `stable_preprocess_ecg` returns it. Each of the n records draws for itself.
-    rng : numpy.random.Generator, optional
-        Unseeded if left out.
-    settings : Settings, optional
-        If left out: with probability 0.3 Gaussian noise of deviation 0.05; with probability 0.2 the
-        amplitude times 0.9 to 1.1.
-
-    Returns
-    -------
-    ndarray of float32, same shape, clipped to [-3, 3]
+    Each record of `signal`, (samples, 12) or (n, samples, 12), draws for itself from the NumPy
+    generator `rng`. Returns float32 of the same shape, clipped to [-3, 3].
     """
     rng, settings = rng or np.random.default_rng(), settings or Settings()
     batch = np.array(signal, dtype=np.float32, ndmin=3)
@@ -678,94 +641,161 @@ def lightweight_augmentation(signal, rng=None, settings=None):
     return np.clip(batch, -3, 3).reshape(np.shape(signal))
 
 
+def vary_recording(signals, features, rng, settings, amplitude_noise=0.0):
+    """Vary what another moment, electrode or device would have changed; for training only.
+
+    `signals` (n, samples, 12) are moved in a circle of time and each lead gets a gain of its own;
+    mean and deviation in `features` (n, 8 or more) get noise, in mV. Returns float32 copies.
+    """
+    n, samples, leads = signals.shape
+    most = round(settings.shift * samples / RECORD_SECONDS)
+    places = (np.arange(samples) + rng.integers(-most, most + 1, (n, 1))) % samples
+    gain = np.exp(rng.normal(0, settings.lead_gain, (n, 1, leads))).astype(np.float32)
+    features = features.copy()
+    features[:, :2] += rng.normal(0, amplitude_noise, (n, 2))
+    return signals[np.arange(n)[:, None], places] * gain, features
+
+
 # ----------------------------------------------------------------------------------------- model
 def create_lightweight_lstm_model(n_classes=5, sequence_length=SEQUENCE_LENGTH,
-                                  feature_mean=(0.0,) * 8, feature_variance=(1.0,) * 8):
+                                  feature_mean=(0.0,) * 8, feature_variance=(1.0,) * 8,
+                                  feature_limit=2.5, memory=4.0):
     """Build the dual-branch LSTM, 8,461 parameters for five classes.
 
     Parameters
     ----------
-    n_classes, sequence_length : int
-    feature_mean, feature_variance : array_like, shape (8,)
-        Of the training records: constants in the model, not weights.
+    feature_mean, feature_variance : array_like (8,), constants in the model, not weights
+    feature_limit : float, deviations from the mean at which scaled features are cut off
+    memory : float, s; forget gates start with memories of all lengths up to it (Tallec & Ollivier,
+        Can recurrent neural networks warp time?, ICLR 2018), or for 0 as Keras starts them
 
     Returns
     -------
-    keras.Model
-        From (n, sequence_length, 12) and (n, 8), where NaN counts as the mean, to probabilities
-        (n, n_classes).
+    keras.Model: (n, sequence_length, 12) and (n, 8), NaN counting as the mean, to (n, n_classes)
     """
     keras = load_tensorflow()[1]
     layers = keras.layers
-    ecg = keras.Input((sequence_length, len(LEADS)), name="ecg")
-    x = layers.LSTM(32, dropout=0.2)(ecg)
-    x = layers.Dense(24, activation="relu")(x)
-    x = layers.Dropout(0.3)(layers.BatchNormalization()(x))
 
+    def dense(x, units, dropout):
+        x = layers.BatchNormalization()(layers.Dense(units, activation="relu")(x))
+        return layers.Dropout(dropout)(x)
+
+    ecg = keras.Input((sequence_length, len(LEADS)), name="ecg")
+    lstm = layers.LSTM(32, dropout=0.2)
+    x = lstm(ecg)
+    if memory:    # a gate of bias b forgets in some exp(b) steps
+        steps = np.linspace(1, max(2, memory * sequence_length / RECORD_SECONDS - 1), lstm.units)
+        lstm.cell.bias.assign(np.concatenate([-np.log(steps), np.log(steps), 0 * steps, 0 * steps]))
+    x = dense(x, 24, 0.3)
     features = keras.Input((len(FEATURES),), name="features")
     y = layers.Normalization(mean=feature_mean, variance=feature_variance)(features)
-    y = keras.ops.nan_to_num(y, nan=0.0)
-    y = layers.Dense(16, activation="relu")(y)
-    y = layers.Dropout(0.2)(layers.BatchNormalization()(y))
-
-    z = layers.Concatenate()([x, y])
-    z = layers.Dense(32, activation="relu")(z)
-    z = layers.Dropout(0.3)(layers.BatchNormalization()(z))
+    y = keras.ops.clip(keras.ops.nan_to_num(y, nan=0.0), -feature_limit, feature_limit)
+    y = dense(y, 16, 0.2)
+    z = dense(layers.Concatenate()([x, y]), 32, 0.3)
     probabilities = layers.Dense(n_classes, activation="softmax")(z)
     return keras.Model([ecg, features], probabilities, name="ecg_lightweight_lstm")
 
 
 # ----------------------------------------------------------------------------------------- train
-def training_batches(records, settings):
+def training_batches(records, settings, first_epoch=0):
     """Yield (inputs, targets, weights) for ever, shuffled and augmented afresh in each pass."""
-    rng, n = np.random.default_rng(settings.seed), len(records.targets)
+    rng, n = np.random.default_rng([settings.seed, first_epoch]), len(records.targets)
     weights = compute_sample_weight("balanced", records.targets).astype(np.float32)
+    noise = settings.amplitude_noise * pd.DataFrame(records.features[:, :2]).std(ddof=0).fillna(0)
     size = min(settings.batch_size, n)
     while True:
         order = rng.permutation(n)
         for start in range(0, n - size + 1, size):    # a short last batch would be compiled anew
             batch = order[start:start + size]
-            signals = lightweight_augmentation(records.signals[batch], rng, settings)
-            yield (signals, records.features[batch]), records.targets[batch], weights[batch]
+            signals, features = vary_recording(records.signals[batch], records.features[batch],
+                                               rng, settings, noise)
+            signals = lightweight_augmentation(signals, rng, settings)
+            yield (signals, features), records.targets[batch], weights[batch]
+
+
+def compile_model(model, schedule_steps, settings, jit):
+    """Prepare the model for training with a fresh Adam, on a cosine of so many steps if asked."""
+    tf, keras = load_tensorflow()
+    rate = settings.learning_rate
+    if settings.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, schedule_steps)
+    try:    # under Keras 3 the legacy name is there, but calling it raises ImportError
+        optimizer = tf.keras.optimizers.legacy.Adam(learning_rate=rate)
+    except (AttributeError, ImportError):
+        optimizer = keras.optimizers.Adam(rate, weight_decay=settings.weight_decay or None)
+    model.compile(optimizer, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"],
+                  jit_compile=jit)
 
 
 def train(training, validation, n_classes, settings):
-    """Train a model; return it with its best weights, and a dict of figures per epoch."""
-    tf, keras = load_tensorflow()
+    """Train a model; return it, its temperature already divided out, that, and its history."""
+    _, keras = load_tensorflow()
     keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
     features = pd.DataFrame(training.features, dtype=float)    # whose statistics pass over NaN
     mean, variance = features.mean().fillna(0), features.var(ddof=0).fillna(1).replace(0, 1)
-    model = create_lightweight_lstm_model(n_classes, settings.sequence_length, mean, variance)
+    shape = n_classes, settings.sequence_length, mean, variance
+    model = (tool("large_model").create_large_model(keras, *shape) if settings.model == "large" else
+             create_lightweight_lstm_model(*shape, settings.feature_limit, settings.memory))
     jit = xla_works() if settings.jit is None else settings.jit
-    try:    # under Keras 3 the legacy name is there, but calling it raises ImportError
-        optimizer = tf.keras.optimizers.legacy.Adam(learning_rate=settings.learning_rate)
-    except (AttributeError, ImportError):
-        optimizer = keras.optimizers.Adam(learning_rate=settings.learning_rate)
-    model.compile(optimizer, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"],
-                  jit_compile=jit)
-    n = len(training.targets)
+    n, start, history = len(training.targets), time.monotonic(), []
     print(f"{model.count_params():,} parameters, {n} training and {len(validation.targets)} "
           f"validation records, XLA {'on' if jit else 'off'}")
-    history, start = [], time.monotonic()
 
     def report(epoch, logs):
-        history.append({"epoch": epoch + 1, **{name: float(logs[name]) for name in logs}})
         names = "loss", "accuracy", "val_loss", "val_accuracy"
         print(f"epoch {epoch + 1:2}/{settings.epochs}", *(f" {x} {logs[x]:.3f}" for x in names),
               f" {time.monotonic() - start:.0f} s", flush=True)
 
-    model.fit(
-        training_batches(training, settings), steps_per_epoch=max(1, n // settings.batch_size),
-        epochs=settings.epochs, verbose=0, validation_batch_size=100,
-        validation_data=((validation.signals, validation.features), validation.targets,
-                         compute_sample_weight("balanced", validation.targets)),
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_end=report),
-            keras.callbacks.EarlyStopping("val_accuracy", mode="max", restore_best_weights=True,
-                                          patience=settings.stop_patience),
-            keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=settings.reduce_patience,
-                                              min_lr=settings.min_learning_rate)])
-    return model, history
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=report), keras.callbacks.EarlyStopping(
+        "val_accuracy", mode="max", patience=settings.stop_patience,
+        restore_best_weights=settings.keep == "best")]
+    if settings.schedule == "plateau":
+        callbacks.append(keras.callbacks.ReduceLROnPlateau(
+            factor=0.5, patience=settings.reduce_patience, min_lr=settings.min_learning_rate))
+    weights = compute_sample_weight("balanced", validation.targets)
+    inputs = validation.signals, validation.features
+    steps = max(1, n // settings.batch_size)
+    settle = settings.settle if settings.settle < settings.epochs else 0
+    for first, last in ((0, settle), (settle, settings.epochs)) if settle else (
+            (0, settings.epochs),):
+        for layer in model.layers:
+            if first and isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False    # in Keras: it normalises by what it has gathered
+        compile_model(model, steps * (settings.epochs - first), settings, jit)
+        history += pd.DataFrame(model.fit(
+            training_batches(training, settings, first), steps_per_epoch=steps, verbose=0,
+            initial_epoch=first, epochs=last, validation_batch_size=100, callbacks=callbacks,
+            validation_data=(inputs, validation.targets, weights)).history).to_dict("records")
+    model.trainable = True    # as whoever goes on training it would expect
+    probabilities = model.predict(inputs, batch_size=100, verbose=0)
+    temperature = fit_temperature(probabilities, validation.targets, weights)
+    softmax_layer = model.layers[-1]    # softmax(x / temperature), without another layer
+    softmax_layer.set_weights([array / temperature for array in softmax_layer.get_weights()])
+    return model, temperature, history
+
+
+def soften(probabilities, temperature):
+    """Return what softmax would have given of the same logits divided by `temperature`."""
+    return softmax(np.log(probabilities + 1e-12) / temperature, axis=1)
+
+
+def fit_temperature(probabilities, targets, weights):
+    """Find the temperature of least negative log-likelihood (Guo et al., ICML 2017, sec. 4.2)."""
+    def loss(log_temperature):
+        p = soften(probabilities, np.exp(log_temperature))
+        return log_loss(targets, p, sample_weight=weights, labels=range(p.shape[1]))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
+
+
+def train_repeats(training, validation, n_classes, settings):
+    """Train on `settings.repeats` seeds; return what `train` gave of each and the model to save."""
+    seeds = [(settings.seed + i) % 2**32 for i in range(settings.repeats)]
+    trained = [train(training, validation, n_classes, dataclasses.replace(settings, seed=seed))
+               for seed in seeds]
+    if len(trained) == 1:
+        return trained, trained[0][0]
+    return trained, tool("extras").average_models(load_tensorflow()[1], [x[0] for x in trained])
 
 
 # -------------------------------------------------------------------------------------- evaluate
@@ -784,68 +814,101 @@ def rate_rule(heart_rate, classes, shares):
 def accuracies(targets, predicted, subjects, seed=SEED):
     """Return accuracy and balanced accuracy, each as [value, low, high].
 
-    The 95 % percentile interval is bootstrapped over patients with all their records (Efron &
-    Tibshirani, An Introduction to the Bootstrap, 1993).
+    The 95 % interval: percentiles of a bootstrap of patients (Efron & Tibshirani, An Introduction
+    to the Bootstrap, 1993).
     """
+    records = pd.crosstab(subjects, targets)
     right = pd.crosstab(subjects, targets, values=predicted == targets, aggfunc="sum").fillna(0)
-    right, records = right.to_numpy(float), pd.crosstab(subjects, targets).to_numpy()
-    n = len(records)
-    times = np.random.default_rng(seed).multinomial(n, [1 / n] * n, 1000)
-    times = np.vstack([np.ones(n), times])    # first the patients as they are
-    right, records = times @ right, times @ records
-    recall = np.divide(right, records, out=np.full_like(right, np.nan), where=records > 0)
-    return {name: [float(x[0]), *np.percentile(x[1:], [2.5, 97.5]).tolist()] for name, x in (
-        ("accuracy", right.sum(axis=1) / records.sum(axis=1)),
-        ("balanced accuracy", np.nanmean(recall, axis=1)))}
+    n, rng = len(records), np.random.default_rng(seed)
+    times = np.vstack([np.ones(n), rng.multinomial(n, [1 / n] * n, 1000)])    # first, each once
+    right, records = times @ right.astype(float), times @ records
+    scores = {"accuracy": right.sum(axis=1) / records.sum(axis=1),
+              "balanced accuracy": (right / records).mean(axis=1)}    # less the classes not drawn
+    return {name: [float(score[0]), *np.percentile(score[1:], [2.5, 97.5]).tolist()]
+            for name, score in scores.items()}
 
 
-def evaluate(probabilities, test, classes, shares, seed=SEED):
-    """Print the report on the test records and return its figures, ready for JSON.
+def calibration(probabilities, targets, weights=None):
+    """Return expected calibration error, over 10 bins of the confidence, and Brier score, 0 to 2.
 
-    `probabilities` is (n, n_classes), `test` is `Records`; `shares` are those of the classes in the
-    label file, to which the results are also reweighted.
+    Guo et al., ICML 2017; Brier, Monthly Weather Review 1950;78:1-3.
     """
-    targets, predicted = test.targets, probabilities.argmax(axis=1)
-    subjects, confidence = test.rows["subject_id"].to_numpy(), probabilities.max(axis=1)
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
+    weights = np.ones(len(targets)) if weights is None else weights
+    gap = np.bincount(np.minimum((confidence * 10).astype(int), 9), weights * (confidence - right))
+    distance = ((probabilities - np.eye(probabilities.shape[1])[targets]) ** 2).sum(axis=1)
+    return {"expected calibration error": float(np.abs(gap).sum() / weights.sum()),
+            "Brier score": float(np.average(distance, weights=weights))}
+
+
+def evaluate(probabilities, test, classes, shares, seed=SEED, uncalibrated=None):
+    """Print the report on the test `Records` and return its figures, ready for JSON.
+
+    `probabilities` is (n, n_classes), `uncalibrated` the same before temperature scaling; results
+    are also reweighted to `shares`, those of the classes in the label file.
+    """
+    targets, subjects = test.targets, test.rows["subject_id"].to_numpy()
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    right_by_certainty = (predicted == targets)[np.argsort(-confidence, kind="stable")]
+    rule = rate_rule(test.features[:, HEART_RATE], classes, shares)
+    weight = (shares / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
+    scaling = {"before": probabilities if uncalibrated is None else uncalibrated,
+               "after": probabilities}
     report = functools.partial(classification_report, targets, predicted, digits=3, zero_division=0,
                                labels=range(len(classes)), target_names=classes)
-    weight = (shares / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
-    rule = rate_rule(test.features[:, HEART_RATE], classes, shares)
     figures = {
         "records": len(targets), "patients": len(np.unique(subjects)),
         "model": accuracies(targets, predicted, subjects, seed),
         "rate rule": accuracies(targets, rule, subjects, seed),
         "confidence": [float(confidence.mean()), float(confidence.std())],
+        "calibration": {name: {when: calibration(p, targets, w) for when, p in scaling.items()}
+                        for name, w in (("test", None), ("at label shares", weight))},
+        # Who answers "I don't know" to the least certain records: accuracy by share of them kept
+        "accuracy by share kept": {
+            f"{share:.2f}": float(right_by_certainty[:max(1, round(share * len(targets)))].mean())
+            for share in np.arange(20, 0, -1) / 20},
         "per class": report(output_dict=True),
         "at label shares": report(output_dict=True, sample_weight=weight)}
-    best = max(classes, key=lambda name: figures["per class"][name]["f1-score"])
-    natural = figures["at label shares"]
-    vitals = pd.DataFrame(test.features[:, HEART_RATE:].astype(float), columns=[
+    vitals = pd.DataFrame(test.features[:, HEART_RATE:len(FEATURES)].astype(float), columns=[
         f"{name} [{unit or '1'}]" for name, unit, _ in FEATURES[HEART_RATE:]])
     vitals = vitals.groupby(np.array(classes)[targets]).agg(["mean", "std", "count"])
-    usual = ", ".join(f"{name} {limits[0]}-{limits[1]} {unit}".strip()
-                      for name, unit, limits in FEATURES if limits)
+    print_report(figures, report(), vitals.round(2).to_string(), classes)
+    return figures
+
+
+def print_report(figures, table, vitals, classes):
+    """Print what `evaluate` found: its figures, and two tables as text."""
+    f1 = {name: figures["per class"][name]["f1-score"] for name in classes}
+    natural = figures["at label shares"]
+    macro = np.mean([natural[name]["f1-score"] for name in classes if natural[name]["support"]])
     scores = {who: "\n".join(f"{name} {value:.3f} (95 % interval {low:.2f}-{high:.2f})"
                              for name, (value, low, high) in figures[who].items())
               for who in ("model", "rate rule")}
+    calibrated = "\n".join(
+        f"{name}, {who}: {of['before'][name]:.3f}, after temperature scaling {after:.3f}"
+        for who, of in figures["calibration"].items() for name, after in of["after"].items())
+    kept = ", ".join(f"{float(share):.0%} {figures['accuracy by share kept'][share]:.3f}"
+                     for share in ("1.00", "0.90", "0.75", "0.50", "0.25"))
+    usual = ", ".join(f"{name} {limits[0]}-{limits[1]} {unit}".strip()
+                      for name, unit, limits in FEATURES if limits)
     print(f"""
 Test on {figures['records']} records of {figures['patients']} patients that training never saw
 
-{report()}
-best class {best}, F1 {figures['per class'][best]['f1-score']:.3f}
+{table}
+best class {max(f1, key=f1.get)}, F1 {max(f1.values()):.3f}
 {scores['model']}
-confidence {confidence.mean():.1%} +- {confidence.std():.1%}
-at the label file's own class shares: accuracy {natural['accuracy']:.3f}, \
-macro F1 {np.mean([natural[classes[k]]['f1-score'] for k in np.unique(targets)]):.3f}
+confidence {figures['confidence'][0]:.1%} +- {figures['confidence'][1]:.1%}
+at the label file's own class shares: accuracy {natural['accuracy']:.3f}, macro F1 {macro:.3f}
+{calibrated}
+accuracy where the least certain are left undecided, by share kept: {kept}
 
 A plain rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the commonest other class)
 {scores['rate rule']}
 
 Heart rate and its variability by true class (count: records where measurable)
-{vitals.round(2).to_string()}
+{vitals}
 usual: {usual} (HRV ranges are meant for longer recordings than 10 s)
 """)
-    return figures
 
 
 # ------------------------------------------------------------------------------------------ save
@@ -868,56 +931,47 @@ def sha256(path):
 
 def save(model, card, path):
     """Save the model, and beside it as .json its card: all that is needed to use it."""
-    _, keras = load_tensorflow()
-    path = Path(path)
+    path, keras = Path(path), load_tensorflow()[1]
     plain = keras.Model(model.inputs, model.outputs, name=model.name)    # without its optimizer
     write_whole(path, plain.save)
     text = json.dumps({**card, "model_sha256": sha256(path)}, indent=1)
     write_whole(path.with_suffix(".json"), lambda file: file.write_text(text, encoding="utf-8"))
 
 
+PREPARATION = "model", "sequence_length", "high_pass", "central_share", "span"    # shape the inputs
+
+
 @functools.lru_cache(maxsize=2)
 def _load_model(path, _modified):
-    """Load a model in safe mode, and its card."""
-    _, keras = load_tensorflow()
+    """Load a model in safe mode; return it, its classes and how its inputs are prepared."""
+    keras = load_tensorflow()[1]
     try:
         card = json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))
         if card["model_sha256"] != sha256(path):
             raise ValueError("its .json describes another model")
         model = keras.models.load_model(path, compile=False, safe_mode=True)
-        if model.output_shape[1] != len(card["classes"]) or card["leads"] != list(LEADS):
-            raise ValueError("its .json describes other classes or leads")
-        return model, card
+        settings = Settings(**{name: card["settings"][name] for name in PREPARATION})
+        if (model.output_shape[1] != len(card["classes"]) or card["leads"] != list(LEADS)
+                or model.input_shape[0][1] != settings.sequence_length):
+            raise ValueError("its .json describes other classes, leads or inputs")
+        return model, card["classes"], settings
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"{type(error).__name__} {error}"[:150]
         raise UserError(f"{path} and its .json cannot be loaded: {why}") from error
 
 
 def classify_record(record_path, model_path=OUTPUT):
-    """Classify one record with a saved model.
+    """Return the probability of each class for one WFDB record, by a saved model.
 
-    Parameters
-    ----------
-    record_path, model_path : str or Path
-        A WFDB record, with or without extension; a .keras file with its .json beside it.
-
-    Returns
-    -------
-    dict of str to float
-        The probability of each class.
-
-    Raises
-    ------
-    UserError, RecordError
-        If the model and its .json, or the record, cannot be used.
+    `model_path` is a .keras file with its .json beside it. `UserError` or `RecordError` says which
+    of them and the record cannot be used, and why.
     """
     modified = os.stat(model_path).st_mtime_ns if os.path.exists(model_path) else None
-    model, card = _load_model(str(model_path), modified)
-    record_path = re.sub(r"\.(hea|dat)$", "", str(record_path))
-    inputs = prepare_record(record_path, None, model.input_shape[0][1])
+    model, classes, settings = _load_model(str(model_path), modified)
+    inputs = prepare_record(re.sub(r"\.(hea|dat)$", "", str(record_path)), None, settings)
     with load_tensorflow()[0].device("CPU:0"):    # should a notebook not have hidden the GPU
         probabilities = np.asarray(model([array[None] for array in inputs], training=False))[0]
-    return dict(zip(card["classes"], probabilities.tolist(), strict=True))
+    return dict(zip(classes, probabilities.tolist(), strict=True))
 
 
 # ------------------------------------------------------------------------------------------ main
@@ -926,49 +980,75 @@ def ensure_demo(labels, data_dir):
     ours = labels["waveform_path"][labels["waveform_path"].str.startswith("demo/p1900/")]
     if ours.empty:
         return False
-    source = Path(__file__).resolve().parent / "tools" / "make_demo.py"
     print("demo: synthetic records; name your own with --labels and --data-dir")
     if not all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
         try:
-            runpy.run_path(str(source))["write_demo"](data_dir)
+            tool("make_demo").write_demo(data_dir)
         except OSError as error:
             raise UserError(f"the demo's waveforms cannot be written: {error}") from error
     return True
 
 
+def take_other_test(splits, settings):
+    """Give the test patients to training, and test on all records of `settings.test_labels`."""
+    test, classes = read_labels(settings.test_labels), pd.concat(splits.values())["ecg_category"]
+    spelling = {name.casefold(): name for name in classes.unique()}
+    test["ecg_category"] = [spelling.get(name.casefold(), name) for name in test["ecg_category"]]
+    if unknown := sorted(set(test["ecg_category"]) - set(classes)):
+        raise UserError(f"{settings.test_labels}: --labels has no class {', '.join(unknown)}")
+    folders = settings.data_dir, settings.test_data_dir or settings.data_dir
+    same = len(set(map(os.path.realpath, folders))) == 1    # then equal numbers are one patient
+    had = {name: set(part["ecg_category"]) for name, part in splits.items()}
+    splits, n_out = tool("extras").replace_test(splits, test, same)
+    if same:
+        print(f"notice: {n_out} records of patients in {settings.test_labels} are kept out of "
+              "training")
+    for name in "train", "validation":
+        if gone := sorted(had[name] - set(splits[name]["ecg_category"])):
+            raise UserError(f"{settings.test_labels}: leaves no {name} record of {', '.join(gone)}")
+    return splits
+
+
 def run(settings):
-    """Run the pipeline from labels to a saved model."""
     output = Path(settings.output)
     if (output.suffix != ".keras" or output.is_dir()
             or not os.access(output.absolute().parent, os.W_OK)):
         raise UserError(f"--output {output}: expected a .keras file in a writable folder")
-    labels = read_labels(settings.labels)
+    labels, left_out = read_labels(settings.labels), []
     is_demo, label_hash = ensure_demo(labels, settings.data_dir), sha256(settings.labels)
-    by_class, left_out = labels.groupby("ecg_category")["subject_id"], []
+    by_class = labels.groupby("ecg_category")["subject_id"]
     print(by_class.agg(records="size", patients="nunique").to_string(index_names=False))
     print(f"{len(labels)} records of {labels['subject_id'].nunique()} patients\n")
     shares = by_class.size() / len(labels)
     classes = shares.index.tolist()    # alphabetical: the order of the model's outputs
     splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
-    tf, _ = load_tensorflow()    # before the reading, so that a bad installation shows at once
-    print("using " + ", ".join(f"{name} {version}" for name, version in versions().items())
+    if settings.test_labels:
+        splits = take_other_test(splits, settings)
+    tf, used = load_tensorflow()[0], versions()    # before the reading: a bad one shows at once
+    print("using " + ", ".join(f"{name} {version}" for name, version in used.items())
           + "; devices " + ", ".join(device.name for device in tf.config.get_visible_devices()))
-
-    training, validation, test = (
-        load_split(name, splits[name], classes, target_samples, settings, left_out)
-        for name, target_samples in (("train", settings.train_samples),
-                                     ("validation", settings.val_samples),
-                                     ("test", settings.test_samples)))
-    model, history = train(training, validation, len(classes), settings)
-    card = {"classes": classes, "leads": LEADS, "features": FEATURES, "synthetic": is_demo,
+    training, validation, test = (load_split(name, part, classes, settings, left_out)
+                                  for name, part in splits.items())
+    trained, model = train_repeats(training, validation, len(classes), settings)
+    models, temperatures, histories = zip(*trained, strict=True)
+    extra = tool("large_model").EXTRA_FEATURES if settings.model == "large" else ()
+    card = {"classes": classes, "leads": LEADS, "features": FEATURES + extra, "synthetic": is_demo,
             "sampling_rate_hz": settings.sequence_length / RECORD_SECONDS,
-            "settings": dataclasses.asdict(settings), "versions": versions(),
-            "labels_sha256": label_hash, "history": history, "left_out": left_out}
-    save(model, card, settings.output)    # before the evaluation, so that nothing can lose it
-
-    probabilities = model.predict((test.signals, test.features), batch_size=100, verbose=0)
-    card["metrics"] = evaluate(probabilities, test, classes, shares.to_numpy(), settings.seed)
-    save(model, card, settings.output)
+            "settings": dataclasses.asdict(settings), "versions": used,
+            "labels_sha256": label_hash, "history": histories, "temperature": temperatures,
+            "left_out": left_out}
+    save(model, card, output)    # before the evaluation, so that nothing can lose it
+    inputs = test.signals, test.features
+    each = [one.predict(inputs, batch_size=100, verbose=0) for one in models]
+    before = [soften(p, 1 / t) for p, t in zip(each, temperatures, strict=True)]
+    card["metrics"] = evaluate(np.mean(each, axis=0), test, classes, shares.to_numpy(),
+                               settings.seed, np.mean(before, axis=0))
+    if len(each) > 1:
+        alone = [balanced_accuracy_score(test.targets, p.argmax(axis=1)) for p in each]
+        card["metrics"]["balanced accuracy of each"] = alone
+        print(f"the {len(each)} models of the ensemble alone: balanced accuracy "
+              f"{np.mean(alone):.3f} +- {np.std(alone, ddof=1):.3f}\n")
+    save(model, card, output)
     print(f"left out: {reasons(left_out)}")
     print("The labels are machine reads, not a cardiologist's. This is not a medical device.")
     if is_demo:

@@ -137,7 +137,7 @@ def test_the_script_finds_all_that_it_draws_and_a_spare_for_a_damaged_record(ser
     splits = too_feature.split_patients(too_feature.read_labels("labels.csv"))
     for (name, split), target in zip(splits.items(), (25, 10, 10), strict=True):
         drawn = too_feature.balanced_sampling(split, target, SETTINGS.seed, name == "train")
-        loaded = name, split, make_demo.CLASSES, target, SETTINGS, []
+        loaded = name, split, make_demo.CLASSES, SETTINGS, []
         assert too_feature.load_split(*loaded).rows.equals(drawn)
         Path("data", drawn["waveform_path"][0] + ".dat").write_bytes(b"")
         instead = too_feature.load_split(*loaded).rows["waveform_path"]

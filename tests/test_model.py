@@ -5,6 +5,7 @@ import pytest
 
 import too_feature
 from too_feature import create_lightweight_lstm_model, load_tensorflow
+from tools import recipes
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +16,15 @@ def model():
 def test_model_has_exactly_8461_parameters(model):
     assert model.count_params() == 8461
     assert create_lightweight_lstm_model().count_params() == 8461
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_every_recipe_has_the_same_8461_parameters(recipe):
+    settings = too_feature.parse_settings(["--recipe", recipe])
+    model = create_lightweight_lstm_model(
+        sequence_length=settings.sequence_length, feature_limit=settings.feature_limit,
+        memory=settings.memory)
+    assert model.count_params() == 8461
 
 
 def test_layers_are_those_of_the_thesis(model):
@@ -55,6 +65,54 @@ def test_features_are_scaled_inside_the_model():
     np.testing.assert_allclose(np.asarray(scaled([ecg, features])),
                                np.asarray(plain([ecg, (features - mean) / np.sqrt(variance)])),
                                rtol=1e-4)
+
+
+@pytest.mark.parametrize("limit", [None, 0.5, 4.0])
+def test_features_are_cut_off_at_so_many_deviations_and_not_before(limit):
+    options = {} if limit is None else {"feature_limit": limit}
+    model = create_lightweight_lstm_model(5, 50, np.arange(8.0), np.full(8, 4.0), **options)
+    limit = limit or 2.5    # deviations, which are 2 here, from the mean
+
+    def at(deviations):
+        features = np.arange(8.0) + 2 * np.multiply.outer(deviations, np.ones(8))
+        return np.asarray(model([np.zeros((len(features), 50, 12)), features]))
+
+    np.testing.assert_array_equal(at([10, 1e6]), at([limit, limit]))
+    np.testing.assert_array_equal(at([-10, -1e30]), at([-limit, -limit]))
+    inside = at(limit * np.array([-1, -0.9, 0, 0.9, 1]))
+    assert np.abs(np.diff(inside, axis=0)).max(axis=1).min() > 1e-4
+
+
+def kept_of_memory(model):
+    """Share of each LSTM unit's memory that one step with nothing to see keeps."""
+    cell = next(layer for layer in model.layers if type(layer).__name__ == "LSTM").cell
+    _, (_, memory) = cell(np.zeros((1, 12)), [np.zeros((1, 32)), np.ones((1, 32))])
+    return np.asarray(memory, dtype=float)[0]
+
+
+@pytest.mark.parametrize(("memory", "length"), [(4.0, 500), (1.0, 500), (8.0, 50), (10.0, 5000)])
+def test_memories_of_all_lengths_up_to_that_set_are_there_at_the_start(memory, length):
+    kept = kept_of_memory(create_lightweight_lstm_model(5, length, memory=memory))
+    seconds = 10 / length / (1 - kept)    # until a share of 1 / e is left
+    assert seconds.max() == pytest.approx(memory, rel=0.01)
+    assert seconds.min() == pytest.approx(2 * 10 / length)    # two steps
+    np.testing.assert_allclose(np.diff(seconds, 2), 0, atol=0.01 * memory)    # evenly between
+
+
+def test_gate_biases_are_as_documented_in_keras_order():
+    """Input, forget, cell, output; the input gate lets in what the forget gate makes room for."""
+    steps = np.linspace(1, 4 * 50 - 1, 32)
+    for model in (create_lightweight_lstm_model(), create_lightweight_lstm_model(memory=4.0)):
+        bias = next(x for x in model.weights if x.path.endswith("lstm_cell/bias"))
+        np.testing.assert_allclose(np.split(np.asarray(bias), 4), [
+            -np.log(steps), np.log(steps), np.zeros(32), np.zeros(32)], atol=1e-5)
+
+
+def test_memory_zero_leaves_keras_own_start():
+    bias = next(x for x in create_lightweight_lstm_model(memory=0).weights
+                if x.path.endswith("lstm_cell/bias"))
+    np.testing.assert_array_equal(np.split(np.asarray(bias), 4),
+                                  np.repeat([[0.0], [1], [0], [0]], 32, axis=1))
 
 
 def test_every_gpu_is_hidden_and_one_thread_computes():

@@ -19,12 +19,12 @@ def seconds(fs):
 
 def scaled(values):
     """Scale as the pipeline does, so that another way of resampling can be held against it."""
-    low, median, high = np.percentile(values, [25, 50, 75])
-    return np.clip((values - median) / (high - low), -3, 3)
+    low, median, high = np.percentile(values, [0.5, 50, 99.5])
+    return np.clip((values - median) / ((high - low) / 3), -3, 3)
 
 
-def ours(values, length=500):
-    return stable_preprocess_ecg(in_all_leads(values), length)[:, 0]
+def ours(values, length=500, high_pass=0.0):
+    return stable_preprocess_ecg(in_all_leads(values), length, high_pass)[:, 0]
 
 
 def rms(values):
@@ -76,10 +76,52 @@ def test_gain_and_offset_of_one_lead_change_nothing(lead, gain, offset):
     np.testing.assert_allclose(after[:, lead], before[:, lead], atol=1e-4)
 
 
-def test_each_lead_is_centred_on_its_median_and_scaled_by_its_quartiles():
-    low, median, high = np.percentile(stable_preprocess_ecg(simulated()[0]), [25, 50, 75], axis=0)
+@pytest.mark.parametrize(("share", "span"), [(0.99, 3.0), (0.5, 1.0), (0.9, 2.0)])
+def test_each_lead_is_centred_on_its_median_and_its_central_share_spans_what_was_asked(share, span):
+    result = stable_preprocess_ecg(simulated()[0], central_share=share, span=span)
+    low, median, high = np.quantile(result, [(1 - share) / 2, 0.5, (1 + share) / 2], axis=0)
     np.testing.assert_allclose(median, 0, atol=1e-5)
-    np.testing.assert_allclose(high - low, 1, atol=1e-5)
+    np.testing.assert_allclose(high - low, span, rtol=1e-4)
+
+
+def test_by_default_hardly_a_sample_of_a_qrs_complex_is_clipped_and_by_quartiles_many_are():
+    signal = simulated("Bundle Branch Block", 70)[0]
+    assert np.mean(np.abs(stable_preprocess_ecg(signal)) == 3) < 0.001
+    assert np.mean(np.abs(stable_preprocess_ecg(signal, central_share=0.5, span=1)) == 3) > 0.02
+
+
+@pytest.mark.parametrize("phase", [0, 1, np.pi / 2])
+@pytest.mark.parametrize("fs", [100, 500, 1000])
+def test_the_high_pass_takes_out_wander_and_leaves_the_beat_where_it_is(fs, phase):
+    beat = np.sin(2 * np.pi * 4 * seconds(fs))
+    wander = 3 * np.sin(2 * np.pi * 0.1 * seconds(fs) + phase)
+    whole, clean = ours(beat + wander, high_pass=0.5), ours(beat, high_pass=0.5)
+    inside = slice(50, -50)    # without the first and the last second, where a wave breaks off
+    assert rms(whole - clean) < 0.05 * 3 * rms(clean)    # of the wander, a twentieth is left
+    assert rms((whole - clean)[inside]) < 0.02 * 3 * rms(clean)
+    assert rms(ours(beat + wander) - clean) > 0.5 * rms(clean)    # without it they differ
+    np.testing.assert_allclose(clean[inside], ours(beat)[inside], atol=0.04)
+    assert dsp.correlate(whole, ours(beat), "same").argmax() == 250    # not moved in time
+
+
+@pytest.mark.parametrize("fs", [100, 500, 1000])
+@pytest.mark.parametrize("corner", [0.5, 1.0])
+@pytest.mark.parametrize("frequency", [0.3, 0.5, 1.0, 2.0])
+def test_the_high_pass_has_a_squared_butterworth_response_in_hertz(frequency, corner, fs):
+    def wave(hertz):    # half a sample in: the only ones that mirroring leaves whole
+        return np.cos(2 * np.pi * hertz * (seconds(fs) + 0.5 / fs))
+
+    result = ours(wave(10) + wave(frequency), high_pass=corner)
+    small, large = (np.abs(np.mean(result * np.exp(2j * np.pi * hertz * seconds(50))))
+                    for hertz in (frequency, 10))
+    assert small / large == pytest.approx(1 / (1 + (corner / frequency) ** 4), abs=0.02)
+
+
+def test_the_high_pass_is_half_a_hertz_unless_asked_otherwise():
+    signal = simulated(noise="medium", wander=1)[0]
+    assert np.array_equal(stable_preprocess_ecg(signal), stable_preprocess_ecg(signal, 500, 0.5))
+    assert not np.allclose(stable_preprocess_ecg(signal), stable_preprocess_ecg(signal, 500, 0.0),
+                           atol=0.3)
 
 
 @pytest.mark.parametrize("frequency", [40, 60])
@@ -121,12 +163,13 @@ def test_other_target_lengths_show_the_same_wave(length):
     np.testing.assert_allclose(result, expected, atol=0.1 if length < 100 else 0.03)
 
 
-def test_short_gaps_are_interpolated():
-    signal = in_all_leads(np.sin(np.pi * seconds(500)))
-    whole = stable_preprocess_ecg(signal)
+@pytest.mark.parametrize(("frequency", "high_pass"), [(0.5, 0.0), (0.7, 0.5)])
+def test_short_gaps_are_interpolated(frequency, high_pass):
+    signal = in_all_leads(np.cos(2 * np.pi * frequency * seconds(500)))
+    whole = stable_preprocess_ecg(signal, 500, high_pass)
     for start, value in [(0, np.nan), (2000, np.inf), (4990, -np.inf), (3000, 1e30)]:
         signal[start:start + 10, start % 7] = value
-    np.testing.assert_allclose(stable_preprocess_ecg(signal), whole, atol=0.05)
+    np.testing.assert_allclose(stable_preprocess_ecg(signal, 500, high_pass), whole, atol=0.05)
 
 
 def test_a_lead_of_rare_spikes_stays_in_range_and_shows_them():

@@ -31,6 +31,33 @@ def python(folder, code):
     return result.stdout
 
 
+def value_of(card, name):
+    return card["metrics"]["model"][name][0]
+
+
+def records_of(name, card, data_dir):
+    """The records of one split, as the run that wrote this card drew and prepared them."""
+    settings = too_feature.Settings(**{**card["settings"], "data_dir": str(data_dir)})
+    splits = too_feature.split_patients(too_feature.read_labels(settings.labels),
+                                        seed=settings.seed)
+    return too_feature.load_split(name, splits[name], card["classes"], settings, [])
+
+
+def finished(folder, demo_dir, *arguments):
+    """Run the script on the demo; return its folder, its card and what it printed."""
+    result = run_script(folder, "--labels", str(ROOT / "ecg_5_class_data.csv"), "--data-dir",
+                        str(demo_dir), "--output", "model.keras", *TINY, *arguments)
+    assert result.returncode == 0, result.stderr
+    return folder, json.loads((folder / "model.json").read_text()), result.stdout
+
+
+@pytest.fixture(scope="module")
+def thesis_run(demo_dir, tmp_path_factory):
+    """A finished tiny ensemble by the thesis recipe, which prepares records in another way."""
+    return finished(tmp_path_factory.mktemp("thesis"), demo_dir, "--recipe", "thesis",
+                    "--repeats", "2", "--epochs", "3")
+
+
 @pytest.fixture(scope="module")
 def demo_run(demo_dir, tmp_path_factory):
     """A finished tiny run: its folder, and what it printed."""
@@ -81,7 +108,12 @@ def test_card_holds_all_that_is_needed_to_use_the_model(demo_run):
     assert card["synthetic"] is True
     value, low, high = card["metrics"]["model"]["balanced accuracy"]
     assert 0 <= low <= value <= high <= 1
-    assert len(card["history"]) == 2
+    assert [len(epochs) for epochs in card["history"]] == [2]    # one model
+    assert set(too_feature.PREPARATION) < set(card["settings"])
+    assert len(card["temperature"]) == 1
+    assert card["temperature"][0] > 0
+    assert set(card["metrics"]["calibration"]) == {"test", "at label shares"}
+    assert card["metrics"]["accuracy by share kept"]["1.00"] == value_of(card, "accuracy")
 
 
 def test_model_opens_in_a_fresh_process_in_safe_mode_and_gives_the_same_probabilities(
@@ -133,19 +165,256 @@ def test_compiled_and_plain_steps_learn_the_same():
         np.testing.assert_allclose(compiled, plain, atol=1e-4)
 
 
-def test_best_weights_are_those_of_the_best_epoch(demo_run, demo_dir):
-    card = json.loads((demo_run[0] / "model.json").read_text())
-    best = max(epoch["val_accuracy"] for epoch in card["history"])
-    settings = too_feature.Settings(**{**card["settings"], "data_dir": str(demo_dir)})
-    labels = too_feature.read_labels(settings.labels)
-    split = too_feature.split_patients(labels, seed=settings.seed)["validation"]
-    records = too_feature.load_split("validation", split, card["classes"], settings.val_samples,
-                                     settings, [])
-    import keras
-    model = keras.models.load_model(demo_run[0] / "model.keras")
+def balanced_accuracy(model, records):
     predicted = model.predict([records.signals, records.features], verbose=0).argmax(axis=1)
-    recalls = [np.mean(predicted[records.targets == k] == k) for k in range(5)]
-    assert np.mean(recalls) == pytest.approx(best, abs=1e-3)
+    return np.mean([np.mean(predicted[records.targets == k] == k) for k in range(5)])
+
+
+def members_of(model):
+    """The models that an ensemble averages, in their order."""
+    keras = too_feature.load_tensorflow()[1]
+    return [layer for layer in model.layers if isinstance(layer, keras.Model)]
+
+
+def test_best_weights_are_kept_if_asked_and_the_temperature_goes_into_the_last_layer(monkeypatch):
+    """Told by the validation accuracy, in training on what can only be learnt by heart."""
+    rng, given = np.random.default_rng(0), []
+    training, validation = (too_feature.Records(
+        None, rng.normal(size=(n, 50, 12)).astype(np.float32),
+        rng.normal(size=(n, 8)).astype(np.float32), np.arange(n) % 5) for n in (40, 200))
+    settings = too_feature.Settings(keep="best", jit=False, epochs=12, stop_patience=4,
+                                    batch_size=20, learning_rate=0.02, sequence_length=50)
+    monkeypatch.setattr(too_feature, "fit_temperature", lambda *them: given.append(them) or 3.0)
+    model, temperature, history = too_feature.train(training, validation, 5, settings)
+    accuracy = [epoch["val_accuracy"] for epoch in history]
+    assert accuracy[-1] < max(accuracy) - 0.002    # else this would prove nothing
+    assert len(accuracy) == 1 + 4 + np.argmax(accuracy) or len(accuracy) == 12    # patience
+    assert balanced_accuracy(model, validation) == pytest.approx(max(accuracy), abs=1e-3)
+    ((raw, targets, weights),) = given
+    assert temperature == 3.0
+    assert targets is validation.targets
+    np.testing.assert_allclose(weights, 1)    # equal classes
+    calibrated = model.predict([validation.signals, validation.features], verbose=0)
+    np.testing.assert_allclose(calibrated, too_feature.soften(raw, 3.0), atol=1e-5)
+    assert model.count_params() == 8461
+
+
+def test_best_weights_are_those_of_the_best_epoch_of_each_model(thesis_run, demo_dir):
+    folder, card, _ = thesis_run
+    assert card["settings"]["keep"] == "best"
+    records = records_of("validation", card, demo_dir)
+    members = members_of(too_feature.load_tensorflow()[1].models.load_model(folder / "model.keras"))
+    for member, history in zip(members, card["history"], strict=True):
+        best = max(epoch["val_accuracy"] for epoch in history)
+        assert balanced_accuracy(member, records) == pytest.approx(best, abs=1e-3)
+
+
+# ------------------------------------------------------------------------- recipes and ensembles
+def test_an_ensemble_opens_with_keras_alone_in_safe_mode_and_averages_its_members(thesis_run):
+    folder, card, _ = thesis_run
+    printed = python(folder, """
+import json, numpy as np, keras
+model = keras.models.load_model('model.keras', safe_mode=True)
+members = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+rng = np.random.default_rng(0)
+inputs = [rng.normal(size=(9, 500, 12)), rng.normal(50, 30, (9, 8))]
+each = [member.predict(inputs, verbose=0) for member in members]
+print(json.dumps([model.predict(inputs, verbose=0).tolist(), np.array(each).tolist(),
+                  model.count_params()]))""")
+    whole, each, parameters = json.loads(printed.splitlines()[-1])
+    assert len(each) == len(card["temperature"]) == len(card["history"]) == 2
+    assert parameters == 2 * 8461
+    assert not np.allclose(*each, atol=1e-3)    # other seeds, other models
+    np.testing.assert_allclose(whole, np.mean(each, axis=0), atol=1e-6)
+
+
+def test_repeats_report_the_mean_and_deviation_of_the_models_alone(thesis_run, demo_dir):
+    folder, card, printed = thesis_run
+    records = records_of("test", card, demo_dir)
+    model = too_feature.load_tensorflow()[1].models.load_model(folder / "model.keras")
+    each = [balanced_accuracy(member, records) for member in members_of(model)]
+    assert card["metrics"]["balanced accuracy of each"] == pytest.approx(each)
+    assert (f"balanced accuracy {np.mean(each):.3f} +- {np.std(each, ddof=1):.3f}\n") in printed
+    assert value_of(card, "balanced accuracy") == pytest.approx(balanced_accuracy(model, records))
+
+
+@pytest.mark.parametrize("recipe", ["default", "thesis"])
+def test_classify_record_prepares_a_record_as_its_models_run_did(recipe, request, demo_dir):
+    """So the run's own figures come out again, whatever the defaults of today are."""
+    folder = request.getfixturevalue("demo_run" if recipe == "default" else "thesis_run")[0]
+    card = json.loads((folder / "model.json").read_text())
+    assert card["settings"]["recipe"] == recipe
+    assert card["settings"]["central_share"] == (0.99 if recipe == "default" else 0.5)
+    records = records_of("test", card, demo_dir)
+    model = too_feature.load_tensorflow()[1].models.load_model(folder / "model.keras")
+    expected = model.predict([records.signals, records.features], verbose=0)
+    assert np.mean(expected.argmax(axis=1) == records.targets) == value_of(card, "accuracy")
+    assert [expected.max(axis=1).mean(), expected.max(axis=1).std()] == pytest.approx(
+        card["metrics"]["confidence"], abs=1e-5)
+    for i in (0, 1):
+        found = too_feature.classify_record(demo_dir / records.rows["waveform_path"][i],
+                                            folder / "model.keras")
+        assert found == pytest.approx(dict(zip(card["classes"], expected[i], strict=True)),
+                                      abs=1e-5)
+
+
+@pytest.mark.parametrize("run", ["demo_run", "thesis_run"])
+def test_the_saved_model_is_calibrated_and_its_card_says_by_what_temperature(
+        run, request, demo_dir):
+    folder = request.getfixturevalue(run)[0]
+    card = json.loads((folder / "model.json").read_text())
+    model = too_feature.load_tensorflow()[1].models.load_model(folder / "model.keras")
+    records = records_of("validation", card, demo_dir)
+    weights = too_feature.compute_sample_weight("balanced", records.targets)
+    models = members_of(model) or [model]
+    for one, temperature, history in zip(models, card["temperature"], card["history"], strict=True):
+        saved = one.predict([records.signals, records.features], verbose=0)
+        raw = too_feature.soften(saved, 1 / temperature)
+        assert too_feature.fit_temperature(raw, records.targets, weights) == pytest.approx(
+            temperature, rel=0.01)
+        kept = (history[-1] if card["settings"]["keep"] == "last" else
+                max(history, key=lambda epoch: epoch["val_accuracy"]))
+        loss = too_feature.log_loss(records.targets, raw, sample_weight=weights, labels=range(5))
+        assert loss == pytest.approx(kept["val_loss"], abs=1e-3)    # so training's were the raw
+        assert abs(temperature - 1) > 0.05    # else this would prove nothing
+    records = records_of("test", card, demo_dir)
+    inputs = [records.signals, records.features]
+    after = np.mean([one.predict(inputs, verbose=0) for one in models], axis=0)
+    before = np.mean([too_feature.soften(one.predict(inputs, verbose=0), 1 / t)
+                      for one, t in zip(models, card["temperature"], strict=True)], axis=0)
+    found = card["metrics"]["calibration"]["test"]
+    for when, p in (("before", before), ("after", after)):
+        expected = too_feature.calibration(p, records.targets)
+        assert found[when]["Brier score"] == pytest.approx(expected["Brier score"], abs=1e-4)
+        name = "expected calibration error"    # a confidence may lie at the edge of two bins
+        assert found[when][name] == pytest.approx(expected[name], abs=0.02)
+
+
+def test_seeds_of_repeats_follow_the_seed_and_start_again_after_the_last(monkeypatch):
+    keras, seeds = too_feature.load_tensorflow()[1], []
+
+    def train(_training, _validation, _n, settings):
+        seeds.append(settings.seed)
+        x = keras.Input((3,))
+        return keras.Model([x], keras.layers.Softmax()(x), name="one"), 1.0, []
+
+    monkeypatch.setattr(too_feature, "train", train)
+    trained, model = too_feature.train_repeats(
+        None, None, 5, too_feature.Settings(seed=2**32 - 2, repeats=3))
+    assert seeds == [2**32 - 2, 2**32 - 1, 0]
+    assert len(trained) == 3
+    assert model.output_shape == (None, 3)
+
+
+# ------------------------------------------------------------------------ tests of other hospitals
+def some_records(folder, n=40):
+    """Write a label file of some of the demo's records; return its path and its rows."""
+    rows = too_feature.read_labels(ROOT / "ecg_5_class_data.csv").iloc[::597 // n]
+    rows.to_csv(folder / "other.csv", header=False, index=False)
+    return folder / "other.csv", rows
+
+
+def run_here(monkeypatch, demo_dir, output, *arguments):
+    """Run in this process; return the rows of each split and the card."""
+    splits, load_split = {}, too_feature.load_split
+
+    def listening(name, *more):
+        splits[name] = load_split(name, *more)
+        return splits[name]
+
+    monkeypatch.setattr(too_feature, "load_split", listening)
+    code = too_feature.main(["--labels", str(ROOT / "ecg_5_class_data.csv"), "--data-dir",
+                             str(demo_dir), "--output", str(output), *TINY, "--epochs", "1",
+                             *arguments])
+    assert code == 0
+    return {name: one.rows for name, one in splits.items()}, json.loads(
+        output.with_suffix(".json").read_text())
+
+
+def test_patients_of_a_test_file_in_the_same_folder_are_never_trained_on(
+        demo_dir, tmp_path, monkeypatch, capsys):
+    path, rows = some_records(tmp_path)
+    splits, card = run_here(monkeypatch, demo_dir, tmp_path / "m.keras", "--test-labels", str(path))
+    assert set(splits["test"]["waveform_path"]) == set(rows["waveform_path"])
+    assert len(splits["test"]) == len(rows) == card["metrics"]["records"] > 40    # whatever TINY
+    for name in ("train", "validation"):
+        assert not set(splits[name]["subject_id"]) & set(rows["subject_id"])
+    everyone = too_feature.read_labels(ROOT / "ecg_5_class_data.csv")
+    theirs = everyone["subject_id"].isin(rows["subject_id"]).sum()
+    printed = capsys.readouterr().out
+    assert f"notice: {theirs} records of patients in {path} are kept out of training" in printed
+    assert f"Test on {len(rows)} records of {rows['subject_id'].nunique()} patients" in printed
+
+
+def test_another_hospital_is_tested_on_exactly_the_usable_records_of_its_file(
+        demo_dir, tmp_path, monkeypatch, capsys):
+    path, rows = some_records(tmp_path)
+    rows = rows.reset_index(drop=True)
+    for name in rows["waveform_path"][1:]:    # the first is not on disk
+        target = tmp_path / "theirs" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for end in (".hea", ".dat"):
+            shutil.copy(f"{demo_dir / name}{end}", f"{target}{end}")
+    (tmp_path / "theirs" / f"{rows['waveform_path'][1]}.dat").write_bytes(b"")
+    splits, card = run_here(monkeypatch, demo_dir, tmp_path / "m.keras", "--test-labels", str(path),
+                          "--test-data-dir", str(tmp_path / "theirs"))
+    assert sorted(splits["test"]["waveform_path"]) == sorted(rows["waveform_path"][2:])
+    assert card["metrics"]["records"] == len(rows) - 2
+    assert [name for name, _ in card["left_out"]] == [rows["waveform_path"][1]]
+    assert [card["settings"][name] for name in ("test_labels", "test_data_dir")] == [
+        str(path), str(tmp_path / "theirs")]
+    assert "kept out of training" not in capsys.readouterr().out    # other people, equal numbers
+
+
+@pytest.mark.parametrize("how", ["unnamed", "named", "linked", "other"])
+def test_a_test_files_patients_leave_training_only_where_the_folder_is_the_same(
+        how, demo_dir, tmp_path, monkeypatch):
+    parts = {}
+
+    def listening(name, labels, *_):
+        parts[name] = labels
+        if len(parts) == 3:
+            raise too_feature.UserError("far enough")
+
+    monkeypatch.setattr(too_feature, "load_split", listening)
+    monkeypatch.setattr(too_feature, "ensure_demo", lambda *_: False)
+    data, link = tmp_path / "data", tmp_path / "link"
+    data.mkdir()
+    link.symlink_to(data)
+    path, rows = some_records(tmp_path)
+    folder = {"unnamed": "", "named": f"{data}/", "linked": str(link), "other": str(tmp_path)}[how]
+    own = too_feature.split_patients(too_feature.read_labels(ROOT / "ecg_5_class_data.csv"))
+    assert too_feature.main([
+        "--labels", str(ROOT / "ecg_5_class_data.csv"), "--data-dir", str(data), "--test-labels",
+        str(path), "--test-data-dir", folder, "--output", str(tmp_path / "m.keras")]) == 2
+    kept = [set(parts[name]["waveform_path"]) for name in ("train", "validation")]
+    all_of = [set(own["train"]["waveform_path"]) | set(own["test"]["waveform_path"]),
+              set(own["validation"]["waveform_path"])]
+    gone = set() if how == "other" else set(rows["subject_id"])
+    assert kept == [{path for path in paths if int(path.split("/")[2][1:]) not in gone}
+                    for paths in all_of]
+    assert set(parts["test"]["waveform_path"]) == set(rows["waveform_path"])
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (None, "No such file"), ("1,a,Normal\n2,b,Flutter\n3,c,Unheard Of\n", "Flutter, Unheard Of"),
+    ("1,a,Normal\n2,../b,Tachycardia\n", "line 2"), ("1,a,Normal\n", "1 class"),
+    ("all", "other.csv"), ("all of a class", "Normal")])
+def test_a_test_file_that_cannot_be_used_is_one_line_and_exit_code_2(content, words, demo_dir,
+                                                                     tmp_path):
+    path, everyone = tmp_path / "other.csv", (ROOT / "ecg_5_class_data.csv").read_text()
+    if content == "all of a class":
+        content = "".join(line for line in everyone.splitlines(True) if "Normal" in line)
+        content += next(line for line in everyone.splitlines(True) if "Tachycardia" in line)
+    if content:
+        path.write_text(everyone if content == "all" else content)
+    result = run_script(tmp_path, "--labels", str(ROOT / "ecg_5_class_data.csv"), "--data-dir",
+                        str(demo_dir), "--test-labels", str(path), *TINY)
+    assert result.returncode == 2, result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert words in result.stderr
+    assert str(path) in result.stderr
+    assert os.listdir(tmp_path) == (["other.csv"] if content else [])    # and nothing was trained
 
 
 def test_damaged_records_are_replaced_counted_and_listed(demo_dir, tmp_path):
@@ -200,7 +469,8 @@ def test_a_failed_write_leaves_the_older_model_whole(tmp_path):
     assert os.listdir(tmp_path) == ["model.keras"]
 
 
-@pytest.mark.parametrize("damage", ["no model", "no json", "truncated", "other json", "text"])
+@pytest.mark.parametrize("damage", ["no model", "no json", "truncated", "other json", "text",
+                                    *too_feature.PREPARATION, "no settings", "wrong settings"])
 def test_models_not_to_be_trusted_are_refused_in_one_line(damage, demo_run, demo_dir, tmp_path):
     for name in ("model.keras", "model.json"):
         shutil.copy(demo_run[0] / name, tmp_path)
@@ -213,6 +483,15 @@ def test_models_not_to_be_trusted_are_refused_in_one_line(damage, demo_run, demo
         model.write_bytes(model.read_bytes()[:1000])
     elif damage == "other json":
         card.write_text(json.dumps(json.loads(card.read_text()) | {"model_sha256": "0" * 64}))
+    elif damage in (*too_feature.PREPARATION, "no settings", "wrong settings"):
+        changed = json.loads(card.read_text())    # such as one of an older version
+        if damage == "no settings":
+            del changed["settings"]
+        elif damage == "wrong settings":
+            changed["settings"]["span"] = "wide"
+        else:
+            del changed["settings"][damage]
+        card.write_text(json.dumps(changed))
     else:
         model.write_text("not a model")
         card.write_text(json.dumps(json.loads(card.read_text())

@@ -1,6 +1,7 @@
 """Settings and the command line: every default is a flag, and nothing wrong gets past them."""
 
 import dataclasses
+import itertools
 import subprocess
 import sys
 import time
@@ -9,10 +10,13 @@ from pathlib import Path
 import pytest
 
 import too_feature
+from tools import recipes
 
 SCRIPT = Path(too_feature.__file__)
 FIELDS = {field.name: field for field in dataclasses.fields(too_feature.Settings)}
 NUMBERS = [name for name, field in FIELDS.items() if field.type in (int, float)]
+CHOICES = [name for name, field in FIELDS.items()
+           if field.type is str and field.metadata["limits"]]
 
 
 def run_script(*arguments, **options):
@@ -35,13 +39,19 @@ def test_help_answers_at_once_without_tensorflow_and_explains_every_flag():
     assert loaded.stdout.split() == ["False", "False"]
 
 
-def test_defaults_are_the_constants_that_users_edit():
+def test_defaults_are_the_constants_that_users_edit_and_the_thesis_numbers():
     settings = too_feature.parse_settings([])
     assert (settings.batch_size, settings.epochs, settings.sequence_length) == (4, 15, 500)
     assert (settings.train_samples, settings.val_samples, settings.test_samples) == (1500, 300, 400)
     assert (settings.seed, settings.learning_rate) == (42, 0.0005)
-    for name in NUMBERS:
+    for name in ("labels", "data_dir", "output", "seed", "train_samples", "val_samples",
+                 "test_samples", "test_share", "val_share", "sequence_length", "batch_size",
+                 "epochs", "learning_rate"):
         assert getattr(settings, name) == getattr(too_feature, name.upper())
+    assert (settings.noise_probability, settings.scaling_probability) == (0.3, 0.2)
+    assert (settings.stop_patience, settings.reduce_patience) == (5, 3)
+    assert (settings.schedule, settings.min_learning_rate) == ("plateau", 1e-6)
+    assert (settings.recipe, settings.model, settings.repeats) == ("default", "lstm", 1)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -58,7 +68,56 @@ def test_numbers_out_of_range_are_refused_with_the_range(name):
         assert getattr(too_feature.parse_settings([flag, str(value)]), name) == value
 
 
+@pytest.mark.parametrize("name", CHOICES)
+def test_an_unknown_choice_is_refused_with_the_choices_named(name):
+    for value in FIELDS[name].metadata["limits"]:
+        assert getattr(too_feature.parse_settings([f"--{name}", value]), name) == value
+    for value in ("none", "", "Default", FIELDS[name].metadata["limits"][0] + " "):
+        result = pytest.raises(too_feature.UserError, too_feature.parse_settings,
+                               [f"--{name}", value])
+        choices = ", ".join(FIELDS[name].metadata["limits"])
+        assert str(result.value).endswith(f"expected one of {choices}")
+        assert str(result.value).startswith(f"--{name} {value}".strip())
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_a_recipe_sets_its_values_and_nothing_else_and_single_flags_override_it(recipe):
+    values, plain = recipes.RECIPES[recipe], too_feature.Settings()
+    settings = too_feature.parse_settings(["--recipe", recipe])
+    assert dataclasses.asdict(settings) == dataclasses.asdict(plain) | values | {"recipe": recipe}
+    for name in values:    # back to the default, which must count as asked for, too
+        for flags in (["--recipe", recipe], []):
+            flag = ["--" + name.replace("_", "-"), str(getattr(plain, name))]
+            one = too_feature.parse_settings([*flag, *flags] if flags else [*flag, "--recipe",
+                                                                            recipe])
+            assert one == dataclasses.replace(settings, **{name: getattr(plain, name)})
+
+
+def test_every_recipe_that_can_be_asked_for_is_there_and_sets_only_valid_values():
+    assert tuple(recipes.RECIPES) == FIELDS["recipe"].metadata["limits"]
+    for model, recipe in itertools.product(FIELDS["model"].metadata["limits"], recipes.RECIPES):
+        values = recipes.defaults(recipe, model)
+        assert set(values) <= set(FIELDS) - {"labels", "data_dir", "output", "recipe", "model"}
+        too_feature.Settings(**values)
+        for name, value in values.items():
+            assert type(value) is FIELDS[name].type
+        for name, value in recipes.RECIPES[recipe].items():
+            assert values[name] == value    # what is asked for by name wins over the model's
+    assert recipes.RECIPES["default"] == {}
+
+
+def test_the_thesis_recipe_undoes_all_that_differs_from_the_thesis_and_keeps_its_numbers():
+    settings = too_feature.parse_settings(["--recipe", "thesis"])
+    assert (settings.batch_size, settings.epochs, settings.learning_rate) == (4, 15, 0.0005)
+    assert (settings.noise_probability, settings.scaling_probability) == (0.3, 0.2)
+    assert (settings.high_pass, settings.central_share, settings.span) == (0, 0.5, 1)    # quartiles
+    assert (settings.shift, settings.lead_gain, settings.amplitude_noise) == (0, 0, 0)
+    assert (settings.memory, settings.schedule, settings.keep) == (0, "plateau", "best")
+
+
 @pytest.mark.parametrize("arguments", [
+    ["--recipe", "worst"], ["--model", "huge"], ["--schedule", "step"], ["--keep", "first"],
+    ["--recipe", "best", "--epochs", "0"], ["--recipe"], ["--repeats", "0"],
     ["--epochz", "3"], ["--epoch", "3"], ["--epochs"], ["--epochs", "many"], ["--epochs", "1.5"],
     ["--epochs", "0"], ["--batch-size", "-4"], ["--learning-rate", "nan"], ["stray"],
     ["--labels", "no_such_file.csv"], ["--output", "model.h5"], ["--output", "no/such/m.keras"]])
