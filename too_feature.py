@@ -991,21 +991,16 @@ def ensure_demo(labels, data_dir):
 
 def take_other_test(splits, settings):
     """Give the test patients to training, and test on all records of `settings.test_labels`."""
-    test, classes = read_labels(settings.test_labels), pd.concat(splits.values())["ecg_category"]
-    spelling = {name.casefold(): name for name in classes.unique()}
-    test["ecg_category"] = [spelling.get(name.casefold(), name) for name in test["ecg_category"]]
-    if unknown := sorted(set(test["ecg_category"]) - set(classes)):
-        raise UserError(f"{settings.test_labels}: --labels has no class {', '.join(unknown)}")
     folders = settings.data_dir, settings.test_data_dir or settings.data_dir
     same = len(set(map(os.path.realpath, folders))) == 1    # then equal numbers are one patient
-    had = {name: set(part["ecg_category"]) for name, part in splits.items()}
-    splits, n_out = tool("extras").replace_test(splits, test, same)
+    test = read_labels(settings.test_labels)
+    try:
+        splits, n_out = tool("extras").replace_test(splits, test, same)
+    except ValueError as error:
+        raise UserError(f"{settings.test_labels}: {error}") from error
     if same:
         print(f"notice: {n_out} records of patients in {settings.test_labels} are kept out of "
               "training")
-    for name in "train", "validation":
-        if gone := sorted(had[name] - set(splits[name]["ecg_category"])):
-            raise UserError(f"{settings.test_labels}: leaves no {name} record of {', '.join(gone)}")
     return splits
 
 

@@ -73,6 +73,7 @@ class Pool:
         paths = rows["folder"] + "/" + rows["waveform_path"]
         rows = rows[[os.path.exists(f"{path}.hea") for path in paths]]
         missing, self.cache, settings = len(paths) - len(rows), {}, ours.Settings()
+        self.seconds = 0.0    # spent on preparing so far
         prepared = [self._prepare(row, settings) for row in progress(rows, "reading")]
         usable = [one is not None for one in prepared]
         self.rows = rows[usable].reset_index(drop=True)
@@ -92,9 +93,15 @@ class Pool:
         """Return signals (n, points, 12) and features (n, 8 or more) of all records."""
         key = preparation(settings)
         if key not in self.cache:
-            self.cache[key] = stack([self._prepare(row, settings)
-                                     for row in progress(self.rows, "preparing")])
+            self.cache[key] = self._all(lambda row: self._prepare(row, settings), "preparing")
         return self.cache[key]
+
+    def _all(self, prepare, what):
+        """Prepare all records; the time is taken off the training that waits for it."""
+        start = time.perf_counter()
+        prepared = stack([prepare(row) for row in progress(self.rows, what)])
+        self.seconds += time.perf_counter() - start
+        return prepared
 
     def records(self, numbers, settings):
         """Return the records of these numbers as the script's own `Records`."""
@@ -112,7 +119,7 @@ class Pool:
     @functools.cached_property
     def thesis_inputs(self):
         """Signals and features as the thesis made them."""
-        return stack([thesis_prepare(row) for row in progress(self.rows, "the thesis's way")])
+        return self._all(thesis_prepare, "the thesis's way")
 
 
 def preparation(settings):
@@ -495,9 +502,9 @@ def balanced_accuracy(targets, predicted, classes=None):
 def one_run(task, fit, what):
     """Train once and predict the fold's test records; return it all, ready for JSON."""
     log(f"--- {what}")
-    start = time.perf_counter()
+    start, prepared = time.perf_counter(), task.pool.seconds
     system = fit(task)
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - start - (task.pool.seconds - prepared)
     probabilities, check = (system.predict(x) for x in (task.fold.test, task.fold.validation))
     score, chosen_by = (
         balanced_accuracy(task.pool.targets[numbers], p.argmax(axis=1))

@@ -36,6 +36,8 @@ def out_of_fold(records, n_classes, settings):
     wide = settings.model == "large"
     features = records.features if wide else records.features[:, :len(script.FEATURES)]
     records = records._replace(features=features)
+    # Without early stopping, so that the held-out records do not choose when to end
+    settings = dataclasses.replace(settings, stop_patience=settings.epochs, keep="last")
     probabilities = np.zeros((len(records.targets), n_classes))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=settings.seed)
     groups = records.rows["subject_id"]
@@ -45,7 +47,6 @@ def out_of_fold(records, n_classes, settings):
             array[part] for array in records[1:])) for part in (seen, unseen))
         once = ~validation.rows["waveform_path"].duplicated().to_numpy()
         chosen = script.Records(validation.rows[once], *(array[once] for array in validation[1:]))
-        # The last weights are kept and nothing is chosen on these records, unless --keep best
         model, _, _ = script.train(training, chosen, n_classes, settings)
         probabilities[unseen] = model.predict((validation.signals, validation.features),
                                               batch_size=100, verbose=0)

@@ -55,17 +55,40 @@ def repair_split(split, member, needed, rng):
 def replace_test(splits, test, same_patients):
     """Give the records of splits["test"] to training, and put `test` in their place.
 
-    `splits` is {'train', 'validation', 'test': DataFrame with subject_id}. With `same_patients`,
-    where equal numbers in `test` are the same patients, these leave training and validation.
-    Returns the new splits and how many records left.
+    Parameters
+    ----------
+    splits : dict
+        {'train', 'validation', 'test': DataFrame with subject_id and ecg_category}.
+    test : DataFrame
+        The other label file's rows; its classes take the spelling of `splits`.
+    same_patients : bool
+        Equal numbers in `test` are the same patients: these leave training and validation.
+
+    Returns
+    -------
+    dict, int
+        The new splits, and how many records left.
+
+    Raises
+    ------
+    ValueError
+        If `test` has a class of its own, or a class loses its last record in a split.
     """
+    own = pd.concat(splits.values())
+    spelling = {name.casefold(): name for name in own["ecg_category"].unique()}
+    names = [spelling.get(name.casefold(), name) for name in test["ecg_category"]]
+    if unknown := sorted(set(names) - set(spelling.values())):
+        raise ValueError(f"--labels has no class {', '.join(unknown)}")
     rest = {"train": pd.concat([splits["train"], splits["test"]]),
             "validation": splits["validation"]}
     before = sum(map(len, rest.values()))
-    if same_patients:
-        rest = {name: part[~part["subject_id"].isin(test["subject_id"])]
-                for name, part in rest.items()}
-    return {**rest, "test": test}, before - sum(map(len, rest.values()))
+    for name, part in rest.items():
+        kept = part[~(part["subject_id"].isin(test["subject_id"]) & same_patients)]
+        if gone := sorted(set(part["ecg_category"]) - set(kept["ecg_category"])):
+            raise ValueError(f"leaves no {name} record of {', '.join(gone)}")
+        rest[name] = kept
+    return ({**rest, "test": test.assign(ecg_category=names)},
+            before - sum(map(len, rest.values())))
 
 
 def average_models(keras, models):
