@@ -23,6 +23,7 @@ import functools
 import hashlib
 import importlib.metadata
 import io
+import itertools
 import json
 import os
 import re
@@ -104,8 +105,9 @@ class Settings:
     data_dir: str = flag(DATA_DIR, "folder that waveform paths start from")
     output: str = flag(OUTPUT, "model file (.keras) to write; a .json goes beside it")
     seed: int = flag(SEED, "seed of everything random", 0, 2**32 - 1)
-    recipe: str = flag("default", "other defaults: tools/recipes.py", "default", "thesis", "best")
-    model: str = flag("lstm", "lstm: 8,461 parameters; large: more features", "lstm", "large")
+    recipe: str = flag("default", "thesis: its way, mended; best: batch and epochs changed too",
+                       "default", "thesis", "best")
+    model: str = flag("lstm", "lstm; or large, with more features (tools/)", "lstm", "large")
     repeats: int = flag(1, "models to train on other seeds; saved as one ensemble", 1, 100)
     test_labels: str = flag("", "label file of another hospital, to test on instead")
     test_data_dir: str = flag("", "folder that its paths start from (default: --data-dir)")
@@ -121,15 +123,15 @@ class Settings:
     central_share: float = flag(0.99, "share of a lead's samples that sets its scale", 0.1, 1)
     span: float = flag(3.0, "units that they span", 0.1, 6)
     # Model: from Keras's own start, some 60 ms, it hardly learns the shape of beats
-    memory: float = flag(4.0, "s of the LSTM's longest memory at the start; 0: as in Keras", 0, 10)
-    settle: int = flag(1, "epochs after which batch normalisation keeps its statistics; 0: never. "
-                       "Those of a batch of four are too noisy to train on", 0, 10_000)
+    memory: float = flag(4.0, "s of the LSTM's longest memory at first; 0: as in Keras", 0, 10)
+    settle: int = flag(375, "steps after which batch normalisation, too noisy on four records, is "
+                       "left as it is, from the next epoch on; 0: never", 0, 10**9)
     feature_limit: float = flag(2.5, "deviations at which scaled features are cut off", 0.5, 1000)
     # Training
     batch_size: int = flag(BATCH_SIZE, "records per training step", 2, 4096)
     epochs: int = flag(EPOCHS, "passes over the training records at most", 1, 10_000)
     learning_rate: float = flag(LEARNING_RATE, "Adam's step size at the start", 1e-8, 1)
-    weight_decay: float = flag(0.0, "share of each weight lost per step, times its size", 0, 1)
+    weight_decay: float = flag(0.0, "share of a weight lost per step and unit of step size", 0, 1)
     schedule: str = flag("plateau", "step size: halved on plateaus, or cosine", "plateau", "cosine")
     min_learning_rate: float = flag(1e-6, "on a plateau, never below", 0, 1)
     reduce_patience: int = flag(3, "epochs without a better loss make a plateau", 1, 10_000)
@@ -164,7 +166,7 @@ def parse_settings(arguments=None):
     for field in dataclasses.fields(Settings):
         kind = ({"action": argparse.BooleanOptionalAction} if field.type is bool else
                 {"type": field.type, "metavar": field.type.__name__.upper()})
-        default = " (default: %(default)s)" if field.default else ""
+        default = " (default: %(default)s)" if field.default not in (None, "") else ""
         parser.add_argument("--" + field.name.replace("_", "-"), default=field.default,
                             help=field.metadata["help"] + default, **kind)
     asked = Settings(**vars(parser.parse_args(arguments)))
@@ -242,7 +244,7 @@ def read_labels(path):
                            index_col=False, na_filter=False, skip_blank_lines=False)
     except (OSError, ValueError) as error:    # parser errors and UnicodeDecodeError among them
         why = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: not a readable UTF-8 label file (--labels): {why}") from error
+        raise UserError(f"{path}: not a readable UTF-8 label file: {why}") from error
 
     def refuse(bad, why):
         if bad.any():
@@ -585,11 +587,10 @@ def load_split(name, labels, classes, settings, left_out):
     as (path, why); one that is not on disk is never drawn. Only training repeats records.
     """
     data_dir, prepared, new = Path(settings.data_dir), {}, [None]
-    target_samples = {"train": settings.train_samples, "validation": settings.val_samples,
-                      "test": settings.test_samples}[name]
-    if name == "test" and settings.test_labels:    # every record there is
-        data_dir = Path(settings.test_data_dir or data_dir)
-        target_samples = len(labels) * labels["ecg_category"].nunique()
+    target_samples = getattr(settings, {"validation": "val"}.get(name, name) + "_samples")
+    elsewhere = name == "test" and settings.test_labels
+    if elsewhere:    # every record there is
+        data_dir, target_samples = Path(settings.test_data_dir or data_dir), 10**9
     usable = labels[[os.path.exists(data_dir / f"{x}.hea") for x in labels["waveform_path"]]]
     if missing := len(labels) - len(usable):
         print(f"notice: {name} draws from {len(usable)} records, {missing} more are not on disk")
@@ -604,14 +605,16 @@ def load_split(name, labels, classes, settings, left_out):
             progress.set_postfix(left_out=len(left_out), refresh=False)
         usable = usable[~usable["waveform_path"].isin(set(new) - set(prepared))]
     have = usable["ecg_category"].value_counts()
-    if gone := sorted(set(labels["ecg_category"]) - set(have.index)):
+    gone = sorted(set(labels["ecg_category"]) - set(have.index))
+    if gone and not (elsewhere and len(have)):
         raise UserError(f"{data_dir}: no usable {name} record of {', '.join(gone)} (left out: "
                         f"{reasons(left_out)}); to fetch those that a run draws: "
                         f"python tools/fetch_records.py {shlex.join(sys.argv[1:])}")
     if absent := sorted(set(classes) - set(have.index)):
-        print(f"notice: {name} has no record of {', '.join(absent)}: fewer than three patients")
+        print(f"notice: {name} has no record of {', '.join(absent)}"
+              + ("" if elsewhere else ": fewer than three patients"))
     short = have.index[have < target_samples // len(have)]
-    if name != "train" and len(short):
+    if name != "train" and len(short) and not elsewhere:
         print(f"notice: {name} takes all records of {', '.join(short)}, repeating none")
     signals, features = map(np.stack, zip(*map(prepared.get, sample["waveform_path"]), strict=True))
     return Records(sample, signals, features, pd.Index(classes).get_indexer(sample["ecg_category"]))
@@ -755,18 +758,18 @@ def train(training, validation, n_classes, settings):
     weights = compute_sample_weight("balanced", validation.targets)
     inputs = validation.signals, validation.features
     steps = max(1, n // settings.batch_size)
-    settle = settings.settle if settings.settle < settings.epochs else 0
-    for first, last in ((0, settle), (settle, settings.epochs)) if settle else (
-            (0, settings.epochs),):
-        for layer in model.layers:
-            if first and isinstance(layer, keras.layers.BatchNormalization):
-                layer.trainable = False    # in Keras: it normalises by what it has gathered
+    settle = min(-(-settings.settle // steps), settings.epochs)    # in epochs
+    normalisations = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    for first, last in itertools.pairwise(sorted({0, settle, settings.epochs})):
+        for layer in normalisations:
+            layer.trainable = not first    # if not, Keras normalises by what it has gathered
         compile_model(model, steps * (settings.epochs - first), settings, jit)
         history += pd.DataFrame(model.fit(
             training_batches(training, settings, first), steps_per_epoch=steps, verbose=0,
             initial_epoch=first, epochs=last, validation_batch_size=100, callbacks=callbacks,
             validation_data=(inputs, validation.targets, weights)).history).to_dict("records")
-    model.trainable = True    # as whoever goes on training it would expect
+    for layer in normalisations:
+        layer.trainable = True    # as whoever goes on training the model would expect
     probabilities = model.predict(inputs, batch_size=100, verbose=0)
     temperature = fit_temperature(probabilities, validation.targets, weights)
     softmax_layer = model.layers[-1]    # softmax(x / temperature), without another layer
@@ -781,11 +784,9 @@ def soften(probabilities, temperature):
 
 def fit_temperature(probabilities, targets, weights):
     """Find the temperature of least negative log-likelihood (Guo et al., ICML 2017, sec. 4.2)."""
-    def loss(log_temperature):
-        p = soften(probabilities, np.exp(log_temperature))
-        return log_loss(targets, p, sample_weight=weights, labels=range(p.shape[1]))
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
+    return float(np.exp(minimize_scalar(lambda log_temperature: log_loss(
+        targets, soften(probabilities, np.exp(log_temperature)), sample_weight=weights,
+        labels=range(probabilities.shape[1])), bounds=(-2, 2), method="bounded").x))
 
 
 def train_repeats(training, validation, n_classes, settings):
@@ -951,8 +952,9 @@ def _load_model(path, _modified):
             raise ValueError("its .json describes another model")
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         settings = Settings(**{name: card["settings"][name] for name in PREPARATION})
-        if (model.output_shape[1] != len(card["classes"]) or card["leads"] != list(LEADS)
-                or model.input_shape[0][1] != settings.sequence_length):
+        widths = [settings.sequence_length, len(card["features"])]
+        if (model.output_shape[1] != len(set(card["classes"])) or card["leads"] != list(LEADS)
+                or [shape[1] for shape in model.input_shape] != widths):
             raise ValueError("its .json describes other classes, leads or inputs")
         return model, card["classes"], settings
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -992,16 +994,10 @@ def ensure_demo(labels, data_dir):
 def take_other_test(splits, settings):
     """Give the test patients to training, and test on all records of `settings.test_labels`."""
     folders = settings.data_dir, settings.test_data_dir or settings.data_dir
-    same = len(set(map(os.path.realpath, folders))) == 1    # then equal numbers are one patient
-    test = read_labels(settings.test_labels)
     try:
-        splits, n_out = tool("extras").replace_test(splits, test, same)
+        return tool("extras").replace_test(splits, read_labels(settings.test_labels), folders)
     except ValueError as error:
         raise UserError(f"{settings.test_labels}: {error}") from error
-    if same:
-        print(f"notice: {n_out} records of patients in {settings.test_labels} are kept out of "
-              "training")
-    return splits
 
 
 def run(settings):

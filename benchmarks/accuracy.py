@@ -173,7 +173,7 @@ def add_other(rows, options):
     if test["ecg_category"].isna().any():
         raise ours.UserError(f"{options.test_labels}: expected no other classes than --labels has:"
                              f" {', '.join(spelling.values())}")
-    if os.path.realpath(folder) == os.path.realpath(options.data_dir):
+    if ours.tool("extras").same_tree(folder, options.data_dir):
         known = rows["subject_id"].isin(test["subject_id"])    # the same numbers: same patients
         log(f"{known.sum()} records of patients in the other label file are kept from training")
         rows = rows[~known]
@@ -580,11 +580,11 @@ def compare(pool, protocol, folds, options, store):
     results = {}
     try:
         for name in options.systems:
-            if name == "minirocket":
-                warm_up_minirocket()
             try:
+                if name == "minirocket":
+                    warm_up_minirocket()
                 results[name] = measure(name, SYSTEMS[name], pool, protocol, folds, options, store)
-            except (ours.UserError, ImportError, AttributeError, TypeError) as error:
+            except (ours.UserError, ImportError) as error:
                 if name not in ("large", "minirocket"):
                     raise
                 log(f"{name} is skipped: {error}")

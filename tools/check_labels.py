@@ -36,8 +36,9 @@ def out_of_fold(records, n_classes, settings):
     wide = settings.model == "large"
     features = records.features if wide else records.features[:, :len(script.FEATURES)]
     records = records._replace(features=features)
-    # Without early stopping, so that the held-out records do not choose when to end
-    settings = dataclasses.replace(settings, stop_patience=settings.epochs, keep="last")
+    # The held-out records are not to choose when training ends or how fast it goes
+    settings = dataclasses.replace(settings, stop_patience=settings.epochs,
+                                   reduce_patience=settings.epochs, keep="last")
     probabilities = np.zeros((len(records.targets), n_classes))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=settings.seed)
     groups = records.rows["subject_id"]
@@ -101,6 +102,9 @@ def main(arguments=None):
         # The large model's features hold the QRS width
         records = script.load_split("train", split, classes,
                                     dataclasses.replace(settings, model="large"), left_out)
+        if pd.Series(records.targets).value_counts().min() < FOLDS:
+            raise script.UserError(f"--train-samples {settings.train_samples}: too few for "
+                                   f"{FOLDS} parts of every class")
         probabilities = out_of_fold(records, len(classes), settings)
         names = [name for name, _, _ in
                  (*script.FEATURES, *script.tool("large_model").EXTRA_FEATURES)]

@@ -3,6 +3,8 @@
 The script imports this file when one of them is asked for; it knows nothing of the script.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import LinearConstraint, milp
@@ -52,7 +54,13 @@ def repair_split(split, member, needed, rng):
     return repaired
 
 
-def replace_test(splits, test, same_patients):
+def same_tree(folder, other):
+    """Return whether a folder is, or is inside, another: then both number the same patients."""
+    a, b = Path(folder).resolve(), Path(other).resolve()
+    return a.is_relative_to(b) or b.is_relative_to(a)
+
+
+def replace_test(splits, test, folders):
     """Give the records of splits["test"] to training, and put `test` in their place.
 
     Parameters
@@ -61,18 +69,18 @@ def replace_test(splits, test, same_patients):
         {'train', 'validation', 'test': DataFrame with subject_id and ecg_category}.
     test : DataFrame
         The other label file's rows; its classes take the spelling of `splits`.
-    same_patients : bool
-        Equal numbers in `test` are the same patients: these leave training and validation.
+    folders : list of str
+        The two data folders. Where they are of the `same_tree`, equal numbers in `test` are the
+        same patients: these leave training and validation.
 
     Returns
     -------
-    dict, int
-        The new splits, and how many records left.
+    dict of DataFrame
 
     Raises
     ------
     ValueError
-        If `test` has a class of its own, or a class loses its last record in a split.
+        If `test` has a class that `splits` lack, or a class loses its last record in one.
     """
     own = pd.concat(splits.values())
     spelling = {name.casefold(): name for name in own["ecg_category"].unique()}
@@ -81,14 +89,17 @@ def replace_test(splits, test, same_patients):
         raise ValueError(f"--labels has no class {', '.join(unknown)}")
     rest = {"train": pd.concat([splits["train"], splits["test"]]),
             "validation": splits["validation"]}
+    same_patients = same_tree(*folders)
     before = sum(map(len, rest.values()))
     for name, part in rest.items():
         kept = part[~(part["subject_id"].isin(test["subject_id"]) & same_patients)]
         if gone := sorted(set(part["ecg_category"]) - set(kept["ecg_category"])):
             raise ValueError(f"leaves no {name} record of {', '.join(gone)}")
         rest[name] = kept
-    return ({**rest, "test": test.assign(ecg_category=names)},
-            before - sum(map(len, rest.values())))
+    if same_patients:
+        print(f"notice: {before - sum(map(len, rest.values()))} records of patients in the test "
+              "file are kept out of training")
+    return {**rest, "test": test.assign(ecg_category=names)}
 
 
 def average_models(keras, models):

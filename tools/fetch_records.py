@@ -61,8 +61,13 @@ def wanted_records(labels, settings, spares=0.05):
     takes in place of records that it cannot use.
     """
     splits = script.split_patients(labels, settings.test_share, settings.val_share, settings.seed)
-    targets, wanted = (settings.train_samples, settings.val_samples, settings.test_samples), []
-    for (name, records), target in zip(splits.items(), targets, strict=True):
+    targets = [settings.train_samples, settings.val_samples, settings.test_samples]
+    if settings.test_labels:
+        splits, targets[2] = script.take_other_test(splits, settings), 10**9
+    if settings.test_data_dir:    # another folder is another hospital's: not here to be fetched
+        del splits["test"]
+    wanted = []
+    for (name, records), target in zip(splits.items(), targets, strict=False):
         n_classes = records["ecg_category"].nunique()
         per_class = max(1, target // n_classes)
         target = n_classes * (per_class + math.ceil(spares * per_class))    # holds the smaller draw

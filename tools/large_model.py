@@ -328,8 +328,7 @@ def _feature_branch(keras, features, mean, variance):
 
 
 # Training settings that belong to this model, with AdamW: the learning rate falls to zero along a
-# cosine over all steps, and the last weights are the ones to keep, without early stopping. Each
-# epoch draws afresh as many records of each class, which then need no weights. XLA is slower here.
+# cosine over all steps, and the last weights are kept, without early stopping. XLA is slower here.
 RECIPE = {
     "batch_size": 32, "epochs": 30, "learning_rate": 0.002, "weight_decay": 0.01,
     "sequence_length": 500, "schedule": "cosine", "stop_patience": 30, "settle": 0, "jit": False,

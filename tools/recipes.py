@@ -19,8 +19,10 @@ RECIPES = {
 
 
 def defaults(recipe, model):
-    """Return the settings, by name, of a recipe and a model (lstm or large)."""
-    if model == "large":
-        large = runpy.run_path(str(Path(__file__).with_name("large_model.py")))
-        return {**large["RECIPE"], **RECIPES[recipe]}
+    """Return the settings, by name, of a recipe and a model (lstm or large).
+
+    The large model has a recipe of its own, which is its best.
+    """
+    if model == "large" and recipe != "thesis":
+        return runpy.run_path(str(Path(__file__).with_name("large_model.py")))["RECIPE"]
     return RECIPES[recipe]
