@@ -154,7 +154,7 @@ def read_pool(options):
     if options.folds > 1:
         protocols[f"{options.folds} patient-wise folds, pooled"] = cross_validation(
             own, options.folds)
-    elif options.ablation or not options.test_labels:
+    elif not options.test_labels:
         split = ours.split_patients(own, seed=SEED)
         protocols["one patient-wise split"] = [
             Fold(*(part["number"].to_numpy() for part in split.values()))]
