@@ -40,7 +40,7 @@ import wfdb
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal as dsp
 from scipy.ndimage import uniform_filter1d
-from scipy.optimize import minimize_scalar
+from scipy.optimize import LinearConstraint, milp, minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, classification_report, log_loss
 from sklearn.model_selection import train_test_split
@@ -307,7 +307,7 @@ def split_patients(labels, test_share=TEST_SHARE, val_share=VAL_SHARE, seed=SEED
                 break
     needed = np.where((size < 3) & (table.columns != ""), [[1], [0], [0]], 1)    # (splits, classes)
     if any((member[split == i].sum(axis=0) < needed[i]).any() for i in range(3)):
-        split = tool("extras").repair_split(split, member, needed, np.random.default_rng(seed))
+        split = _repair(split, member, needed, np.random.default_rng(seed))
     if split is None:
         scarce = ", ".join(table.columns[np.argsort(size[:-1])[:3]])
         raise UserError("no split has every class in training, validation and test: too few "
@@ -318,6 +318,35 @@ def split_patients(labels, test_share=TEST_SHARE, val_share=VAL_SHARE, seed=SEED
     patients = sum(part["subject_id"].nunique() for part in splits.values())
     assert patients == len(table), "a patient is in two splits"
     return splits
+
+
+def _repair(split, member, needed, rng):
+    """Move as few patients as possible so that every split has the classes it needs; None: no way.
+
+    `split` (patients,) holds numbers, `member` (patients, classes) and `needed` (splits, classes)
+    counts. Patients of the same classes are interchangeable: an integer program over kinds of them
+    finds how many of a kind go to each split, and (the cost) how many of them are new there.
+    """
+    kinds, kind_of = np.unique(member, axis=0, return_inverse=True)
+    kind_of, n = kind_of.ravel(), len(needed)
+    now = np.zeros((len(kinds), n), dtype=int)
+    np.add.at(now, (kind_of, split), 1)
+    of_kind, each = now.sum(axis=1), np.eye(now.size)
+    per_class = np.kron([1, 0], np.kron(kinds.T, np.eye(n)))     # the second half is about costs
+    per_kind = np.kron([1, 0], np.kron(np.eye(len(kinds)), np.ones(n)))
+    plan = milp(np.repeat([0, 1], now.size), integrality=np.repeat([1, 0], now.size), constraints=[
+        LinearConstraint(per_class, lb=needed.T.ravel()),
+        LinearConstraint(per_kind, of_kind, of_kind),
+        LinearConstraint(np.hstack([each, -each]), ub=now.ravel())])
+    if plan.x is None:
+        return None
+    wanted = plan.x[:now.size].round().astype(int).reshape(now.shape)
+    order, repaired = rng.permutation(len(split)), split.copy()
+    for kind in range(len(kinds)):
+        mine = order[kind_of[order] == kind]
+        moved = np.concatenate([mine[split[mine] == s][wanted[kind, s]:] for s in range(n)])
+        repaired[moved] = np.repeat(range(n), np.maximum(wanted[kind] - now[kind], 0))
+    return repaired
 
 
 # ---------------------------------------------------------------------------------------- sample
