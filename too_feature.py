@@ -38,6 +38,7 @@ import numpy as np
 import pandas as pd
 import wfdb
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy import fft
 from scipy import signal as dsp
 from scipy.ndimage import uniform_filter1d
 from scipy.optimize import LinearConstraint, milp, minimize_scalar
@@ -48,37 +49,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 from tqdm import tqdm
 
 # -------------------------------------------------------------------------------------- settings
-LABELS = "ecg_5_class_data.csv"
-DATA_DIR = "mimic-iv-ecg"
-OUTPUT = "ecg_stable_lstm_model.keras"
-SEED = 42
 TRAIN_SAMPLES = 1500        # in equal shares of the classes; an 8 GB laptop trains on it in minutes
-VAL_SAMPLES = 300
-TEST_SAMPLES = 400
-TEST_SHARE = 0.15           # of all patients
-VAL_SHARE = 0.15            # of the patients that are left
 SEQUENCE_LENGTH = 500       # 10 s at 50 Hz: QRS and P waves survive, and every LSTM step costs time
 BATCH_SIZE = 4              # small enough for any laptop; its noisy gradients also regularise
 EPOCHS = 15                 # at most: early stopping may end before
-LEARNING_RATE = 0.0005      # half of Adam's default, to suit batches of four
-
-# Not settings, but what a usable record is
-RECORD_SECONDS = 10         # of a longer record, the first
-MIN_SECONDS = 9.5           # a shorter one would be stretched by more than 5 % when resampled
-MIN_FS, MAX_FS = 50, 4000   # Hz; the QRS band reaches to 20 Hz
-MIN_LEADS = 6               # of 12 must carry a signal
-MIN_LEAD_RANGE = 0.02       # mV; a lead that moves less carries none
-MAX_GAP_SHARE = 0.2         # of a lead may be missing and interpolated; beyond that it carries none
-MAX_AMPLITUDE = 1000.0      # mV; no electrode gives more, so such a sample counts as missing
-
-# MIMIC-IV-ECG stores aVF before aVL: leads are picked by name, into this order.
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-LEAD_II, HEART_RATE = 1, 4    # their places in LEADS and FEATURES
-# Name, unit and, where users are shown one, the usual range of each feature
-FEATURES = (
-    ("mean", "mV", None), ("standard deviation", "mV", None), ("skewness", "", None),
-    ("kurtosis", "", None), ("heart rate", "bpm", (60, 100)), ("SDNN", "ms", (20, 50)),
-    ("RMSSD", "ms", (15, 40)), ("CV_RR", "", (0.03, 0.07)))
 
 
 class UserError(Exception):
@@ -101,10 +75,10 @@ def flag(default, text, *limits):
 class Settings:
     """All settings of a run; each is also a flag (`batch_size` is --batch-size)."""
 
-    labels: str = flag(LABELS, "label file: subject_id,waveform_path,ecg_category, no header")
-    data_dir: str = flag(DATA_DIR, "folder that waveform paths start from")
-    output: str = flag(OUTPUT, "model file (.keras) to write; a .json goes beside it")
-    seed: int = flag(SEED, "seed of everything random", 0, 2**32 - 1)
+    labels: str = flag("ecg_5_class_data.csv", "label file: subject_id,waveform_path,ecg_category")
+    data_dir: str = flag("mimic-iv-ecg", "folder that waveform paths start from")
+    output: str = flag("ecg_stable_lstm_model.keras", "model to write; a .json goes beside it")
+    seed: int = flag(42, "seed of everything random", 0, 2**32 - 1)
     recipe: str = flag("default", "thesis: its way, mended; best: batch and epochs changed too",
                        "default", "thesis", "best")
     model: str = flag("lstm", "lstm; or large, with more features (tools/)", "lstm", "large")
@@ -112,10 +86,14 @@ class Settings:
     test_labels: str = flag("", "label file of another hospital, to test on instead")
     test_data_dir: str = flag("", "folder that its paths start from (default: --data-dir)")
     train_samples: int = flag(TRAIN_SAMPLES, "training records over all classes", 2, 10**7)
-    val_samples: int = flag(VAL_SAMPLES, "validation records at most", 2, 10**7)
-    test_samples: int = flag(TEST_SAMPLES, "test records at most", 2, 10**7)
-    test_share: float = flag(TEST_SHARE, "test patients, share of all", 0.01, 0.9)
-    val_share: float = flag(VAL_SHARE, "validation patients, share of the rest", 0.01, 0.9)
+    val_samples: int = flag(300, "validation records at most", 2, 10**7)
+    test_samples: int = flag(400, "test records at most", 2, 10**7)
+    jobs: int = flag(0, "processes that prepare records; 0: as many as pay", 0, 1024)
+    scheduler: str = flag("", "tcp://host:port of a Dask scheduler, to prepare them there instead")
+    cache: bool = flag(True, "keep prepared records for the next run")
+    cache_dir: str = flag(".ecg_cache", "folder to keep them in")
+    test_share: float = flag(0.15, "test patients, share of all", 0.01, 0.9)
+    val_share: float = flag(0.15, "validation patients, share of the rest", 0.01, 0.9)
     # Preprocessing: hospitals differ in their filters; the quartiles' distance, taken as the unit,
     # would clip the QRS complexes, whose shape tells a bundle branch block
     sequence_length: int = flag(SEQUENCE_LENGTH, "points per 10-second record", 50, 5000)
@@ -130,7 +108,7 @@ class Settings:
     # Training
     batch_size: int = flag(BATCH_SIZE, "records per training step", 2, 4096)
     epochs: int = flag(EPOCHS, "passes over the training records at most", 1, 10_000)
-    learning_rate: float = flag(LEARNING_RATE, "Adam's step size at the start", 1e-8, 1)
+    learning_rate: float = flag(0.0005, "Adam's step size at the start", 1e-8, 1)
     weight_decay: float = flag(0.0, "share of a weight lost per step and unit of step size", 0, 1)
     schedule: str = flag("plateau", "step size: halved on plateaus, or cosine", "plateau", "cosine")
     min_learning_rate: float = flag(1e-6, "on a plateau, never below", 0, 1)
@@ -175,10 +153,13 @@ def parse_settings(arguments=None):
     return Settings(**vars(parser.parse_args(arguments)))
 
 
+TOOLS = Path(__file__).resolve().parent / "tools"
+
+
 @functools.cache
 def tool(name):
-    """Return what tools/`name`.py defines, which a plain run does without."""
-    source = Path(__file__).resolve().parent / "tools" / f"{name}.py"
+    """Return what tools/`name`.py defines; the script alone does without."""
+    source = TOOLS / f"{name}.py"
     if not source.exists():
         raise UserError(f"{source} is missing: copy tools/ beside the script for this")
     return SimpleNamespace(**runpy.run_path(str(source)))
@@ -284,7 +265,7 @@ def read_labels(path):
 
 
 # ----------------------------------------------------------------------------------------- split
-def split_patients(labels, test_share=TEST_SHARE, val_share=VAL_SHARE, seed=SEED):
+def split_patients(labels, test_share=0.15, val_share=0.15, seed=42):
     """Split records by patient; return {'train', 'validation', 'test': DataFrame}.
 
     Stratified by each patient's rarest class, then repaired: every class of three patients or more
@@ -366,15 +347,39 @@ def balanced_sampling(df, target_samples, random_state=42, repeat=True):
 
 
 # ------------------------------------------------------------------------------------------ read
+# What a usable record is
+RECORD_SECONDS = 10         # of a longer record, the first
+MIN_SECONDS = 9.5           # a shorter one would be stretched by more than 5 % when resampled
+MIN_FS, MAX_FS = 50, 4000   # Hz; the QRS band reaches to 20 Hz
+MIN_LEADS = 6               # of 12 must carry a signal
+MIN_LEAD_RANGE = 0.02       # mV; a lead that moves less carries none
+MAX_GAP_SHARE = 0.2         # of a lead may be missing and interpolated; beyond that it carries none
+MAX_AMPLITUDE = 1000.0      # mV; no electrode gives more, so such a sample counts as missing
+
+# MIMIC-IV-ECG stores aVF before aVL: leads are picked by name, into this order.
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+LEAD_II, HEART_RATE = 1, 4    # their places in LEADS and FEATURES
+# Name, unit and, where users are shown one, the usual range of each feature
+FEATURES = (
+    ("mean", "mV", None), ("standard deviation", "mV", None), ("skewness", "", None),
+    ("kurtosis", "", None), ("heart rate", "bpm", (60, 100)), ("SDNN", "ms", (20, 50)),
+    ("RMSSD", "ms", (15, 40)), ("CV_RR", "", (0.03, 0.07)))
 MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "nv": 1e-6}    # WFDB headers are ASCII
 
 
-def _check_header(path, data_dir):
-    """Check what wfdb would trust, sizes and file names; return sampling rate and length."""
+# A signal's line: file name, format, and a gain that is not 0, which wfdb would take for 200
+SIGNAL = re.compile(r"(\w[\w.-]*) +\d{1,3}(?:x1)?(?:\+\d{1,6})? +(?!-?[0.]+(?:e\S*)?[(/ ])")
+# The usual form, all fields given: file name, gain, baseline, unit, lead
+PLAIN = re.compile(r"(\S+) 16 (\d+\.?\d*)\((-?\d{1,9})\)/(\S+) \d+ -?\d+ -?\d+ -?\d+ 0 (\S.*)")
+
+
+def _read_header(path, data_dir):
+    """Check sizes and file names, which wfdb would trust; return rate, length and signal lines."""
+    root = os.path.realpath(data_dir)
+
     def check_file(file):
         if not os.path.isfile(file):
             raise RecordError(f"file is missing: {os.path.basename(file)}")
-        root = os.path.realpath(data_dir)
         if os.path.commonpath([root, os.path.realpath(file)]) != root:
             raise RecordError(f"link out of the data folder: {os.path.basename(file)}")
 
@@ -383,16 +388,30 @@ def _check_header(path, data_dir):
         text = file.read(65_537)    # far more than twelve leads need
     lines = [line for line in text.splitlines() if line.strip() and line[0] != "#"] or [""]
     record = re.match(r"[\w.-]+ +([1-9]\d?) +(\d{1,5}(?:\.\d+)?)\S* +(\d{1,12})(?!\S)", lines[0])
-    # File name, format, and a gain that is not 0, which wfdb would take for 200
-    signal = r"(\w[\w.-]*) +\d{1,3}(?:x1)?(?:\+\d{1,6})? +(?!-?[0.]+(?:e\S*)?[(/ ])"
-    signals = [re.match(signal, line) for line in lines[1:]]
+    signals = [SIGNAL.match(line) for line in lines[1:]]
     if not record or not all(signals) or len(signals) != int(record[1]) or len(text) > 65_536:
         raise RecordError("header is damaged")
     if "::" in os.path.abspath(path):    # wfdb's file layer would take it for a chain of URLs
         raise RecordError("path holds '::'")
     for name in {match[1] for match in signals}:
         check_file(os.path.join(os.path.dirname(path), name))
-    return float(record[2]), int(record[3])
+    return float(record[2]), int(record[3]), lines[1:]
+
+
+def _read_signals(path, lines, samples):
+    """Return the first samples (samples, signals) of a record, its lead names and its units."""
+    plain = [PLAIN.fullmatch(line) for line in lines]
+    if not all(plain) or len({match[1] for match in plain}) > 1:
+        record = wfdb.rdrecord(path, sampto=samples)
+        return record.p_signal, record.sig_name, record.units
+    _, gain, baseline, units, names = zip(*(match.groups() for match in plain), strict=True)
+    file = os.path.join(os.path.dirname(path), plain[0][1])    # wfdb takes five times as long
+    digital = np.fromfile(file, "<i2", samples * len(plain)).reshape(samples, len(plain))
+    signal = digital.T - np.array(baseline, float)[:, None]
+    signal /= np.array(gain, float)[:, None]
+    if (lost := digital == -32768).any():    # "no sample"
+        signal.T[lost] = np.nan
+    return signal.T, names, units
 
 
 @np.errstate(all="ignore")    # what damaged numbers lead to is checked
@@ -405,46 +424,51 @@ def read_record(path, data_dir=None):
     """
     path = str(path)
     try:
-        fs, length = _check_header(path, data_dir or os.path.dirname(path) or ".")
+        fs, length, lines = _read_header(path, data_dir or os.path.dirname(path) or ".")
         if not MIN_FS <= fs <= MAX_FS:
             raise RecordError(f"sampling rate not supported: {fs:g} Hz, not {MIN_FS} to {MAX_FS}")
         if length < MIN_SECONDS * fs:
             raise RecordError(f"too short: {length / fs:.1f} s, not {MIN_SECONDS} or more")
-        record = wfdb.rdrecord(path, sampto=min(length, int(RECORD_SECONDS * fs)))
+        samples = min(length, int(RECORD_SECONDS * fs))
+        signal, names, units = _read_signals(path, lines, samples)
     except RecordError:
         raise
     except Exception as error:    # wfdb raises whatever the damage leads to
         raise RecordError(f"cannot be read: {type(error).__name__} {error}"[:120]) from error
-    names = [str(name).strip().casefold() for name in record.sig_name]
+    names = [str(name).strip().casefold() for name in names]
     if odd := [lead for lead in LEADS if names.count(lead.casefold()) != 1]:
         raise RecordError(f"lead missing or doubled: {' '.join(odd)}")
     columns = [names.index(lead.casefold()) for lead in LEADS]
-    scale = [MILLIVOLTS.get(str(record.units[column]).casefold()) for column in columns]
+    scale = [MILLIVOLTS.get(str(units[column]).casefold()) for column in columns]
     if None in scale:
-        raise RecordError(f"unit is not a voltage: {record.units[columns[scale.index(None)]]}")
-    signal = record.p_signal[:, columns] * scale
-    signal[~(np.abs(signal) <= MAX_AMPLITUDE)] = np.nan
-    usable = np.isnan(signal).mean(axis=0) <= MAX_GAP_SHARE
-    signal = _as_leads(signal)
-    usable &= np.ptp(signal, axis=0) >= MIN_LEAD_RANGE
+        raise RecordError(f"unit is not a voltage: {units[columns[scale.index(None)]]}")
+    signal = signal.T[columns].T
+    signal *= scale
+    valid = np.abs(signal) <= MAX_AMPLITUDE
+    signal = _as_leads(signal if valid.all() else np.where(valid, signal, np.nan))
+    usable = (np.ptp(signal, 0) >= MIN_LEAD_RANGE) & (valid.mean(axis=0) >= 1 - MAX_GAP_SHARE)
     if usable.sum() < MIN_LEADS:
         raise RecordError(f"too little signal: in {usable.sum()} leads, not {MIN_LEADS} or more")
-    return np.where(usable, signal, 0.0), fs
+    return signal if usable.all() else np.where(usable, signal, 0.0), fs
 
 
 # ------------------------------------------------------------------------------------ preprocess
 def _as_leads(signal, shortest=1):
-    """Validate an ECG; convert it to float64 (samples, 12), gaps in a lead interpolated or 0."""
+    """Validate an ECG; return float64 (samples, 12), not to be changed, each lead contiguous.
+
+    Gaps in a lead are interpolated; a lead of gaps alone is 0.
+    """
     leads = np.asarray(signal)
     if leads.ndim != 2 or leads.shape[1] != len(LEADS) or leads.dtype.kind not in "biuf":
         raise ValueError("expected real numbers of shape (samples, 12), got "
                          f"{leads.dtype} of shape {leads.shape}")
     if len(leads) < shortest:
         raise ValueError(f"expected {shortest} samples or more, got {len(leads)}")
-    leads = leads.astype(np.float64)
-    leads[~(np.abs(leads) < 1e9)] = np.nan    # infinities and what no converter gives
-    if np.isnan(leads).any():
-        leads = pd.DataFrame(leads).interpolate(limit_direction="both").fillna(0.0).to_numpy()
+    leads = np.asfortranarray(leads, dtype=np.float64)
+    if not (leads.min() > -1e9 and leads.max() < 1e9):    # NaN, infinities, what no converter gives
+        leads = pd.DataFrame(np.where(np.abs(leads) < 1e9, leads, np.nan))
+        leads = leads.interpolate(limit_direction="both").fillna(0.0).to_numpy()
+        leads = np.asfortranarray(leads)
     return leads
 
 
@@ -464,33 +488,45 @@ def stable_preprocess_ecg(raw_signal, target_length=500, high_pass=0.5, central_
     ndarray of float32 (target_length, 12): leads less their medians, scaled, clipped to [-3, 3], 0
         where flat. `ValueError` if the input is not of that shape or not real numbers.
     """
-    leads = _as_leads(raw_signal, shortest=10)
-    flat = np.ptp(leads, axis=0) < 1e-6
-    leads -= np.median(leads, axis=0)
-    # In the frequency domain nothing aliases. Mirrored first, since a Fourier transform takes the
-    # signal for periodic, and the step from its last sample back to the first would ring.
-    mirrored = np.concatenate([leads, leads[::-1]])
-    hertz = np.abs(np.fft.fftfreq(len(mirrored))) * len(leads) / RECORD_SECONDS
-    response = hertz**4 / np.maximum(hertz**4 + high_pass**4, 1e-12) if high_pass else None
-    leads = dsp.resample(mirrored, 2 * target_length, window=response)[:target_length]
-    tail = 50 * (1 - central_share)
-    low, median, high = np.percentile(leads, [tail, 50, 100 - tail], axis=0)
+    signal = _as_leads(raw_signal, shortest=10)
+    flat = np.ptp(signal, axis=0) < 1e-6
+    # In the frequency domain nothing aliases. The cosine transform is the Fourier transform of the
+    # signal and its mirror image: with no step from the last sample to the first, which would ring.
+    spectrum = fft.dct(signal - signal.mean(axis=0), axis=0, overwrite_x=True)[:target_length]
+    wave = np.arange(len(spectrum))[:, None]    # half waves in the record
+    hertz4 = (wave / (2 * RECORD_SECONDS)) ** 4
+    response = hertz4 / np.maximum(hertz4 + high_pass**4, 1e-12) if high_pass else 1.0
+    start = np.exp(0.5j * np.pi * wave / len(signal))    # the transform starts half a sample late
+    leads = fft.irfft(spectrum * response * start, 2 * target_length, axis=0)[:target_length]
+    leads *= target_length / len(signal)
+    shares = 0.5 + np.array([[-0.5], [0], [0.5]]) * central_share
+    below, between = np.divmod((target_length - 1) * shares, 1)
+    ordered, below = np.sort(leads, axis=0), below.astype(int).ravel()
+    low, median, high = (ordered[below] * (1 - between)
+                         + ordered[np.minimum(below + 1, target_length - 1)] * between)
     spikes_only = high - low < 1e-3 * np.ptp(leads, axis=0)    # their range says nothing
     spread = np.where(spikes_only, leads.std(axis=0), (high - low) / span)
     scaled = np.where(flat, 0.0, (leads - median) / np.where(flat, 1.0, spread))
-    return np.clip(scaled, -3, 3).astype(np.float32)
+    return np.clip(scaled, -3, 3).astype(np.float32, order="C")
 
 
 # -------------------------------------------------------------------------------------- features
 @functools.lru_cache
-def _band(low, high, fs):
-    return dsp.butter(2, [low, min(high, 0.45 * fs)], "bandpass", fs=fs, output="sos")
+def _band_response(low, high, fs, samples):
+    hertz = np.arange(samples) * fs / (2 * samples)
+    return 1 / (1 + ((hertz**2 - low * high) / np.maximum(hertz * (high - low), 1e-9)) ** 4)
+
+
+def _band_pass(lead, low, high, fs):
+    """Filter by a squared second-order Butterworth response (Hz), without phase shift."""
+    return fft.idct(fft.dct(lead) * _band_response(low, high, fs, len(lead)))
 
 
 def _qrs_lead(leads, fs):
     """Return lead II, or the steepest lead where II is flat beside the others."""
     step = round(0.02 * fs)
-    steepness = np.std(leads[step:] - leads[:-step], axis=0)
+    steps = leads[step:] - leads[:-step]
+    steepness = np.sqrt(np.einsum("ij,ij->j", steps, steps))
     flat = steepness[LEAD_II] < 0.4 * np.median(steepness[steepness > 0] if steepness.any() else 0)
     return leads[:, steepness.argmax() if flat else LEAD_II]
 
@@ -502,7 +538,7 @@ def _qrs_envelope(lead, fs):
     (mV/s)^2 nothing is a QRS complex; cut off at twice the usual beat (but not below 1/400 of the
     largest), so that a large ectopic beat or artefact does not hide the others.
     """
-    energy = (np.gradient(dsp.sosfiltfilt(_band(5, 20, fs), lead)) * fs) ** 2
+    energy = (np.gradient(_band_pass(lead, 5, 20, fs)) * fs) ** 2
     for _ in range(2):
         energy = uniform_filter1d(energy, round(0.08 * fs), mode="constant")
     window = int(2 * fs)
@@ -527,7 +563,7 @@ def detect_r_peaks(lead, fs):
     coarse = np.delete(coarse, np.flatnonzero(t_wave) + 1)
     half, near, edge = round(0.1 * fs), round(0.07 * fs), 0.05 * fs
     width = 2 * half + 1
-    smooth = dsp.sosfiltfilt(_band(1, 40, fs), lead)
+    smooth = _band_pass(lead, 1, 40, fs)
     smooth -= np.median(smooth)
     beats = sliding_window_view(np.pad(smooth, half), width)     # beats[i] is centred on sample i
     variance = (uniform_filter1d(smooth**2, width, mode="constant")
@@ -538,9 +574,10 @@ def detect_r_peaks(lead, fs):
     for _ in range(2):    # the second median beat is sharper, being made of aligned beats
         beat = np.median(beats[centres], axis=0)
         pattern = (beat - beat.mean()) / (beat.std() + 1e-12)
-        correlation = dsp.correlate(smooth, pattern, "same") / (width * deviation)
+        correlation = np.correlate(smooth, pattern, "same") / (width * deviation)
         centres = around[np.arange(len(coarse)), correlation[around].argmax(axis=1)]
-    before, at, after = np.pad(correlation, 1, "edge")[centres + np.array([[0], [1], [2]])]
+    before, at, after = correlation[
+        np.clip(centres + np.array([[-1], [0], [1]]), 0, len(lead) - 1)]
     bend = np.minimum(before - 2 * at + after, -1e-9)    # vertex of the parabola through the three
     top = beat.argmin() if -beat.min() > 1.6 * beat.max() else beat.argmax()
     peaks = centres + np.clip((before - after) / (2 * bend), -0.5, 0.5) + top - half
@@ -573,10 +610,10 @@ def extract_core_medical_features(signal, fs=100):
     leads = _as_leads(signal, shortest=int(np.ceil(fs)))
     features = np.full(len(FEATURES), np.nan)
     lead = leads[:, LEAD_II]
-    features[:2] = lead.mean(), lead.std()
-    if lead.std() > 1e-6:
-        z = (lead - lead.mean()) / lead.std()
-        features[2:4] = np.mean(z**3), np.mean(z**4) - 3
+    mean, deviation = features[:2] = lead.mean(), lead.std()
+    if deviation > 1e-6:
+        z = (lead - mean) / deviation
+        features[2:4] = np.mean(z * z * z), np.mean((z * z) ** 2) - 3
     rr = np.diff(detect_r_peaks(_qrs_lead(leads, fs), fs)) / fs    # RR intervals, s
     if len(rr) >= 1:
         features[4] = 60 / rr.mean()
@@ -587,11 +624,24 @@ def extract_core_medical_features(signal, fs=100):
 
 
 # --------------------------------------------------------------------------------------- prepare
+PREPARATION = "model", "sequence_length", "high_pass", "central_share", "span"    # shape the inputs
+
+
+class Signals:
+    """Prepared ECGs (n, sequence_length, 12) on disk: indexed like an array, read only then."""
+
+    def __init__(self, rows):
+        self.rows, self.shape = rows, (len(rows), *rows[0].shape)
+
+    def __getitem__(self, index):
+        return np.stack([self.rows[i] for i in np.arange(len(self.rows))[index]])
+
+
 class Records(NamedTuple):
     """The prepared records of one split."""
 
     rows: pd.DataFrame          # subject_id, waveform_path, ecg_category
-    signals: np.ndarray         # float32 (n, sequence_length, 12)
+    signals: Signals            # or an array, float32 (n, sequence_length, 12)
     features: np.ndarray        # float32 (n, 8); NaN: not measurable
     targets: np.ndarray         # int (n,), index into the class names
 
@@ -609,30 +659,67 @@ def prepare_record(path, data_dir=None, settings=None):
     return ecg, features.astype(np.float32)
 
 
+def feature_names(settings):
+    """Return `FEATURES`, for the large model with its own after them."""
+    return FEATURES + (tool("large_model").EXTRA_FEATURES if settings.model == "large" else ())
+
+
+def prepare_or_say_why(path, data_dir, settings):
+    """Do as `prepare_record`; return its two arrays and "", or two None and why it cannot."""
+    try:
+        return *prepare_record(path, data_dir, settings), ""
+    except RecordError as error:
+        return None, None, str(error)
+
+
+def prepare(paths, settings, data_dir, title):
+    """Prepare records; return (signal, features, why it is left out) of each.
+
+    tools/store.py does it on all cores and keeps the results in a cache; without it, one by one.
+    """
+    one = functools.partial(prepare_or_say_why, data_dir=data_dir, settings=settings)
+    paths = [f"{data_dir}/{path}" for path in paths]
+    if not (TOOLS / "store.py").exists():
+        return [one(path) for path in tqdm(paths, title, disable=not paths)]
+    source = Path(__file__).read_text(encoding="utf-8")
+    code = re.search(r"-- read\n.*-- augment\n", source, re.S)[0]
+    if settings.model == "large":
+        code += Path(tool("large_model").__file__).read_text(encoding="utf-8")
+    key = [code, *(getattr(settings, name) for name in PREPARATION),
+           *(importlib.metadata.version(name) for name in ("numpy", "scipy", "pandas", "wfdb"))]
+    shapes = (settings.sequence_length, len(LEADS)), (len(feature_names(settings)),)
+    cluster = settings.scheduler and functools.partial(
+        tool("cluster").workers, settings.scheduler, str(TOOLS.parent))
+    try:
+        rows = tool("store").prepare(
+            paths, one, shapes, key, write_whole, settings.cache and Path(settings.cache_dir),
+            settings.jobs, cluster, title)
+    except (ImportError, OSError) as error:
+        raise UserError(f"{title}: {error}") from error
+    return [(row["signal"], row["features"], row["left_out"].decode()) for row in rows]
+
+
 def load_split(name, labels, classes, settings, left_out):
     """Sample and prepare the records of one split.
 
     A record that cannot be used makes place for another of its class, and is added to `left_out`
     as (path, why); one that is not on disk is never drawn. Only training repeats records.
     """
-    data_dir, prepared, new = Path(settings.data_dir), {}, [None]
+    data_dir, prepared, new = os.path.abspath(settings.data_dir), {}, [None]
     target_samples = getattr(settings, {"validation": "val"}.get(name, name) + "_samples")
     elsewhere = name == "test" and settings.test_labels
     if elsewhere:    # every record there is
-        data_dir, target_samples = Path(settings.test_data_dir or data_dir), 10**9
-    usable = labels[[os.path.exists(data_dir / f"{x}.hea") for x in labels["waveform_path"]]]
+        data_dir, target_samples = os.path.abspath(settings.test_data_dir or data_dir), 10**9
+    usable = labels[[os.path.exists(f"{data_dir}/{x}.hea") for x in labels["waveform_path"]]]
     if missing := len(labels) - len(usable):
         print(f"notice: {name} draws from {len(usable)} records, {missing} more are not on disk")
     while new and len(usable):
         sample = balanced_sampling(usable, target_samples, settings.seed, name == "train")
         new = [path for path in sample["waveform_path"].unique() if path not in prepared]
-        for path in (progress := tqdm(new, f"reading {name}", mininterval=1, disable=not new)):
-            try:
-                prepared[path] = prepare_record(data_dir / path, data_dir, settings)
-            except RecordError as error:
-                left_out.append((path, str(error)))
-            progress.set_postfix(left_out=len(left_out), refresh=False)
-        usable = usable[~usable["waveform_path"].isin(set(new) - set(prepared))]
+        prepared |= zip(new, prepare(new, settings, data_dir, f"reading {name}"), strict=True)
+        bad = [(path, prepared[path][2]) for path in new if prepared[path][2]]
+        left_out += bad
+        usable = usable[~usable["waveform_path"].isin([path for path, _ in bad])]
     have = usable["ecg_category"].value_counts()
     gone = sorted(set(labels["ecg_category"]) - set(have.index))
     if gone and not (elsewhere and len(have)):
@@ -645,8 +732,9 @@ def load_split(name, labels, classes, settings, left_out):
     short = have.index[have < target_samples // len(have)]
     if name != "train" and len(short) and not elsewhere:
         print(f"notice: {name} takes all records of {', '.join(short)}, repeating none")
-    signals, features = map(np.stack, zip(*map(prepared.get, sample["waveform_path"]), strict=True))
-    return Records(sample, signals, features, pd.Index(classes).get_indexer(sample["ecg_category"]))
+    signals, features, _ = zip(*map(prepared.get, sample["waveform_path"]), strict=True)
+    return Records(sample, Signals(signals), np.stack(features),
+                   pd.Index(classes).get_indexer(sample["ecg_category"]))
 
 
 def reasons(left_out):
@@ -745,7 +833,35 @@ def training_batches(records, settings, first_epoch=0):
             yield (signals, features), records.targets[batch], weights[batch]
 
 
-def compile_model(model, schedule_steps, settings, jit):
+def whole_batches(records, weights, size=100):
+    """Return a keras.utils.PyDataset of all records, the last batch filled up with weights of 0.
+
+    So XLA compiles for one shape, and signals are read from disk as they are needed.
+    """
+    n = len(records.targets)
+    places = np.arange(-(-n // size) * size)
+    weights = np.where(places < n, np.resize(weights, len(places)) * len(places) / n, 0)
+
+    class Batches(load_tensorflow()[1].utils.PyDataset):
+        def __len__(self):
+            return len(places) // size
+
+        def __getitem__(self, batch):
+            part = places[batch * size:(batch + 1) * size]
+            some = part % n
+            return ((records.signals[some], records.features[some]), records.targets[some],
+                    weights[part].astype(np.float32))
+
+    return Batches()
+
+
+def predict(model, records):
+    """Return the probabilities (n, n_classes) that a model gives to records."""
+    batches = whole_batches(records, np.ones(len(records.targets)))
+    return model.predict(batches, verbose=0)[:len(records.targets)]
+
+
+def compile_model(model, schedule_steps, settings, jit, at_once=1):
     """Prepare the model for training with a fresh Adam, on a cosine of so many steps if asked."""
     tf, keras = load_tensorflow()
     rate = settings.learning_rate
@@ -756,18 +872,22 @@ def compile_model(model, schedule_steps, settings, jit):
     except (AttributeError, ImportError):
         optimizer = keras.optimizers.Adam(rate, weight_decay=settings.weight_decay or None)
     model.compile(optimizer, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"],
-                  jit_compile=jit)
+                  jit_compile=jit, steps_per_execution=at_once)
 
 
 def train(training, validation, n_classes, settings):
     """Train a model; return it, its temperature already divided out, that, and its history."""
-    _, keras = load_tensorflow()
+    tf, keras = load_tensorflow()
     keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
     features = pd.DataFrame(training.features, dtype=float)    # whose statistics pass over NaN
     mean, variance = features.mean().fillna(0), features.var(ddof=0).fillna(1).replace(0, 1)
     shape = n_classes, settings.sequence_length, mean, variance
     model = (tool("large_model").create_large_model(keras, *shape) if settings.model == "large" else
              create_lightweight_lstm_model(*shape, settings.feature_limit, settings.memory))
+    if (TOOLS / "fast_lstm.py").exists() and keras.backend.backend() == "tensorflow":
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.LSTM):    # as exact, and twice as fast
+                tool("fast_lstm").quicken(tf, layer)
     jit = xla_works() if settings.jit is None else settings.jit
     n, start, history = len(training.targets), time.monotonic(), []
     print(f"{model.count_params():,} parameters, {n} training and {len(validation.targets)} "
@@ -785,21 +905,21 @@ def train(training, validation, n_classes, settings):
         callbacks.append(keras.callbacks.ReduceLROnPlateau(
             factor=0.5, patience=settings.reduce_patience, min_lr=settings.min_learning_rate))
     weights = compute_sample_weight("balanced", validation.targets)
-    inputs = validation.signals, validation.features
     steps = max(1, n // settings.batch_size)
+    at_once = max(i for i in range(1, 26) if steps % i == 0)    # so Keras comes in between rarely
     settle = min(-(-settings.settle // steps), settings.epochs)    # in epochs
     normalisations = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     for first, last in itertools.pairwise(sorted({0, settle, settings.epochs})):
         for layer in normalisations:
             layer.trainable = not first    # if not, Keras normalises by what it has gathered
-        compile_model(model, steps * (settings.epochs - first), settings, jit)
+        compile_model(model, steps * (settings.epochs - first), settings, jit, at_once)
         history += pd.DataFrame(model.fit(
             training_batches(training, settings, first), steps_per_epoch=steps, verbose=0,
-            initial_epoch=first, epochs=last, validation_batch_size=100, callbacks=callbacks,
-            validation_data=(inputs, validation.targets, weights)).history).to_dict("records")
+            initial_epoch=first, epochs=last, callbacks=callbacks, shuffle=False,
+            validation_data=whole_batches(validation, weights)).history).to_dict("records")
     for layer in normalisations:
         layer.trainable = True    # as whoever goes on training the model would expect
-    probabilities = model.predict(inputs, batch_size=100, verbose=0)
+    probabilities = predict(model, validation)
     temperature = fit_temperature(probabilities, validation.targets, weights)
     softmax_layer = model.layers[-1]    # softmax(x / temperature), without another layer
     softmax_layer.set_weights([array / temperature for array in softmax_layer.get_weights()])
@@ -841,7 +961,7 @@ def rate_rule(heart_rate, classes, shares):
                      [slow.argmax(), fast.argmax()], other)
 
 
-def accuracies(targets, predicted, subjects, seed=SEED):
+def accuracies(targets, predicted, subjects, seed=42):
     """Return accuracy and balanced accuracy, each as [value, low, high].
 
     The 95 % interval: percentiles of a bootstrap of patients (Efron & Tibshirani, An Introduction
@@ -871,7 +991,7 @@ def calibration(probabilities, targets, weights=None):
             "Brier score": float(np.average(distance, weights=weights))}
 
 
-def evaluate(probabilities, test, classes, shares, seed=SEED, uncalibrated=None):
+def evaluate(probabilities, test, classes, shares, seed=42, uncalibrated=None):
     """Print the report on the test `Records` and return its figures, ready for JSON.
 
     `probabilities` is (n, n_classes), `uncalibrated` the same before temperature scaling; results
@@ -946,10 +1066,11 @@ def write_whole(path, write):
     """Let `write` fill a file beside `path`, then move it there: `path` is never half written."""
     scratch = path.with_name(f".{os.getpid()}-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(scratch)
         os.replace(scratch, path)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; choose another --output") from error
+        raise UserError(f"{path}: {error.strerror or error}; choose another folder") from error
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -966,9 +1087,6 @@ def save(model, card, path):
     write_whole(path, plain.save)
     text = json.dumps({**card, "model_sha256": sha256(path)}, indent=1)
     write_whole(path.with_suffix(".json"), lambda file: file.write_text(text, encoding="utf-8"))
-
-
-PREPARATION = "model", "sequence_length", "high_pass", "central_share", "span"    # shape the inputs
 
 
 @functools.lru_cache(maxsize=2)
@@ -991,7 +1109,7 @@ def _load_model(path, _modified):
         raise UserError(f"{path} and its .json cannot be loaded: {why}") from error
 
 
-def classify_record(record_path, model_path=OUTPUT):
+def classify_record(record_path, model_path=Settings.output):
     """Return the probability of each class for one WFDB record, by a saved model.
 
     `model_path` is a .keras file with its .json beside it. `UserError` or `RecordError` says which
@@ -1051,15 +1169,13 @@ def run(settings):
                                   for name, part in splits.items())
     trained, model = train_repeats(training, validation, len(classes), settings)
     models, temperatures, histories = zip(*trained, strict=True)
-    extra = tool("large_model").EXTRA_FEATURES if settings.model == "large" else ()
-    card = {"classes": classes, "leads": LEADS, "features": FEATURES + extra, "synthetic": is_demo,
-            "sampling_rate_hz": settings.sequence_length / RECORD_SECONDS,
+    card = {"classes": classes, "leads": LEADS, "features": feature_names(settings),
+            "synthetic": is_demo, "sampling_rate_hz": settings.sequence_length / RECORD_SECONDS,
             "settings": dataclasses.asdict(settings), "versions": used,
             "labels_sha256": label_hash, "history": histories, "temperature": temperatures,
             "left_out": left_out}
     save(model, card, output)    # before the evaluation, so that nothing can lose it
-    inputs = test.signals, test.features
-    each = [one.predict(inputs, batch_size=100, verbose=0) for one in models]
+    each = [predict(one, test) for one in models]
     before = [soften(p, 1 / t) for p, t in zip(each, temperatures, strict=True)]
     card["metrics"] = evaluate(np.mean(each, axis=0), test, classes, shares.to_numpy(),
                                settings.seed, np.mean(before, axis=0))
@@ -1086,5 +1202,5 @@ def main(arguments=None):
         return 2 if isinstance(error, UserError) else 130
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":    # as a module, so that worker processes find its functions
+    sys.exit(importlib.import_module(Path(__file__).stem).main())

@@ -412,8 +412,8 @@ def fit_thesis(task):
     signals, features = pool.thesis_inputs
     train, check = (ours.balanced_sampling(pool.rows.iloc[numbers], samples, task.seed, True)
                     ["number"].to_numpy() for numbers, samples in
-                    ((task.fold.train, ours.TRAIN_SAMPLES), (task.fold.validation,
-                                                             ours.VAL_SAMPLES)))
+                    ((task.fold.train, ours.Settings.train_samples), (task.fold.validation,
+                                                             ours.Settings.val_samples)))
     varied = ours.lightweight_augmentation(signals[train], np.random.default_rng(task.seed))
     model = ours.create_lightweight_lstm_model(len(pool.classes), feature_limit=1e9, memory=0.0)
     model.compile(keras.optimizers.Adam(5e-4), "sparse_categorical_crossentropy",

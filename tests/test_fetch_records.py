@@ -252,7 +252,7 @@ def test_a_folder_that_links_out_of_the_data_folder_is_refused(server, wanted, c
     (["--url", "file:///etc"], "file:///etc"), (["--url", "x"], "x/SHA256SUMS.txt"),
     (["--connections", "9"], "--connections"), (["--spares", "nan"], "--spares"),
     (["--seed", "-1"], "--seed"), (["--labels", "none.csv"], "none.csv"), (["--sed", "1"], "--sed"),
-    (["--labels", str(Path(too_feature.__file__).with_name(too_feature.LABELS))], "the demo")])
+    (["--labels", str(Path(too_feature.__file__).with_name("ecg_5_class_data.csv"))], "the demo")])
 def test_a_mistake_is_told_in_one_line(more, words, server, wanted, capsys):
     assert fetch(server, *more) == 2
     assert words in capsys.readouterr().err.strip().splitlines()[-1]

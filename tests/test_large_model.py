@@ -248,7 +248,7 @@ def test_from_labels_to_a_saved_large_model_that_classifies_a_record(demo_dir, t
     settings = too_feature.Settings(**{**card["settings"], "data_dir": str(demo_dir)})
     split = too_feature.split_patients(too_feature.read_labels(settings.labels))["test"]
     test = too_feature.load_split("test", split, card["classes"], settings, [])
-    out = model.predict([test.signals, test.features], verbose=0)
+    out = model.predict([test.signals[:], test.features], verbose=0)
     assert np.mean(out.argmax(axis=1) == test.targets) == card["metrics"]["model"]["accuracy"][0]
     for i in range(3):
         found = too_feature.classify_record(demo_dir / test.rows["waveform_path"][i],

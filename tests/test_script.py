@@ -166,7 +166,7 @@ def test_compiled_and_plain_steps_learn_the_same():
 
 
 def balanced_accuracy(model, records):
-    predicted = model.predict([records.signals, records.features], verbose=0).argmax(axis=1)
+    predicted = model.predict([records.signals[:], records.features], verbose=0).argmax(axis=1)
     return np.mean([np.mean(predicted[records.targets == k] == k) for k in range(5)])
 
 
@@ -194,7 +194,7 @@ def test_best_weights_are_kept_if_asked_and_the_temperature_goes_into_the_last_l
     assert temperature == 3.0
     assert targets is validation.targets
     np.testing.assert_allclose(weights, 1)    # equal classes
-    calibrated = model.predict([validation.signals, validation.features], verbose=0)
+    calibrated = model.predict([validation.signals[:], validation.features], verbose=0)
     np.testing.assert_allclose(calibrated, too_feature.soften(raw, 3.0), atol=1e-5)
     assert model.count_params() == 8461
 
@@ -247,7 +247,7 @@ def test_classify_record_prepares_a_record_as_its_models_run_did(recipe, request
     assert card["settings"]["central_share"] == (0.99 if recipe == "default" else 0.5)
     records = records_of("test", card, demo_dir)
     model = too_feature.load_tensorflow()[1].models.load_model(folder / "model.keras")
-    expected = model.predict([records.signals, records.features], verbose=0)
+    expected = model.predict([records.signals[:], records.features], verbose=0)
     assert np.mean(expected.argmax(axis=1) == records.targets) == value_of(card, "accuracy")
     assert [expected.max(axis=1).mean(), expected.max(axis=1).std()] == pytest.approx(
         card["metrics"]["confidence"], abs=1e-5)
@@ -268,7 +268,7 @@ def test_the_saved_model_is_calibrated_and_its_card_says_by_what_temperature(
     weights = too_feature.compute_sample_weight("balanced", records.targets)
     models = members_of(model) or [model]
     for one, temperature, history in zip(models, card["temperature"], card["history"], strict=True):
-        saved = one.predict([records.signals, records.features], verbose=0)
+        saved = one.predict([records.signals[:], records.features], verbose=0)
         raw = too_feature.soften(saved, 1 / temperature)
         assert too_feature.fit_temperature(raw, records.targets, weights) == pytest.approx(
             temperature, rel=0.01)
@@ -278,7 +278,7 @@ def test_the_saved_model_is_calibrated_and_its_card_says_by_what_temperature(
         assert loss == pytest.approx(kept["val_loss"], abs=1e-3)    # so training's were the raw
         assert abs(temperature - 1) > 0.05    # else this would prove nothing
     records = records_of("test", card, demo_dir)
-    inputs = [records.signals, records.features]
+    inputs = [records.signals[:], records.features]
     after = np.mean([one.predict(inputs, verbose=0) for one in models], axis=0)
     before = np.mean([too_feature.soften(one.predict(inputs, verbose=0), 1 / t)
                       for one, t in zip(models, card["temperature"], strict=True)], axis=0)

@@ -49,7 +49,7 @@ def out_of_fold(records, n_classes, settings):
         once = ~validation.rows["waveform_path"].duplicated().to_numpy()
         chosen = script.Records(validation.rows[once], *(array[once] for array in validation[1:]))
         model, _, _ = script.train(training, chosen, n_classes, settings)
-        probabilities[unseen] = model.predict((validation.signals, validation.features),
+        probabilities[unseen] = model.predict((validation.signals[:], validation.features),
                                               batch_size=100, verbose=0)
     return probabilities
 

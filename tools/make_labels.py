@@ -21,7 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))    # to run from anywhere
-from too_feature import LABELS, SAFE_PATH, UserError, sha256, write_whole
+from too_feature import SAFE_PATH, Settings, UserError, sha256, write_whole
 
 RULES_VERSION = 1    # raise it with every change of what a statement means
 # The classes in order of precedence: a record of several gets the first.
@@ -188,7 +188,8 @@ def parse_options(arguments=None):
     take = functools.partial(add, action="append_const", dest="taken_for", default=[])
     add("measurements", type=Path, help="machine_measurements.csv, plain or .gz")
     add("records", type=Path, help="record_list.csv, plain or .gz")
-    add("--output", type=Path, default=Path(LABELS), help="label file (default: %(default)s)")
+    add("--output", type=Path, default=Path(Settings.labels),
+        help="label file (default: %(default)s)")
     add("--rate-origin", choices=["sinus", "any"], default="sinus", help="sinus (default): only "
         "bradycardia and tachycardia of the sinus or of no stated origin count; any: also "
         "supraventricular, ventricular, wide QRS, junctional and atrial ones")

@@ -1,0 +1,100 @@
+"""Prepare many records at once and keep them: all cores or a cluster, and a cache on disk.
+
+Knows nothing of ECGs: a function makes (signal, features, why it is left out) of a path, and the
+results are the same for any number of jobs, from the cache or not. A batch of them is one file, an
+.npy that is memory-mapped, so that memory does not grow with the records. Its name is a hash of
+all that its content depends on: nothing has to be looked up, two runs at once can only write the
+same, and an interrupted run goes on with the batches that are missing.
+"""
+
+import contextlib
+import hashlib
+import os
+import zlib
+from concurrent.futures import BrokenExecutor
+
+import joblib
+import numpy as np
+from tqdm import tqdm
+
+BATCH = 100             # records prepared and stored together: a cluster's task, and 0.2 s of work
+WORTH_A_WORKER = 1000   # records: what one prepares in the 2 s that it takes to start
+ENDINGS = ".hea", ".dat", ".mat"    # files of a record
+
+
+def stamp(path):
+    """Return size and time of each of a record's files, None where there is none."""
+    stamps = []
+    for ending in ENDINGS:
+        try:
+            status = os.stat(path + ending)
+            stamps.append((status.st_size, status.st_mtime_ns))
+        except OSError:
+            stamps.append(None)
+    return stamps
+
+
+def load(file):
+    """Map a stored batch into memory; None if it is missing or damaged."""
+    try:
+        rows = np.asarray(np.load(file, mmap_mode="r"))    # refuses pickles, which could run code
+        if all(row["checksum"] == zlib.crc32(row.tobytes()[:-4]) for row in rows):
+            return rows
+    except (OSError, ValueError, EOFError, IndexError):    # whatever the damage leads to
+        return None
+
+
+def prepare_batch(file, paths, function, shapes, write):
+    """Prepare a batch; store it with `write`, or return its rows if there is no `file`."""
+    rows = np.zeros(len(paths), [("signal", "<f4", shapes[0]), ("features", "<f4", shapes[1]),
+                                 ("left_out", "S120"), ("checksum", "<u4")])
+    for row, path in zip(rows, paths, strict=True):
+        signal, features, left_out = function(path)
+        if left_out:
+            row["left_out"] = left_out.encode("ascii", "replace")
+        else:
+            row["signal"], row["features"] = signal, features
+        row["checksum"] = zlib.crc32(row.tobytes()[:-4])
+    return write(file, lambda scratch: np.save(scratch, rows)) if file else rows
+
+
+def prepare(paths, function, shapes, key, write, folder=None, jobs=0, cluster=None, title=""):
+    """Prepare records, or take them from the cache.
+
+    Parameters
+    ----------
+    paths : list of str, without extension
+    function : callable, of a path: signal, features, and why it is left out, or ""
+    shapes : two tuples, of a signal and of its features
+    key : what the results depend on beside the paths and the files' size and time; its repr counts
+    write : callable (file, save): lets `save` fill a new file and moves it to `file` as a whole
+    folder : Path of the cache, or None to keep all in memory
+    jobs : int, processes; 0 for as many as pay
+    cluster : callable, gives a context in which joblib runs elsewhere; or None
+
+    Returns
+    -------
+    list of rows with "signal", "features" and "left_out" (bytes), in the order of `paths`.
+        `OSError` if a worker process is killed.
+    """
+    batches = [paths[i:i + BATCH] for i in range(0, len(paths), BATCH)]
+    names = [hashlib.sha256(repr([key, batch, [stamp(path) for path in batch]]).encode())
+             .hexdigest()[:32] for batch in batches]
+    files = [folder / f"{name}.npy" if folder else None for name in names]
+    stored = [load(file) if folder else None for file in files]
+    todo = [i for i, rows in enumerate(stored) if rows is None]
+    n = sum(len(batches[i]) for i in todo)
+    where = cluster() if cluster and todo else contextlib.nullcontext()
+    jobs = jobs or (-1 if cluster else min(joblib.cpu_count(), 1 + n // WORTH_A_WORKER))
+    with where, tqdm(total=n, desc=title, mininterval=1, disable=not n) as progress:
+        work = joblib.Parallel(jobs, return_as="generator")(
+            joblib.delayed(prepare_batch)(files[i], batches[i], function, shapes, write)
+            for i in todo)
+        try:
+            for i, rows in zip(todo, work, strict=True):
+                stored[i] = load(files[i]) if folder else rows
+                progress.update(len(batches[i]))
+        except BrokenExecutor as error:
+            raise OSError("a process that prepares records was killed (out of memory?); --jobs 1 "
+                          "needs least, and goes on where this stopped") from error
+    return [row for rows in stored for row in rows]
