@@ -30,6 +30,7 @@ import re
 import runpy
 import shlex
 import time
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -634,7 +635,9 @@ class Signals:
         self.rows, self.shape = rows, (len(rows), *rows[0].shape)
 
     def __getitem__(self, index):
-        return np.stack([self.rows[i] for i in np.arange(len(self.rows))[index]])
+        places = np.arange(len(self.rows))[index]
+        signals = [self.rows[i] for i in places.ravel()]
+        return np.array(signals, np.float32).reshape(places.shape + self.shape[1:])
 
 
 class Records(NamedTuple):
@@ -877,17 +880,17 @@ def compile_model(model, schedule_steps, settings, jit, at_once=1):
 
 def train(training, validation, n_classes, settings):
     """Train a model; return it, its temperature already divided out, that, and its history."""
-    tf, keras = load_tensorflow()
+    keras = load_tensorflow()[1]
     keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
     features = pd.DataFrame(training.features, dtype=float)    # whose statistics pass over NaN
     mean, variance = features.mean().fillna(0), features.var(ddof=0).fillna(1).replace(0, 1)
     shape = n_classes, settings.sequence_length, mean, variance
     model = (tool("large_model").create_large_model(keras, *shape) if settings.model == "large" else
              create_lightweight_lstm_model(*shape, settings.feature_limit, settings.memory))
-    if (TOOLS / "fast_lstm.py").exists() and keras.backend.backend() == "tensorflow":
+    if (TOOLS / "fast_lstm.py").exists():
         for layer in model.layers:
             if isinstance(layer, keras.layers.LSTM):    # as exact, and twice as fast
-                tool("fast_lstm").quicken(tf, layer)
+                tool("fast_lstm").quicken(keras, layer)
     jit = xla_works() if settings.jit is None else settings.jit
     n, start, history = len(training.targets), time.monotonic(), []
     print(f"{model.count_params():,} parameters, {n} training and {len(validation.targets)} "
@@ -906,7 +909,8 @@ def train(training, validation, n_classes, settings):
             factor=0.5, patience=settings.reduce_patience, min_lr=settings.min_learning_rate))
     weights = compute_sample_weight("balanced", validation.targets)
     steps = max(1, n // settings.batch_size)
-    at_once = max(i for i in range(1, 26) if steps % i == 0)    # so Keras comes in between rarely
+    # Steps between which Keras comes in; without XLA, many would take long to trace
+    at_once = max(i for i in range(1, 26 if jit else 2) if steps % i == 0)
     settle = min(-(-settings.settle // steps), settings.epochs)    # in epochs
     normalisations = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     for first, last in itertools.pairwise(sorted({0, settle, settings.epochs})):
@@ -1064,7 +1068,7 @@ usual: {usual} (HRV ranges are meant for longer recordings than 10 s)
 # ------------------------------------------------------------------------------------------ save
 def write_whole(path, write):
     """Let `write` fill a file beside `path`, then move it there: `path` is never half written."""
-    scratch = path.with_name(f".{os.getpid()}-{path.name}")
+    scratch = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(scratch)
@@ -1072,7 +1076,8 @@ def write_whole(path, write):
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; choose another folder") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
 
 
 def sha256(path):

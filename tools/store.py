@@ -1,8 +1,8 @@
 """Prepare many records at once and keep them: all cores or a cluster, and a cache on disk.
 
 Knows nothing of ECGs: a function makes (signal, features, why it is left out) of a path, and the
-results are the same for any number of jobs, from the cache or not. A batch of them is one file, an
-.npy that is memory-mapped, so that memory does not grow with the records. Its name is a hash of
+results are the same for any number of jobs, from the cache or not. A batch of them is one file of
+rows, which is memory-mapped, so that memory does not grow with the records. Its name is a hash of
 all that its content depends on: nothing has to be looked up, two runs at once can only write the
 same, and an interrupted run goes on with the batches that are missing.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 BATCH = 100             # records prepared and stored together: a cluster's task, and 0.2 s of work
-WORTH_A_WORKER = 1000   # records: what one prepares in the 2 s that it takes to start
+WORTH_WORKERS = 2000    # records: with fewer, starting processes takes longer than they save
 ENDINGS = ".hea", ".dat", ".mat"    # files of a record
 
 
@@ -34,20 +34,21 @@ def stamp(path):
     return stamps
 
 
-def load(file):
-    """Map a stored batch into memory; None if it is missing or damaged."""
-    try:
-        rows = np.asarray(np.load(file, mmap_mode="r"))    # refuses pickles, which could run code
-        if all(row["checksum"] == zlib.crc32(row.tobytes()[:-4]) for row in rows):
-            return rows
-    except (OSError, ValueError, EOFError, IndexError):    # whatever the damage leads to
+def load(file, n, row_type):
+    """Map the n rows of a stored batch into memory; None if it is missing or damaged."""
+    try:    # plain rows: a header could be damaged, too, or ask for code to run
+        if os.path.getsize(file) != n * row_type.itemsize:
+            return None
+        rows = np.asarray(np.memmap(file, row_type, "r", shape=n))
+    except OSError:
         return None
+    sound = all(row["checksum"] == zlib.crc32(row.tobytes()[:-4]) for row in rows)
+    return rows if sound else None
 
 
-def prepare_batch(file, paths, function, shapes, write):
+def prepare_batch(file, paths, function, row_type, write):
     """Prepare a batch; store it with `write`, or return its rows if there is no `file`."""
-    rows = np.zeros(len(paths), [("signal", "<f4", shapes[0]), ("features", "<f4", shapes[1]),
-                                 ("left_out", "S120"), ("checksum", "<u4")])
+    rows = np.zeros(len(paths), row_type)
     for row, path in zip(rows, paths, strict=True):
         signal, features, left_out = function(path)
         if left_out:
@@ -55,7 +56,7 @@ def prepare_batch(file, paths, function, shapes, write):
         else:
             row["signal"], row["features"] = signal, features
         row["checksum"] = zlib.crc32(row.tobytes()[:-4])
-    return write(file, lambda scratch: np.save(scratch, rows)) if file else rows
+    return write(file, lambda scratch: scratch.write_bytes(rows)) if file else rows
 
 
 def prepare(paths, function, shapes, key, write, folder=None, jobs=0, cluster=None, title=""):
@@ -77,22 +78,25 @@ def prepare(paths, function, shapes, key, write, folder=None, jobs=0, cluster=No
     list of rows with "signal", "features" and "left_out" (bytes), in the order of `paths`.
         `OSError` if a worker process is killed.
     """
+    row_type = np.dtype([("signal", "<f4", shapes[0]), ("features", "<f4", shapes[1]),
+                         ("left_out", "S120"), ("checksum", "<u4")])
     batches = [paths[i:i + BATCH] for i in range(0, len(paths), BATCH)]
     names = [hashlib.sha256(repr([key, batch, [stamp(path) for path in batch]]).encode())
              .hexdigest()[:32] for batch in batches]
-    files = [folder / f"{name}.npy" if folder else None for name in names]
-    stored = [load(file) if folder else None for file in files]
+    files = [folder / f"{name}.rows" if folder else None for name in names]
+    stored = [load(file, len(batch), row_type) if folder else None
+              for file, batch in zip(files, batches, strict=True)]
     todo = [i for i, rows in enumerate(stored) if rows is None]
     n = sum(len(batches[i]) for i in todo)
     where = cluster() if cluster and todo else contextlib.nullcontext()
-    jobs = jobs or (-1 if cluster else min(joblib.cpu_count(), 1 + n // WORTH_A_WORKER))
+    jobs = jobs or (-1 if cluster or n >= WORTH_WORKERS else 1)
     with where, tqdm(total=n, desc=title, mininterval=1, disable=not n) as progress:
         work = joblib.Parallel(jobs, return_as="generator")(
-            joblib.delayed(prepare_batch)(files[i], batches[i], function, shapes, write)
+            joblib.delayed(prepare_batch)(files[i], batches[i], function, row_type, write)
             for i in todo)
         try:
             for i, rows in zip(todo, work, strict=True):
-                stored[i] = load(files[i]) if folder else rows
+                stored[i] = load(files[i], len(batches[i]), row_type) if folder else rows
                 progress.update(len(batches[i]))
         except BrokenExecutor as error:
             raise OSError("a process that prepares records was killed (out of memory?); --jobs 1 "
