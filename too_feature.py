@@ -4,9 +4,9 @@
     python too_feature.py --labels my_labels.csv --data-dir my_data   # your own records
     python too_feature.py --help                                      # every setting, with its unit
 
-Then, in a notebook: `from too_feature import classify_record`. The file reads in the order in which
-the data flows: settings, environment, labels, split, sample, read, preprocess, features, prepare,
-augment, model, train, evaluate, save, main.
+Then, in a notebook: `from tools.classify import classify_record`. The file reads in the order in
+which the data flows: settings, environment, labels, split, sample, read, preprocess, features,
+prepare, augment, model, train, evaluate, save, main.
 """
 
 import sys
@@ -173,23 +173,24 @@ def load_tensorflow():
     os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_METAL_DEVICE_ENABLE="0",
                       TF_USE_LEGACY_KERAS="0")    # Keras 2 would give other optimizers
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")    # where KERAS_BACKEND=jax is asked for
     try:
         import tensorflow as tf
         if tuple(map(int, tf.__version__.split(".")[:2])) < (2, 16):
             raise ImportError(f"{tf.__version__} is too old")
+        import keras
     except Exception as error:    # not installed, or beside a tensorflow-metal that does not fit
         raise UserError(f"TensorFlow 2.16 or newer is needed ({str(error).splitlines()[0]}): "
                         "pip install -r requirements.txt") from error
     with contextlib.suppress(RuntimeError):    # a notebook may have used TensorFlow before
         tf.config.set_visible_devices([], "GPU")    # Metal crashes (SIGBUS) or slows LSTMs
         tf.config.threading.set_intra_op_parallelism_threads(1)   # so small a model is not shared
-    import keras
     return tf, keras
 
 
 def versions():
     """Return name and version of what could change a result."""
-    names = r"tensorflow(.cpu|.macos|.metal)?|keras|numpy|scipy|pandas|scikit.learn|wfdb"
+    names = r"tensorflow(.cpu|.macos|.metal)?|keras|jax|numpy|scipy|pandas|scikit.learn|wfdb"
     return {"python": sys.version.split()[0], "platform": sys.platform} | {
         package.name: package.version for package in importlib.metadata.distributions()
         if re.fullmatch(names, package.name or "")}    # a broken installation has no name
@@ -203,7 +204,7 @@ def xla_works():
         model.compile("sgd", "mse", jit_compile=True)
         model.train_on_batch(np.zeros((1, 4, 1)), np.zeros((1, 1)))
     except Exception as error:    # whatever XLA raises, training can go on without it
-        print(f"XLA does not work here ({type(error).__name__}): training 4 to 6 times slower")
+        print(f"XLA does not work here ({type(error).__name__}): training takes 4 times as long")
         return False
     return True
 
@@ -667,8 +668,14 @@ def feature_names(settings):
     return FEATURES + (tool("large_model").EXTRA_FEATURES if settings.model == "large" else ())
 
 
-def prepare_or_say_why(path, data_dir, settings):
+# What prepares records, as it is now: a file of the cache tells by its name which code made it
+CODE = re.search(r"-- read\n.*-- augment\n", Path(__file__).read_text(encoding="utf-8"), re.S)[0]
+
+
+def prepare_or_say_why(path, data_dir, settings, code):
     """Do as `prepare_record`; return its two arrays and "", or two None and why it cannot."""
+    if code != CODE:
+        raise UserError("a worker runs another version of the script: restart the workers")
     try:
         return *prepare_record(path, data_dir, settings), ""
     except RecordError as error:
@@ -680,26 +687,25 @@ def prepare(paths, settings, data_dir, title):
 
     tools/store.py does it on all cores and keeps the results in a cache; without it, one by one.
     """
-    one = functools.partial(prepare_or_say_why, data_dir=data_dir, settings=settings)
+    one = functools.partial(prepare_or_say_why, data_dir=data_dir, settings=settings, code=CODE)
     paths = [f"{data_dir}/{path}" for path in paths]
-    if not (TOOLS / "store.py").exists():
+    if not (TOOLS / "store.py").exists() and not settings.scheduler:
         return [one(path) for path in tqdm(paths, title, disable=not paths)]
-    source = Path(__file__).read_text(encoding="utf-8")
-    code = re.search(r"-- read\n.*-- augment\n", source, re.S)[0]
-    if settings.model == "large":
-        code += Path(tool("large_model").__file__).read_text(encoding="utf-8")
-    key = [code, *(getattr(settings, name) for name in PREPARATION),
-           *(importlib.metadata.version(name) for name in ("numpy", "scipy", "pandas", "wfdb"))]
+    used = ["store", "large_model"][:1 + (settings.model == "large")]
+    key = [CODE, versions(), [getattr(settings, name) for name in PREPARATION],
+           [Path(tool(name).__file__).read_text(encoding="utf-8") for name in used]]
     shapes = (settings.sequence_length, len(LEADS)), (len(feature_names(settings)),)
     cluster = settings.scheduler and functools.partial(
         tool("cluster").workers, settings.scheduler, str(TOOLS.parent))
     try:
         rows = tool("store").prepare(
-            paths, one, shapes, key, write_whole, settings.cache and Path(settings.cache_dir),
+            paths, one, shapes, key, write_whole,
+            Path(settings.cache_dir).absolute() if settings.cache else None,
             settings.jobs, cluster, title)
     except (ImportError, OSError) as error:
         raise UserError(f"{title}: {error}") from error
-    return [(row["signal"], row["features"], row["left_out"].decode()) for row in rows]
+    return [(row["signal"], row["features"], row["left_out"].decode("ascii", "replace"))
+            for row in rows]
 
 
 def load_split(name, labels, classes, settings, left_out):
@@ -1094,40 +1100,6 @@ def save(model, card, path):
     write_whole(path.with_suffix(".json"), lambda file: file.write_text(text, encoding="utf-8"))
 
 
-@functools.lru_cache(maxsize=2)
-def _load_model(path, _modified):
-    """Load a model in safe mode; return it, its classes and how its inputs are prepared."""
-    keras = load_tensorflow()[1]
-    try:
-        card = json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))
-        if card["model_sha256"] != sha256(path):
-            raise ValueError("its .json describes another model")
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-        settings = Settings(**{name: card["settings"][name] for name in PREPARATION})
-        widths = [settings.sequence_length, len(card["features"])]
-        if (model.output_shape[1] != len(set(card["classes"])) or card["leads"] != list(LEADS)
-                or [shape[1] for shape in model.input_shape] != widths):
-            raise ValueError("its .json describes other classes, leads or inputs")
-        return model, card["classes"], settings
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        why = f"{type(error).__name__} {error}"[:150]
-        raise UserError(f"{path} and its .json cannot be loaded: {why}") from error
-
-
-def classify_record(record_path, model_path=Settings.output):
-    """Return the probability of each class for one WFDB record, by a saved model.
-
-    `model_path` is a .keras file with its .json beside it. `UserError` or `RecordError` says which
-    of them and the record cannot be used, and why.
-    """
-    modified = os.stat(model_path).st_mtime_ns if os.path.exists(model_path) else None
-    model, classes, settings = _load_model(str(model_path), modified)
-    inputs = prepare_record(re.sub(r"\.(hea|dat)$", "", str(record_path)), None, settings)
-    with load_tensorflow()[0].device("CPU:0"):    # should a notebook not have hidden the GPU
-        probabilities = np.asarray(model([array[None] for array in inputs], training=False))[0]
-    return dict(zip(classes, probabilities.tolist(), strict=True))
-
-
 # ------------------------------------------------------------------------------------------ main
 def ensure_demo(labels, data_dir):
     """Have missing waveforms of the demo written; return whether `labels` is the demo's."""
@@ -1208,4 +1180,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":    # as a module, so that worker processes find its functions
-    sys.exit(importlib.import_module(Path(__file__).stem).main())
+    sys.path.insert(0, str(TOOLS.parent))
+    sys.exit(importlib.import_module(Path(__file__).resolve().stem).main())

@@ -306,9 +306,10 @@ def test_steps_at_once_are_as_many_and_learn_the_same():
         np.testing.assert_allclose(b, a, atol=1e-3)
 
 
-@pytest.mark.parametrize(("n", "batch_size", "steps"), [(14, 4, 3), (58, 2, 29)])
+@pytest.mark.parametrize(("n", "batch_size", "jit", "steps", "expected"), [
+    (14, 4, True, 3, 3), (58, 2, True, 29, 1), (14, 4, False, 3, 1)])    # 29: a prime above 25
 def test_an_epoch_of_train_has_the_same_steps_however_many_go_at_once(
-        n, batch_size, steps, monkeypatch):
+        n, batch_size, jit, steps, expected, monkeypatch):
     models, compile_model = [], too_feature.compile_model
 
     def listening(model, *more):
@@ -316,8 +317,8 @@ def test_an_epoch_of_train_has_the_same_steps_however_many_go_at_once(
         models.append((model, more[-1]))
 
     monkeypatch.setattr(too_feature, "compile_model", listening)
-    settings = Settings(sequence_length=50, epochs=1, batch_size=batch_size, jit=False, settle=0)
+    settings = Settings(sequence_length=50, epochs=1, batch_size=batch_size, jit=jit, settle=0)
     too_feature.train(records(n, 50), records(20, 50, seed=1), 3, settings)
     ((model, at_once),) = models
     assert int(model.optimizer.iterations) == steps
-    assert at_once == {3: 3, 29: 1}[steps]    # 29 is a prime, and more than 25
+    assert at_once == expected

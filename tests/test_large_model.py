@@ -15,7 +15,7 @@ from scipy import signal as dsp
 
 import too_feature
 from helpers import drawn, signals, simulated
-from tools import large_model, make_demo
+from tools import classify, large_model, make_demo
 
 ROOT = Path(too_feature.__file__).parent
 NAMES = [name for name, _, _ in large_model.EXTRA_FEATURES]
@@ -251,6 +251,6 @@ def test_from_labels_to_a_saved_large_model_that_classifies_a_record(demo_dir, t
     out = model.predict([test.signals[:], test.features], verbose=0)
     assert np.mean(out.argmax(axis=1) == test.targets) == card["metrics"]["model"]["accuracy"][0]
     for i in range(3):
-        found = too_feature.classify_record(demo_dir / test.rows["waveform_path"][i],
-                                            tmp_path / "large.keras")
+        found = classify.classify_record(demo_dir / test.rows["waveform_path"][i],
+                                         tmp_path / "large.keras")
         assert found == pytest.approx(dict(zip(card["classes"], out[i], strict=True)), abs=1e-5)

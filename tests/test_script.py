@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import too_feature
+from tools import classify
 
 ROOT = Path(too_feature.__file__).parent
 TINY = ["--train-samples", "40", "--val-samples", "25", "--test-samples", "25", "--epochs", "2",
@@ -119,7 +120,7 @@ def test_card_holds_all_that_is_needed_to_use_the_model(demo_run):
 def test_model_opens_in_a_fresh_process_in_safe_mode_and_gives_the_same_probabilities(
         demo_run, demo_dir):
     record = next(demo_dir.rglob("*.hea")).with_suffix("")
-    here = too_feature.classify_record(record, demo_run[0] / "model.keras")
+    here = classify.classify_record(record, demo_run[0] / "model.keras")
     assert sum(here.values()) == pytest.approx(1, abs=1e-5)
     printed = python(demo_run[0], f"""
 import json, numpy as np, keras
@@ -252,8 +253,8 @@ def test_classify_record_prepares_a_record_as_its_models_run_did(recipe, request
     assert [expected.max(axis=1).mean(), expected.max(axis=1).std()] == pytest.approx(
         card["metrics"]["confidence"], abs=1e-5)
     for i in (0, 1):
-        found = too_feature.classify_record(demo_dir / records.rows["waveform_path"][i],
-                                            folder / "model.keras")
+        found = classify.classify_record(demo_dir / records.rows["waveform_path"][i],
+                                         folder / "model.keras")
         assert found == pytest.approx(dict(zip(card["classes"], expected[i], strict=True)),
                                       abs=1e-5)
 
@@ -498,5 +499,5 @@ def test_models_not_to_be_trusted_are_refused_in_one_line(damage, demo_run, demo
         card.write_text(json.dumps(json.loads(card.read_text())
                                    | {"model_sha256": too_feature.sha256(model)}))
     with pytest.raises(too_feature.UserError) as error:
-        too_feature.classify_record(next(demo_dir.rglob("*.hea")), model)
+        classify.classify_record(next(demo_dir.rglob("*.hea")), model)
     assert "\n" not in str(error.value)

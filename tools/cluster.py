@@ -5,10 +5,12 @@
 
 The project's folder, the data folder and the cache lie on storage that all machines share, under
 the same paths; every machine has the same Python environment, with `pip install distributed`. A
-worker that dies costs the batch it was at, which another one repeats.
+worker that dies costs the batch it was at, which another one repeats. A single worker of one thread
+is not used: joblib then prepares on the machine of the script.
 """
 
 import contextlib
+import re
 import sys
 
 import joblib
@@ -35,18 +37,19 @@ def workers(address, folder, timeout=30):
         def setup(self, worker):
             find_modules()
 
-    try:
-        client = distributed.Client(address, timeout=timeout)
-    except ValueError as error:
-        raise OSError(f"no address of a scheduler, tcp://host:port ({error})") from error
-    with client:
+    if not re.fullmatch(r"(tcp|tls)://[\w.:\[\]-]+:\d{1,5}", address):
+        raise OSError(f"{address} is no address of a scheduler, as in tcp://host:8786")
+    with distributed.Client(address, timeout=timeout) as client:
         client.run_on_scheduler(find_modules)    # it looks into the tasks that it hands on
         client.register_plugin(FindModules(), name=folder)
         try:
             client.wait_for_workers(1, timeout=timeout)
+        except (TimeoutError, distributed.TimeoutError) as error:    # two classes in Python 3.10
+            raise OSError(f"{address} has no worker") from error
+        try:
             with joblib.parallel_config("dask"):
                 yield
-        except TimeoutError as error:
-            raise OSError(f"{address} has no worker") from error
         except distributed.scheduler.KilledWorker as error:
             raise OSError("a batch killed every worker that tried it (memory?)") from error
+        except distributed.client.FutureCancelledError as error:
+            raise OSError(f"{address} went away; what is prepared is kept") from error

@@ -34,13 +34,23 @@ def stamp(path):
     return stamps
 
 
+def allow_many_files(wanted=10_240):
+    """Allow as many open files: each mapped batch holds one, and macOS starts with 256."""
+    with contextlib.suppress(ImportError, ValueError, OSError):    # Windows; what is not allowed
+        import resource
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if 0 <= soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE,
+                               (wanted if hard < 0 else min(wanted, hard), hard))
+
+
 def load(file, n, row_type):
     """Map the n rows of a stored batch into memory; None if it is missing or damaged."""
     try:    # plain rows: a header could be damaged, too, or ask for code to run
         if os.path.getsize(file) != n * row_type.itemsize:
             return None
         rows = np.asarray(np.memmap(file, row_type, "r", shape=n))
-    except OSError:
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
         return None
     sound = all(row["checksum"] == zlib.crc32(row.tobytes()[:-4]) for row in rows)
     return rows if sound else None
@@ -69,7 +79,7 @@ def prepare(paths, function, shapes, key, write, folder=None, jobs=0, cluster=No
     shapes : two tuples, of a signal and of its features
     key : what the results depend on beside the paths and the files' size and time; its repr counts
     write : callable (file, save): lets `save` fill a new file and moves it to `file` as a whole
-    folder : Path of the cache, or None to keep all in memory
+    folder : Path of the cache, the same for all workers; None keeps all in memory
     jobs : int, processes; 0 for as many as pay
     cluster : callable, gives a context in which joblib runs elsewhere; or None
 
@@ -78,6 +88,7 @@ def prepare(paths, function, shapes, key, write, folder=None, jobs=0, cluster=No
     list of rows with "signal", "features" and "left_out" (bytes), in the order of `paths`.
         `OSError` if a worker process is killed.
     """
+    allow_many_files()
     row_type = np.dtype([("signal", "<f4", shapes[0]), ("features", "<f4", shapes[1]),
                          ("left_out", "S120"), ("checksum", "<u4")])
     batches = [paths[i:i + BATCH] for i in range(0, len(paths), BATCH)]
@@ -91,14 +102,18 @@ def prepare(paths, function, shapes, key, write, folder=None, jobs=0, cluster=No
     where = cluster() if cluster and todo else contextlib.nullcontext()
     jobs = jobs or (-1 if cluster or n >= WORTH_WORKERS else 1)
     with where, tqdm(total=n, desc=title, mininterval=1, disable=not n) as progress:
-        work = joblib.Parallel(jobs, return_as="generator")(
-            joblib.delayed(prepare_batch)(files[i], batches[i], function, row_type, write)
-            for i in todo)
         try:
+            work = joblib.Parallel(jobs, return_as="generator")(
+                joblib.delayed(prepare_batch)(files[i], batches[i], function, row_type, write)
+                for i in todo)
             for i, rows in zip(todo, work, strict=True):
                 stored[i] = load(files[i], len(batches[i]), row_type) if folder else rows
+                if stored[i] is None:
+                    raise OSError(f"{files[i]} was written, but cannot be read here: choose "
+                                  "another --cache-dir, which all machines share, or --no-cache")
                 progress.update(len(batches[i]))
         except BrokenExecutor as error:
-            raise OSError("a process that prepares records was killed (out of memory?); --jobs 1 "
-                          "needs least, and goes on where this stopped") from error
+            raise OSError("a process that prepares records was killed (out of memory?) or could "
+                          f"not start ({str(error).splitlines()[0]}); --jobs 1 needs least, and "
+                          "goes on where this stopped") from error
     return [row for rows in stored for row in rows]

@@ -1,0 +1,553 @@
+"""What tools/figures.py promises: every number drawn is one of the results folder's.
+
+Each is computed again here from `predictions.csv` (or the file it comes from) by plain loops, and
+compared with what is on the drawn page: texts, lines, boxes, bars.
+"""
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+import helpers
+import too_feature
+from tools import figures
+
+ROOT = Path(too_feature.__file__).parent
+CLASSES = ["Atrial Fibrillation", "Bundle Branch Block", "Never tested", "Normal", "Tachycardia"]
+ODD = ["A $class^$ of_money", "<b>bold</b> | pipe", "NA", "_hidden/name",
+       "Complete Left Bundle Branch Block With First Degree Atrioventricular Block"]
+FEATURES = [f"{name} [{unit}]" if unit else name for name, unit, _ in too_feature.FEATURES]
+DRAWN = {name: getattr(figures, name) for name in (
+    "confusion_matrix", "training_curves", "roc_precision_recall", "reliability", "features")}
+draw = figures.styled(lambda figure: FigureCanvasAgg(figure).draw())
+
+
+def write_results(folder, classes=CLASSES, synthetic=True, n=90, seed=0):
+    """Write a results folder as the script would, with plausible numbers; the third has no test."""
+    rng, folder = np.random.default_rng(seed), Path(folder)
+    folder.mkdir(parents=True)
+    targets = rng.choice([0, 1, 3, 4], n)
+    logits = rng.normal(size=(n, 5)) + 2.5 * np.eye(5)[targets]
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    feature = rng.lognormal(3, 0.7, (n, 8))
+    feature[:, 2] -= 20
+    feature[rng.random((n, 8)) < 0.1] = np.nan
+    feature[targets == 4, 5] = np.nan
+    subjects, names = rng.integers(100, 150, n), np.array(classes)
+    pd.DataFrame({"subject_id": subjects, "record": [f"files/r{i}" for i in range(n)],
+                  "true": names[targets], "predicted": names[p.argmax(axis=1)],
+                  **{f"p {name}": p[:, i] for i, name in enumerate(classes)},
+                  **{name: feature[:, i] for i, name in enumerate(FEATURES)},
+                  "QRS width [ms]": 99.0}).to_csv(folder / "predictions.csv", index=False)
+    records = too_feature.Records(pd.DataFrame({"subject_id": subjects}), None, feature, targets)
+    metrics = too_feature.evaluate(p, records, classes, np.full(5, 0.2))
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    pd.DataFrame([{"repeat": repeat, "epoch": epoch + 1, "learning_rate": 5e-4 / 2 ** (epoch // 3),
+                   **dict(zip(("loss", "accuracy", "val_loss", "val_accuracy"), rng.random(4),
+                              strict=True))} for repeat in range(2) for epoch in range(6 - repeat)]
+                 ).to_csv(folder / "history.csv", index=False)
+    pd.DataFrame({"subject_id": np.arange(200) // 2, "waveform_path": [f"r{i}" for i in range(200)],
+                  "ecg_category": names[rng.integers(5, size=200)],
+                  "split": np.repeat(["train", "validation", "test"], [120, 40, 40])}
+                 ).to_csv(folder / "split.csv", index=False)
+    pd.DataFrame([("r1", "too short: 3 s"), ("r2", "too short: 4 s"), ("r3", "header is damaged")],
+                 columns=["record", "why"]).to_csv(folder / "left_out.csv", index=False)
+    (folder / "run.json").write_text(json.dumps({
+        "classes": list(classes), "leads": too_feature.LEADS, "features": [
+            *too_feature.FEATURES, ("QRS width", "ms", None)], "synthetic": synthetic,
+        "settings": {"sequence_length": 500, "high_pass": 0.5, "central_share": 0.99, "span": 3.0,
+                     "test_labels": "", "jit": None}, "versions": {"python": "3.11.7"},
+        "temperature": [1.234], "labels_sha256": "abc123", "records": 200, "patients": 100}))
+    examples = {}
+    for i in (0, 1, 3, 4):
+        signal, peaks = helpers.simulated(seed=i)
+        examples |= {f"signal_{i}": signal.astype("f4"), f"fs_{i}": 500, f"r_peaks_{i}": peaks,
+                     f"record_{i}": f"files/example{i}", f"probabilities_{i}": p[targets == i][0]}
+    np.savez(folder / "examples.npz", **examples)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A results folder, not to be changed."""
+    return write_results(tmp_path_factory.mktemp("results") / "run")
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """One of real patients, whose class names are as awkward as they may be."""
+    return write_results(tmp_path_factory.mktemp("results") / "odd", ODD, synthetic=False)
+
+
+@pytest.fixture(scope="module")
+def table(results):
+    return pd.read_csv(results / "predictions.csv")
+
+
+def texts(figure):
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+
+
+def page(figure):
+    return "\n".join(text.get_text() for text in texts(figure))
+
+
+# ---------------------------------------------------------------------------------- each number
+def test_confusion_matrix_counts_and_shares(results, table):
+    figure = figures.confusion_matrix(results)
+    cells = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
+    assert len(cells) == 25
+    for i, true in enumerate(CLASSES):
+        row = table[table["true"] == true]
+        for j, predicted in enumerate(CLASSES):
+            n = sum(row["predicted"] == predicted)
+            share = f"{100 * n / len(row):.0f}%" if len(row) else "–"
+            assert cells[j + 0.5, i + 0.5] == f"{n}\n{share}"
+    assert cells[0.5, 2.5] == "0\n–"    # the class without a record
+    colours = figure.axes[0].collections[0].get_array()
+    assert colours[0, 0] == np.mean(table["predicted"][table["true"] == CLASSES[0]] == CLASSES[0])
+    draw(figure)    # rows from top to bottom as columns from left to right
+    for labels in (figure.axes[0].get_xticklabels(), figure.axes[0].get_yticklabels()):
+        assert [" ".join(text.get_text().split()) for text in labels] == CLASSES
+    assert figure.axes[0].get_ylim() == (5, 0)
+
+
+def test_confusion_matrix_gives_the_interval(results, table):
+    right = table["true"] == table["predicted"]
+    low, high = json.loads((results / "metrics.json").read_text())["model"]["balanced accuracy"][1:]
+    balanced = np.mean([right[table["true"] == name].mean() for name in set(table["true"])])
+    assert figures.confusion_matrix(results).get_suptitle() == (
+        f"90 records, shares of the true class\n"
+        f"balanced accuracy {balanced:.2f} (95 % interval {low:.2f}–{high:.2f})")
+
+
+def test_training_curves(results):
+    history = pd.read_csv(results / "history.csv")
+    figure = figures.training_curves(results)
+    expected = [[("loss", 0), ("loss", 1), ("val_loss", 0), ("val_loss", 1)],
+                [("accuracy", 0), ("accuracy", 1), ("val_accuracy", 0), ("val_accuracy", 1)],
+                [("learning_rate", 0), ("learning_rate", 1)]]
+    for axes, lines in zip(figure.axes, expected, strict=True):
+        for line, (column, repeat) in zip(axes.lines, lines, strict=True):
+            rows = history[history["repeat"] == repeat]
+            assert np.allclose(line.get_xydata(), rows[["epoch", column]])
+            assert line.get_linestyle() == ("--" if column.startswith("val") else "-")
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ["training", "validation"]
+
+
+def test_training_curves_without_learning_rate(results, tmp_path):
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    history = pd.read_csv(tmp_path / "history.csv").drop(columns="learning_rate")
+    history[history["epoch"] == 1].to_csv(tmp_path / "history.csv", index=False)    # one epoch
+    assert len(figures.training_curves(tmp_path).axes) == 2
+
+
+def ranked_area(positive, p):
+    """The share of pairs, one of the class and one of the rest, in the right order."""
+    pairs = p[positive][:, None] - p[~positive]
+    return np.mean((pairs > 0) + 0.5 * (pairs == 0))
+
+
+def test_roc_and_precision_recall(results, table):
+    figure = figures.roc_precision_recall(results)
+    roc, pr = figure.axes
+    legends = [[text.get_text().strip() for text in axes.get_legend().get_texts()]
+               for axes in (roc, pr)]
+    assert np.array_equal(roc.lines[0].get_xydata(), [[0, 0], [1, 1]])
+    for i, name in enumerate(CLASSES):
+        curve, steps = roc.lines[i + 1].get_xydata(), pr.lines[i].get_xydata()
+        positive, p = (table["true"] == name).to_numpy(), table[f"p {name}"].to_numpy()
+        if name == "Never tested":
+            assert len(curve) == len(steps) == 0
+            assert legends[0][i] == legends[1][i] == "–  Never tested"
+            continue
+        cuts = np.sort(p)[::-1]    # all different: each is a point of both curves
+        called = p >= cuts[:, None]
+        recall, false = (called & positive).sum(1) / positive.sum(), (called & ~positive).sum(1)
+        precision = (called & positive).sum(1) / called.sum(1)
+        assert np.allclose(curve[1:], np.column_stack([false / (~positive).sum(), recall]))
+        assert np.allclose(steps[:-1][::-1], np.column_stack([recall, precision])[:len(steps) - 1])
+        assert steps[0, 0] == 1    # all of them found; what follows the last is the same recall
+        area, (x, y) = ranked_area(positive, p), curve.T
+        assert sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == pytest.approx(area)
+        average = sum(precision * np.diff(recall, prepend=0))
+        assert legends[0][i] == f"{area:.3f}  {name}"
+        assert legends[1][i] == f"{average:.3f} ({positive.mean():.2f})  {name}"
+    looks = {(line.get_color(), line.get_linestyle()) for line in pr.lines}
+    assert len(looks) == len({colour for colour, _ in looks}) == 5
+
+
+def test_reliability(results, table):
+    p = table[[f"p {name}" for name in CLASSES]].to_numpy()
+    confidence, right = p.max(axis=1), (table["true"] == table["predicted"]).to_numpy()
+    points, bars, intervals, error = [], [], [], 0
+    for number in range(10):
+        here = (confidence >= number / 10) & (confidence < number / 10 + 0.1)
+        if here.any():
+            n, share = here.sum(), right[here].mean()
+            points.append((confidence[here].mean(), share))
+            bars.append((number / 10 + 0.05, n))
+            error += abs(right[here].sum() - confidence[here].sum()) / 90
+            # Wilson: the shares q whose own deviation reaches to what was seen
+            q = np.roots([1 + 1.96**2 / n, -2 * share - 1.96**2 / n, share**2])
+            intervals.append(sorted(q.real))
+    top, bottom = figures.reliability(results).axes
+    assert np.allclose(top.lines[1].get_xydata(), points)
+    assert np.allclose([(bar.get_x() + bar.get_width() / 2, bar.get_height())
+                        for bar in bottom.patches], bars)
+    drawn = [segment[:, 1] for segment in top.collections[0].get_segments()]
+    assert np.allclose(drawn, intervals, atol=1e-6)
+    assert top.get_title() == f"expected calibration error {error:.3f}"
+    assert error == pytest.approx(json.loads((results / "metrics.json").read_text())[
+        "calibration"]["test"]["after"]["expected calibration error"])
+
+
+def test_features(results, table):
+    figure = figures.features(results)
+    assert [axes.get_title() for axes in figure.axes] == FEATURES    # not the ninth
+    for axes, feature, (_, _, limits) in zip(figure.axes, FEATURES, too_feature.FEATURES,
+                                             strict=True):
+        boxes = {round(box.get_y() + 0.3): box for box in axes.patches if box.get_height() < 0.9}
+        bands = [band for band in axes.patches if band.get_height() == 1]
+        lines = [tuple(line.ravel()) for part in axes.collections for line in part.get_segments()]
+        points = np.concatenate([line.get_xydata() for line in axes.lines])
+        for i, name in enumerate(CLASSES):
+            values = table[feature][table["true"] == name].dropna()
+            assert (i in boxes) == bool(len(values))
+            if len(values):
+                q1, middle, q3 = np.percentile(values, [25, 50, 75])
+                near = values[(values >= 2.5 * q1 - 1.5 * q3) & (values <= 2.5 * q3 - 1.5 * q1)]
+                box = boxes.pop(i)
+                assert (box.get_x(), box.get_width()) == pytest.approx((q1, q3 - q1))
+                for line in ((near.min(), i, q1, i), (q3, i, near.max(), i),
+                             (middle, i - 0.3, middle, i + 0.3)):
+                    assert any(line == pytest.approx(drawn) for drawn in lines)
+                assert sorted(points[points[:, 1] == i, 0]) == pytest.approx(
+                    sorted(values[~values.index.isin(near.index)]))
+        assert not boxes
+        assert [(band.get_x(), band.get_x() + band.get_width()) for band in bands] == (
+            [pytest.approx(limits)] if limits else [])
+
+
+# ------------------------------------------------------------------------------------------- ECG
+def test_ecg_has_the_physical_scale(tmp_path):
+    fs, seconds = 500, np.arange(5000) / 500
+    signal = np.column_stack([0.1 * i + seconds * (i + 1) / 100 for i in range(12)])    # mV, ramps
+    leads = list(too_feature.LEADS)[::-1]
+    peaks = np.array([100, 2500.5, 4900])
+    figure = figures.draw_ecg(signal, fs, leads, peaks, "Title", "Text", "Note")
+    axes, = figure.axes
+    millimetre = axes.get_window_extent().width / figure.dpi * 25.4 / np.diff(axes.get_xlim())
+    assert millimetre == pytest.approx(1)
+    assert axes.get_window_extent().height / figure.dpi * 25.4 == pytest.approx(
+        np.diff(axes.get_ylim())[0])
+    by_name = {}
+    for line in axes.lines:
+        by_name.setdefault(line.get_label(), []).append(line.get_xydata())
+    start = by_name["I"][0][0, 0]
+    for row in (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6")):
+        for place, name in enumerate(row):
+            line, slope = by_name[name][0], (leads.index(name) + 1) / 100
+            assert line[0, 0] == pytest.approx(start + 62.5 * place)        # 2.5 s are 62.5 mm
+            assert np.ptp(line[:, 0]) == pytest.approx(62.5, abs=26 / fs)
+            assert np.ptp(line[:, 1]) == pytest.approx(10 * slope * np.ptp(line[:, 0]) / 25)
+            base = by_name[row[0]][0][0, 1] + 5 * (leads.index(row[0]) + 1) / 10
+            assert line[0, 1] == pytest.approx(base + 10 * slope * (2.5 * place - 5), abs=0.01)
+    rhythm = by_name["II"][1]
+    assert (len(rhythm), rhythm[0, 0]) == (5000, start)
+    assert np.allclose(by_name["R peaks"][0][:, 0], start + 25 * peaks / fs)
+    for pulse in by_name["pulse"]:    # 1 mV for 0.2 s
+        assert np.ptp(pulse[:, 1]) == 10
+        assert np.ptp(pulse[pulse[:, 1] == pulse[:, 1].max(), 0]) == 5
+    assert len(by_name["pulse"]) == 4
+    grid = [np.array(lines.get_segments()) for lines in axes.collections]
+    assert [np.unique(np.diff(x[:, 0, i])) for x, i in zip(grid, (0, 1, 0, 1), strict=True)] == [
+        1, 1, 5, 5]
+    for text in ("25 mm/s, 10 mm/mV", "Title", "Text", "Note", *leads):
+        assert text in page(figure)
+    pdf = figures.save(figure, tmp_path / "ecg")[0].read_bytes()
+    box = [float(x) for x in re.search(rb"/MediaBox \[ *([\d. ]+)\]", pdf)[1].split()]
+    assert box == pytest.approx([0, 0, 297 / 25.4 * 72, 210 / 25.4 * 72], abs=0.01)
+
+
+def test_ecg_colours_what_is_important():
+    importance = np.random.default_rng(0).uniform(-1, 1, (5000, 12))
+    importance[7, 1] = np.nan
+    figure = figures.draw_ecg(np.zeros((5000, 12)), 500, too_feature.LEADS, importance=importance)
+    images = figure.axes[0].images
+    assert len(images) == 13
+    for image in images[:12]:
+        column = too_feature.LEADS.index(image.get_label())
+        place = {0: 0, 1: 0, 2: 0, 3: 1, 4: 1, 5: 1, 6: 2, 7: 2, 8: 2}.get(column, 3)
+        expected = np.nan_to_num(importance[place * 1250:(place + 1) * 1250 + 1, column])
+        assert np.array_equal(np.asarray(image.get_array())[0], expected)
+        assert image.get_clim() == (-1, 1)
+        assert image.get_extent()[0] == pytest.approx(31 + 62.5 * place)
+    alpha = figures.IMPORTANCE(np.linspace(0, 1, 11))[:, 3]    # none at 0, more to both sides
+    assert alpha[5] < 0.01 and (np.diff(alpha[:6]) < 0).all() and (np.diff(alpha[5:]) > 0).all()
+    assert "importance" in page(figure)
+
+
+@pytest.mark.parametrize("samples, fs", [(1, 500), (900, 100), (30_000, 1000), (40, 10)])
+def test_ecg_of_any_length_with_gaps(samples, fs):
+    signal = np.random.default_rng(0).normal(size=(samples, 12))
+    signal[:, 3], signal[0] = np.nan, np.inf
+    figure = figures.draw_ecg(signal, fs, too_feature.LEADS, [-5, 0, samples - 1, 1e9],
+                              importance=np.zeros((samples, 12)))
+    draw(figure)
+    for line in figure.axes[0].lines:
+        assert line.get_xdata().max() <= 281.3    # at the right edge of the paper at most
+
+
+@pytest.mark.parametrize("change", [
+    {"signal": np.zeros(100)}, {"signal": np.zeros((100, 11))}, {"fs": 0}, {"fs": float("nan")},
+    {"leads": ["X", *too_feature.LEADS[1:]]}, {"importance": np.zeros((99, 12))}])
+def test_ecg_says_what_does_not_fit(change):
+    with pytest.raises(ValueError, match="shape"):
+        figures.draw_ecg(**{"signal": np.zeros((100, 12)), "fs": 100,
+                            "leads": too_feature.LEADS, **change})
+
+
+def test_example_pages(results):
+    pages = figures.example_pages(results)
+    assert list(pages) == ["ecg_1_atrial_fibrillation", "ecg_2_bundle_branch_block",
+                           "ecg_4_normal", "ecg_5_tachycardia"]
+    data = np.load(results / "examples.npz")
+    for (_, figure), i in zip(pages.items(), (0, 1, 3, 4), strict=True):
+        shown = page(figure)
+        assert f"Label {CLASSES[i]}, record files/example{i}" in shown
+        for name, x in zip(CLASSES, data[f"probabilities_{i}"], strict=True):
+            assert f"{name} {x:.2f}" in shown
+        marks, = [line for line in figure.axes[0].lines if line.get_label() == "R peaks"]
+        assert np.allclose((marks.get_xdata() - 31) / 25, data[f"r_peaks_{i}"] / 500)
+
+
+# ---------------------------------------------------------------------------------------- looks
+@functools.cache
+def all_figures(folder):
+    return {name: function(folder) for name, function in DRAWN.items()} | figures.example_pages(
+        folder)
+
+
+@pytest.mark.parametrize("which", ["results", "odd"])
+def test_all_text_is_readable_and_on_the_page(which, request):
+    for name, figure in all_figures(request.getfixturevalue(which)).items():
+        draw(figure)
+        unseen = [text for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)
+                  for text in [*axis.get_ticklabels(), *axis.get_ticklabels(minor=True)]
+                  if not axes.axison or text not in [tick.label1 for tick in axis._update_ticks()]]
+        for text in texts(figure):
+            box = text.get_window_extent()
+            if text in unseen:
+                continue
+            assert text.get_fontsize() >= 9, (name, text)
+            assert min(box.x0, box.y0) >= -1 and box.x1 <= figure.bbox.width + 1 and (
+                box.y1 <= figure.bbox.height + 1), (name, text)
+        for axes in figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                boxes = [tick.label1.get_window_extent() for tick in axis._update_ticks()
+                         if tick.label1.get_visible() and tick.label1.get_text()]
+                assert not axes.axison or not any(
+                    a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]), (name, axis)
+
+
+def test_widths_are_a_papers(results):
+    for name, inches in {"confusion_matrix": 3.5, "reliability": 3.5, "training_curves": 7.2,
+                         "roc_precision_recall": 7.2, "features": 7.2}.items():
+        assert DRAWN[name](results).get_figwidth() == pytest.approx(inches, abs=0.01)
+
+
+def test_synthetic_data_is_marked_and_no_other(results, odd):
+    assert all("synthetic demo data" in page(figure) for figure in all_figures(results).values())
+    assert not any("synthetic" in page(figure) for figure in all_figures(odd).values())
+
+
+def test_names_are_drawn_as_they_are(odd):
+    shown = page(figures.roc_precision_recall(odd))
+    for name in ODD[:4]:
+        assert f"  {name}" in shown    # no mathematics, none hidden
+    assert list(figures.example_pages(odd)) == [
+        "ecg_1_a_class_of_money", "ecg_2_b_bold_b_pipe", "ecg_4_hidden_name",
+        "ecg_5_complete_left_bundle_branch_block_with_f"]
+
+
+def test_files_are_vector_truetype_and_the_same_each_time(results, tmp_path):
+    first = figures.save(figures.confusion_matrix(results), tmp_path / "a" / "one")
+    with matplotlib.rc_context({"font.size": 30, "pdf.fonttype": 3, "axes.facecolor": "black"}):
+        mine = dict(matplotlib.rcParams)
+        again = figures.save(figures.confusion_matrix(results), tmp_path / "b" / "one")
+        assert dict(matplotlib.rcParams) == mine    # a notebook's style is left alone
+    assert [path.suffix for path in first] == [".pdf", ".png"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+    pdf = first[0].read_bytes()
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf and b"CreationDate" not in pdf
+    assert b"/Subtype /Image" not in pdf
+    size = np.frombuffer(first[1].read_bytes()[16:24], ">u4")    # a PNG's width and height
+    assert size[0] == 700
+
+
+# ------------------------------------------------------------------------------- card and folder
+def test_model_card(results):
+    card = figures.model_card(results)
+    metrics = json.loads((results / "metrics.json").read_text())
+    split = pd.read_csv(results / "split.csv")
+    assert "synthetic" in card.split("\n\n")[1]
+    for text in ("not a medical device", "not a cardiologist's", "Intended use", "Not to be used",
+                 "200 records of 100 patients", "abc123", "more than one split: 0.",
+                 "too short (2)", "header is damaged (1)",
+                 "python 3.11.7", "1.234", "0.5 Hz", "500 points (50 Hz)", "QRS width",
+                 "No test record of Never tested", ", ".join(too_feature.LEADS)):
+        assert text in card
+    for who in ("model", "rate rule"):
+        cells = ["{:.3f} ({:.2f} to {:.2f})".format(*x) for x in metrics[who].values()]
+        assert f"| {who} | {' | '.join(cells)} |" in card
+    for name in CLASSES:
+        rows = split[split["ecg_category"] == name]
+        cells = [f"{len(x)} ({x['subject_id'].nunique()})" for x in (
+            rows[rows["split"] == part] for part in ("train", "validation", "test"))]
+        assert f"| {name} | {' | '.join(cells)} |" in card
+        row = metrics["per class"][name]
+        numbers = [f"{row[x]:.3f}" if row["support"] else "–"
+                   for x in ("precision", "recall", "f1-score")]
+        assert f"| {name} | {' | '.join(numbers)} | {row['support']:.0f} |" in card
+    for where, of in metrics["calibration"].items():
+        for when, errors in of.items():
+            cells = " | ".join(f"{x:.3f}" for x in errors.values())
+            assert f"| {where}, {when} | {cells} |" in card
+
+
+def test_model_card_counts_patients_in_two_splits(results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "run")
+    split = pd.read_csv(folder / "split.csv")
+    split.assign(subject_id=np.arange(200) // 2 % 58).to_csv(folder / "split.csv", index=False)
+    assert "more than one split: 40." in figures.model_card(folder)    # 60 to 99 are 2 to 41
+
+
+def test_model_card_takes_no_name_for_markup(odd):
+    card = figures.model_card(odd)
+    assert "synthetic" not in card
+    assert r"\<b\>bold\</b\> \| pipe" in card and "<b>" not in card
+    widths = {line.count("|") - line.count(r"\|") for line in card.splitlines()
+              if line.startswith("| ") and "pipe" in line}
+    assert widths == {5, 6}    # the tables of splits and of classes
+
+
+def test_command_line_makes_all_and_changes_nothing_else(results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    code = ("import runpy, sys; sys.argv = ['figures.py', *sys.argv[1:]];"
+            f"names = runpy.run_path({str(ROOT / 'tools/figures.py')!r});"    # as the script does
+            "code = names['main'](sys.argv[1:]);"
+            "assert not {'matplotlib.pyplot', 'too_feature'} & set(sys.modules); sys.exit(code)")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code, str(folder)],
+                          capture_output=True, text=True, cwd=tmp_path, check=True)
+    stems = [*DRAWN, *figures.example_pages(results)]
+    expected = [folder / "figures" / f"{stem}.{kind}" for stem in stems for kind in ("pdf", "png")]
+    assert done.stdout.split() == list(map(str, [*expected, folder / "MODEL_CARD.md"]))
+    assert {path for path in folder.rglob("*.*") if path.is_file()} == {
+        *expected, folder / "MODEL_CARD.md", *(folder / name for name in before)}
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+def test_only(results, tmp_path, capsys):
+    folder = shutil.copytree(results, tmp_path / "run")
+    for name in ("examples.npz", "metrics.json", "predictions.csv"):
+        (folder / name).unlink()    # not needed for this one
+    assert figures.main([str(folder), "--only", "training_curves"]) == 0
+    assert len(capsys.readouterr().out.split()) == 2
+    with pytest.raises(SystemExit) as stop:
+        figures.main([str(folder), "--only", "nonsense"])
+    assert stop.value.code == 2
+
+
+def edit(name, change):
+    """Return what applies `change` to the JSON file of that name."""
+    def damage(folder):
+        content = json.loads((folder / name).read_text())
+        change(content)
+        (folder / name).write_text(json.dumps(content))
+    return damage
+
+
+def replace(name, old, new):
+    """Return what replaces bytes in the file of that name."""
+    def damage(folder):
+        content = (folder / name).read_bytes()
+        assert old in content
+        (folder / name).write_bytes(content.replace(old, new))
+    return damage
+
+
+DAMAGES = {
+    "a record less": ("metrics.json", edit("metrics.json", lambda x: x.update(records=89))),
+    "another accuracy": ("metrics.json", edit(
+        "metrics.json", lambda x: x["model"].update(accuracy=[0.1, 0, 1]))),
+    "no interval": ("metrics.json", edit(
+        "metrics.json", lambda x: x["model"].update({"balanced accuracy": [0.5]}))),
+    "no class": ("metrics.json", edit("metrics.json", lambda x: x["per class"].pop("Normal"))),
+    "a class twice": ("run.json", edit("run.json", lambda x: x.update(classes=["a", "a"]))),
+    "no temperature": ("run.json", edit("run.json", lambda x: x.pop("temperature"))),
+    "no setting": ("run.json", edit("run.json", lambda x: x["settings"].pop("span"))),
+    "a list": ("run.json", lambda folder: (folder / "run.json").write_text("[]")),
+    "another class": ("predictions.csv", edit(
+        "run.json", lambda x: x["classes"].__setitem__(3, "Else"))),
+    "a feature more": ("predictions.csv", edit(
+        "run.json", lambda x: x["features"].insert(0, ["no such", "", None]))),
+    "unknown class": ("predictions.csv", replace("predictions.csv", b",Normal,", b",Odd,")),
+    "a word": ("predictions.csv", replace("predictions.csv", b",0.0", b",zero")),
+    "not a probability": ("predictions.csv", replace("predictions.csv", b",0.0", b",7.0")),
+    "no rows": ("history.csv", lambda folder: (folder / "history.csv").write_text(
+        "repeat,epoch,loss,accuracy,val_loss,val_accuracy\n")),
+    "no column": ("history.csv", replace("history.csv", b"val_loss", b"other")),
+    "other columns": ("split.csv", replace("split.csv", b"ecg_category", b"kind")),
+    "cut off": ("examples.npz", lambda folder: (folder / "examples.npz").write_bytes(
+        (folder / "examples.npz").read_bytes()[:5000])),
+    "pickled": ("examples.npz", lambda folder: np.savez(
+        folder / "examples.npz", signal_0=np.array([{}], dtype=object))),
+    "a short signal": ("examples.npz", lambda folder: np.savez(
+        folder / "examples.npz", signal_0=np.zeros(9), fs_0=500, r_peaks_0=[], record_0="x",
+        probabilities_0=np.zeros(5)))}
+FILES = ("run.json", "metrics.json", "predictions.csv", "history.csv", "split.csv", "left_out.csv",
+         "examples.npz")
+DAMAGES |= {f"{name} missing": (name, lambda folder, name=name: (folder / name).unlink())
+            for name in FILES}
+DAMAGES |= {f"{name} empty": (name, lambda folder, name=name: (folder / name).write_bytes(b""))
+            for name in FILES}
+DAMAGES |= {f"{name} binary": (name, lambda folder, name=name: (folder / name).write_bytes(
+    bytes(range(256)) * 9)) for name in FILES}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_one_line_that_names_the_file(damage, results, tmp_path, capsys, monkeypatch):
+    folder = shutil.copytree(results, tmp_path / "run")
+    name, harm = DAMAGES[damage]
+    harm(folder)
+    monkeypatch.setattr(figures, "save", lambda figure, stem: [])    # half a second each
+    reader = {"history.csv": ["training_curves"], "examples.npz": ["examples"],
+              "split.csv": ["model_card"], "left_out.csv": ["model_card"]}
+    only = reader.get(name, ["confusion_matrix", "model_card"])
+    assert figures.main([str(folder), "--only", *only]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"figures.py: error: {folder / name} is ") and error.count("\n") == 1
+    assert ("missing" in error) == ("missing" in damage)
+
+
+def test_no_folder_and_no_place_to_write(results, tmp_path, capsys):
+    assert figures.main([str(tmp_path / "none")]) == 2
+    assert "none" in capsys.readouterr().err
+    folder = shutil.copytree(results, tmp_path / "run")
+    (folder / "figures").write_text("a file in the way")
+    assert figures.main([str(folder), "--only", "reliability"]) == 2
+    assert "figures" in capsys.readouterr().err
