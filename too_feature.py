@@ -448,7 +448,9 @@ def read_record(path, data_dir=None):
     signal *= scale
     valid = np.abs(signal) <= MAX_AMPLITUDE
     signal = _as_leads(signal if valid.all() else np.where(valid, signal, np.nan))
-    usable = (np.ptp(signal, 0) >= MIN_LEAD_RANGE) & (valid.mean(axis=0) >= 1 - MAX_GAP_SHARE)
+    usable = np.ptp(signal, axis=0) >= MIN_LEAD_RANGE
+    if not valid.all():
+        usable &= valid.mean(axis=0) >= 1 - MAX_GAP_SHARE
     if usable.sum() < MIN_LEADS:
         raise RecordError(f"too little signal: in {usable.sum()} leads, not {MIN_LEADS} or more")
     return signal if usable.all() else np.where(usable, signal, 0.0), fs
@@ -494,7 +496,8 @@ def stable_preprocess_ecg(raw_signal, target_length=500, high_pass=0.5, central_
     flat = np.ptp(signal, axis=0) < 1e-6
     # In the frequency domain nothing aliases. The cosine transform is the Fourier transform of the
     # signal and its mirror image: with no step from the last sample to the first, which would ring.
-    spectrum = fft.dct(signal - signal.mean(axis=0), axis=0, overwrite_x=True)[:target_length]
+    centred = (signal - signal.mean(axis=0)).astype(np.float32)
+    spectrum = fft.dct(centred, axis=0)[:target_length]
     wave = np.arange(len(spectrum))[:, None]    # half waves in the record
     hertz4 = (wave / (2 * RECORD_SECONDS)) ** 4
     response = hertz4 / np.maximum(hertz4 + high_pass**4, 1e-12) if high_pass else 1.0
@@ -567,7 +570,8 @@ def detect_r_peaks(lead, fs):
     width = 2 * half + 1
     smooth = _band_pass(lead, 1, 40, fs)
     smooth -= np.median(smooth)
-    beats = sliding_window_view(np.pad(smooth, half), width)     # beats[i] is centred on sample i
+    beats = sliding_window_view(    # beats[i] is centred on sample i
+        np.concatenate([np.zeros(half), smooth, np.zeros(half)]), width)
     variance = (uniform_filter1d(smooth**2, width, mode="constant")
                 - uniform_filter1d(smooth, width, mode="constant") ** 2)
     deviation = np.sqrt(np.maximum(variance, 0)) + 1e-12

@@ -501,3 +501,16 @@ def test_models_not_to_be_trusted_are_refused_in_one_line(damage, demo_run, demo
     with pytest.raises(too_feature.UserError) as error:
         classify.classify_record(next(demo_dir.rglob("*.hea")), model)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a link.py", "copy (1).py"])
+def test_the_script_runs_under_another_name(name, tmp_path):
+    other = tmp_path / name
+    if "link" in name:
+        other.symlink_to(Path(too_feature.__file__))
+    else:
+        shutil.copy(too_feature.__file__, other)
+    done = subprocess.run([sys.executable, "-P"[:2 * (sys.version_info >= (3, 11))] or "-B", other,
+                           "--labels", "none.csv"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("too_feature.py: error: none.csv")

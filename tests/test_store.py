@@ -4,6 +4,7 @@ A batch is 10 records here, so that a few records make several of them.
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import io
@@ -12,6 +13,7 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -648,6 +650,67 @@ def test_a_folder_in_a_files_place_is_one_line_that_names_it(data, cache, monkey
 
 
 # -------------------------------------------------------------------------------- what goes wrong
+def test_more_batches_than_files_may_be_open_at_first_are_no_trouble(data, cache, expected):
+    """As on a Mac, where 256 may be, and each batch that is mapped into memory counts."""
+    few = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (30, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+too_feature.tool("store").prepare.__globals__["BATCH"] = 1
+"""
+    for _ in ("cold", "warm"):
+        with process(data, cache, few) as child:
+            assert told_by(child) == expected
+    assert len(files_of(cache)) == 40
+
+
+def test_a_batch_that_cannot_be_mapped_after_it_was_written_is_one_line(
+        data, cache, monkeypatch, capfd):
+    monkeypatch.setitem(store.prepare.__globals__, "load", lambda *_: None)
+    line = error_of(prepare_in_main(monkeypatch, data, cache), capfd)
+    assert str(cache) in line
+    assert "--no-cache" in line
+
+
+def test_workers_of_another_version_of_the_script_are_refused(data, cache):
+    one = functools.partial(too_feature.prepare_or_say_why, data_dir=str(data),
+                            settings=Settings(), code=too_feature.CODE + "# changed")
+    with pytest.raises(too_feature.UserError, match="restart the workers"):
+        one(f"{data}/{PATHS[0]}")
+
+
+def test_the_cache_has_one_place_wherever_workers_are(data, cache, monkeypatch):
+    places = []
+    monkeypatch.setitem(store.prepare.__globals__, "prepare_batch",
+                        lambda file, paths, *_: places.append(file) or np.zeros(len(paths), "S1"))
+    monkeypatch.chdir(data.parent)
+    with contextlib.suppress(too_feature.UserError):
+        prepare(data, Path("relative"), paths=PATHS[:4])
+    assert [place.parent for place in places] == [data.parent / "relative"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals there")
+def test_ctrl_c_ends_all_processes_without_a_traceback_and_keeps_what_is_done(
+        data, cache, read, expected):
+    slow = """
+def slowly(*arguments, **options):
+    import time, too_feature
+    time.sleep(0.1)
+    return too_feature.prepare_or_say_why(*arguments, **options)
+too_feature.prepare.__globals__["prepare_or_say_why"] = slowly
+"""
+    with process(data, cache, slow,
+                 settings={"jobs": 2}, start_new_session=True) as child:
+        wait_for(lambda: [name for name in files_of(cache) if not name.startswith(".")])
+        os.killpg(child.pid, signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+        assert child.returncode == 130
+        assert "too_feature.py: error: interrupted" in err
+        assert "Traceback" not in err
+    whole = [name for name in files_of(cache) if not name.startswith(".")]
+    assert 0 < len(whole) < 4
+    assert prepare(data, cache) == expected
+
+
 AS_NOBODY = """
 if not os.getuid():    # root may do anything
     os.setgroups([])
