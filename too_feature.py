@@ -676,9 +676,12 @@ def feature_names(settings):
 CODE = re.search(r"-- read\n.*-- augment\n", Path(__file__).read_text(encoding="utf-8"), re.S)[0]
 
 
-def prepare_or_say_why(path, data_dir, settings, code):
-    """Do as `prepare_record`; return its two arrays and "", or two None and why it cannot."""
-    if code != CODE:
+def prepare_or_say_why(path, data_dir, settings, code=None):
+    """Do as `prepare_record`; return its two arrays and "", or two None and why it cannot.
+
+    `code` is that of the process which asks, where a worker could run another.
+    """
+    if code not in (None, CODE):
         raise UserError("a worker runs another version of the script: restart the workers")
     try:
         return *prepare_record(path, data_dir, settings), ""
