@@ -81,7 +81,8 @@ def run(capsys, *arguments):
 
 
 # -------------------------------------------------------------------------------------- classify
-@pytest.mark.parametrize("kind", ["lstm", "large", "ensemble"])
+@pytest.mark.parametrize("kind", ["lstm", pytest.param("large", marks=pytest.mark.slow),
+                                  pytest.param("ensemble", marks=pytest.mark.slow)])
 def test_many_records_get_what_the_model_gives_each_alone(kind, models, records):
     table = classify.classify(records, models(kind))
     keras = too_feature.load_tensorflow()[1]
@@ -333,7 +334,8 @@ def test_the_projects_own_page_takes_what_is_given_to_it(data, models, tmp_path,
 
 
 # --------------------------------------------------------------------------------------- explain
-@pytest.mark.parametrize("kind", ["lstm", "large", "ensemble"])
+@pytest.mark.parametrize("kind", ["lstm", pytest.param("large", marks=pytest.mark.slow),
+                                  pytest.param("ensemble", marks=pytest.mark.slow)])
 def test_importance_adds_up_to_the_change_of_the_probability(kind, models, records):
     """Completeness, and the two ends are those of the model itself."""
     model, _, settings = classify.load_model(models(kind))
