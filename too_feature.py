@@ -42,7 +42,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft
 from scipy import signal as dsp
 from scipy.ndimage import uniform_filter1d
-from scipy.optimize import LinearConstraint, milp, minimize_scalar
+from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, classification_report, log_loss
 from sklearn.model_selection import train_test_split
@@ -79,6 +79,10 @@ class Settings:
     labels: str = flag("ecg_5_class_data.csv", "label file: subject_id,waveform_path,ecg_category")
     data_dir: str = flag("mimic-iv-ecg", "folder that waveform paths start from")
     output: str = flag("ecg_stable_lstm_model.keras", "model to write; a .json goes beside it")
+    results: str = flag("results", "folder for report, figures and tables, in one of model's name")
+    figures: bool = flag(True, "draw figures and write a model card there")
+    tensorboard: bool = flag(False, "write events for TensorBoard there")
+    resume: bool = flag(False, "go on after the last epoch that an interrupted run finished")
     seed: int = flag(42, "seed of everything random", 0, 2**32 - 1)
     recipe: str = flag("default", "thesis: its way, mended; best: batch and epochs changed too",
                        "default", "thesis", "best")
@@ -158,12 +162,23 @@ TOOLS = Path(__file__).resolve().parent / "tools"
 
 
 @functools.cache
-def tool(name):
-    """Return what tools/`name`.py defines; the script alone does without."""
+def tool(name, needed=True):
+    """Return what tools/`name`.py defines; if it is missing and not `needed`, None."""
     source = TOOLS / f"{name}.py"
     if not source.exists():
+        if not needed:
+            return None
         raise UserError(f"{source} is missing: copy tools/ beside the script for this")
     return SimpleNamespace(**runpy.run_path(str(source)))
+
+
+@contextlib.contextmanager
+def mendable(what, errors=(OSError, ImportError)):
+    """Report such errors, which the user can mend, in one line that says about what."""
+    try:
+        yield
+    except errors as error:
+        raise UserError(f"{what}: {error}") from error
 
 
 # ----------------------------------------------------------------------------------- environment
@@ -290,7 +305,7 @@ def split_patients(labels, test_share=0.15, val_share=0.15, seed=42):
                 break
     needed = np.where((size < 3) & (table.columns != ""), [[1], [0], [0]], 1)    # (splits, classes)
     if any((member[split == i].sum(axis=0) < needed[i]).any() for i in range(3)):
-        split = _repair(split, member, needed, np.random.default_rng(seed))
+        split = tool("extras").repair(split, member, needed, np.random.default_rng(seed))
     if split is None:
         scarce = ", ".join(table.columns[np.argsort(size[:-1])[:3]])
         raise UserError("no split has every class in training, validation and test: too few "
@@ -301,35 +316,6 @@ def split_patients(labels, test_share=0.15, val_share=0.15, seed=42):
     patients = sum(part["subject_id"].nunique() for part in splits.values())
     assert patients == len(table), "a patient is in two splits"
     return splits
-
-
-def _repair(split, member, needed, rng):
-    """Move as few patients as possible so that every split has the classes it needs; None: no way.
-
-    `split` (patients,) holds numbers, `member` (patients, classes) and `needed` (splits, classes)
-    counts. Patients of the same classes are interchangeable: an integer program over kinds of them
-    finds how many of a kind go to each split, and (the cost) how many of them are new there.
-    """
-    kinds, kind_of = np.unique(member, axis=0, return_inverse=True)
-    kind_of, n = kind_of.ravel(), len(needed)
-    now = np.zeros((len(kinds), n), dtype=int)
-    np.add.at(now, (kind_of, split), 1)
-    of_kind, each = now.sum(axis=1), np.eye(now.size)
-    per_class = np.kron([1, 0], np.kron(kinds.T, np.eye(n)))     # the second half is about costs
-    per_kind = np.kron([1, 0], np.kron(np.eye(len(kinds)), np.ones(n)))
-    plan = milp(np.repeat([0, 1], now.size), integrality=np.repeat([1, 0], now.size), constraints=[
-        LinearConstraint(per_class, lb=needed.T.ravel()),
-        LinearConstraint(per_kind, of_kind, of_kind),
-        LinearConstraint(np.hstack([each, -each]), ub=now.ravel())])
-    if plan.x is None:
-        return None
-    wanted = plan.x[:now.size].round().astype(int).reshape(now.shape)
-    order, repaired = rng.permutation(len(split)), split.copy()
-    for kind in range(len(kinds)):
-        mine = order[kind_of[order] == kind]
-        moved = np.concatenate([mine[split[mine] == s][wanted[kind, s]:] for s in range(n)])
-        repaired[moved] = np.repeat(range(n), np.maximum(wanted[kind] - now[kind], 0))
-    return repaired
 
 
 # ---------------------------------------------------------------------------------------- sample
@@ -527,15 +513,6 @@ def _band_pass(lead, low, high, fs):
     return fft.idct(fft.dct(lead) * _band_response(low, high, fs, len(lead)))
 
 
-def _qrs_lead(leads, fs):
-    """Return lead II, or the steepest lead where II is flat beside the others."""
-    step = round(0.02 * fs)
-    steps = leads[step:] - leads[:-step]
-    steepness = np.sqrt(np.einsum("ij,ij->j", steps, steps))
-    flat = steepness[LEAD_II] < 0.4 * np.median(steepness[steepness > 0] if steepness.any() else 0)
-    return leads[:, steepness.argmax() if flat else LEAD_II]
-
-
 def _qrs_envelope(lead, fs):
     """Return the energy of a lead's QRS complexes (Pan & Tompkins, IEEE TBME 1985;32:230-236).
 
@@ -595,6 +572,18 @@ def detect_r_peaks(lead, fs):
     return np.unique(peaks[(peaks >= edge) & (peaks < len(lead) - edge) & ~(odd & at_end)])
 
 
+def find_r_peaks(leads, fs):
+    """Find the R peaks (in samples) of an ECG (samples, 12) in mV, a second or more.
+
+    Looked for in lead II, or in the steepest lead where II is flat beside the others.
+    """
+    step = round(0.02 * fs)
+    steps = leads[step:] - leads[:-step]
+    steepness = np.sqrt(np.einsum("ij,ij->j", steps, steps))
+    flat = steepness[LEAD_II] < 0.4 * np.median(steepness[steepness > 0] if steepness.any() else 0)
+    return detect_r_peaks(leads[:, steepness.argmax() if flat else LEAD_II], fs)
+
+
 def extract_core_medical_features(signal, fs=100):
     """Measure the eight features of `FEATURES`.
 
@@ -620,7 +609,7 @@ def extract_core_medical_features(signal, fs=100):
     if deviation > 1e-6:
         z = (lead - mean) / deviation
         features[2:4] = np.mean(z * z * z), np.mean((z * z) ** 2) - 3
-    rr = np.diff(detect_r_peaks(_qrs_lead(leads, fs), fs)) / fs    # RR intervals, s
+    rr = np.diff(find_r_peaks(leads, fs)) / fs    # RR intervals, s
     if len(rr) >= 1:
         features[4] = 60 / rr.mean()
     if len(rr) >= 2:
@@ -633,23 +622,11 @@ def extract_core_medical_features(signal, fs=100):
 PREPARATION = "model", "sequence_length", "high_pass", "central_share", "span"    # shape the inputs
 
 
-class Signals:
-    """Prepared ECGs (n, sequence_length, 12) on disk: indexed like an array, read only then."""
-
-    def __init__(self, rows):
-        self.rows, self.shape = rows, (len(rows), *rows[0].shape)
-
-    def __getitem__(self, index):
-        places = np.arange(len(self.rows))[index]
-        signals = [self.rows[i] for i in places.ravel()]
-        return np.array(signals, np.float32).reshape(places.shape + self.shape[1:])
-
-
 class Records(NamedTuple):
     """The prepared records of one split."""
 
     rows: pd.DataFrame          # subject_id, waveform_path, ecg_category
-    signals: Signals            # or an array, float32 (n, sequence_length, 12)
+    signals: np.ndarray         # float32 (n, sequence_length, 12), or as such from disk
     features: np.ndarray        # float32 (n, 8); NaN: not measurable
     targets: np.ndarray         # int (n,), index into the class names
 
@@ -660,8 +637,8 @@ def prepare_record(path, data_dir=None, settings=None):
     signal, fs = read_record(path, data_dir)
     features = extract_core_medical_features(signal, fs)
     if settings.model == "large":    # its own features follow the eight
-        peaks = detect_r_peaks(_qrs_lead(signal, fs), fs)
-        features = np.append(features, tool("large_model").extra_features(signal, fs, peaks))
+        features = np.append(features, tool("large_model").extra_features(
+            signal, fs, find_r_peaks(signal, fs)))
     ecg = stable_preprocess_ecg(signal, settings.sequence_length, settings.high_pass,
                                 settings.central_share, settings.span)
     return ecg, features.astype(np.float32)
@@ -695,22 +672,18 @@ def prepare(paths, settings, data_dir, title):
     tools/store.py does it on all cores and keeps the results in a cache; without it, one by one.
     """
     one = functools.partial(prepare_or_say_why, data_dir=data_dir, settings=settings, code=CODE)
-    paths = [f"{data_dir}/{path}" for path in paths]
-    if not (TOOLS / "store.py").exists() and not settings.scheduler:
+    paths, store = [f"{data_dir}/{path}" for path in paths], tool("store", needed=False)
+    if not store and not settings.scheduler:
         return [one(path) for path in tqdm(paths, title, disable=not paths)]
-    used = ["store", "large_model"][:1 + (settings.model == "large")]
+    used = [TOOLS / f"{name}.py" for name in ("large_model",)[:settings.model == "large"]]
     key = [CODE, versions(), [getattr(settings, name) for name in PREPARATION],
-           [Path(tool(name).__file__).read_text(encoding="utf-8") for name in used]]
+           [file.read_text(encoding="utf-8") for file in used]]
     shapes = (settings.sequence_length, len(LEADS)), (len(feature_names(settings)),)
-    cluster = settings.scheduler and functools.partial(
-        tool("cluster").workers, settings.scheduler, str(TOOLS.parent))
-    try:
+    with mendable(title):
         rows = tool("store").prepare(
             paths, one, shapes, key, write_whole,
             Path(settings.cache_dir).absolute() if settings.cache else None,
-            settings.jobs, cluster, title)
-    except (ImportError, OSError) as error:
-        raise UserError(f"{title}: {error}") from error
+            settings.jobs, settings.scheduler, title)
     return [(row["signal"], row["features"], row["left_out"].decode("ascii", "replace"))
             for row in rows]
 
@@ -749,8 +722,9 @@ def load_split(name, labels, classes, settings, left_out):
     if name != "train" and len(short) and not elsewhere:
         print(f"notice: {name} takes all records of {', '.join(short)}, repeating none")
     signals, features, _ = zip(*map(prepared.get, sample["waveform_path"]), strict=True)
-    return Records(sample, Signals(signals), np.stack(features),
-                   pd.Index(classes).get_indexer(sample["ecg_category"]))
+    store = tool("store", needed=False)
+    return Records(sample, store.Signals(signals) if store else np.stack(signals),
+                   np.stack(features), pd.Index(classes).get_indexer(sample["ecg_category"]))
 
 
 def reasons(left_out):
@@ -849,26 +823,13 @@ def training_batches(records, settings, first_epoch=0):
             yield (signals, features), records.targets[batch], weights[batch]
 
 
-def whole_batches(records, weights, size=100):
-    """Return a keras.utils.PyDataset of all records, the last batch filled up with weights of 0.
-
-    So XLA compiles for one shape, and signals are read from disk as they are needed.
-    """
-    n = len(records.targets)
-    places = np.arange(-(-n // size) * size)
-    weights = np.where(places < n, np.resize(weights, len(places)) * len(places) / n, 0)
-
-    class Batches(load_tensorflow()[1].utils.PyDataset):
-        def __len__(self):
-            return len(places) // size
-
-        def __getitem__(self, batch):
-            part = places[batch * size:(batch + 1) * size]
-            some = part % n
-            return ((records.signals[some], records.features[some]), records.targets[some],
-                    weights[part].astype(np.float32))
-
-    return Batches()
+def whole_batches(records, weights):
+    """Return all records in batches that Keras takes, each with its weight."""
+    tf, keras = load_tensorflow()
+    arrays = (records.signals, records.features), records.targets, weights
+    if store := tool("store", needed=False):    # from disk as needed; for XLA, of one shape
+        return store.whole_batches(keras, *arrays)
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(100)
 
 
 def predict(model, records):
@@ -891,8 +852,16 @@ def compile_model(model, schedule_steps, settings, jit, at_once=1):
                   jit_compile=jit, steps_per_execution=at_once)
 
 
-def train(training, validation, n_classes, settings):
-    """Train a model; return it, its temperature already divided out, that, and its history."""
+# Settings that change nothing of how a model is trained
+ELSEWHERE = ("output", "results", "figures", "tensorboard", "resume", "repeats", "jobs",
+             "scheduler", "cache", "cache_dir")
+
+
+def train(training, validation, n_classes, settings, folder=None):
+    """Train a model; return it, its temperature already divided out, that, and its history.
+
+    After each epoch `folder` gets what --resume goes on from (tools/progress.py).
+    """
     keras = load_tensorflow()[1]
     keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
     features = pd.DataFrame(training.features, dtype=float)    # whose statistics pass over NaN
@@ -905,21 +874,32 @@ def train(training, validation, n_classes, settings):
             if isinstance(layer, keras.layers.LSTM):    # as exact, and twice as fast
                 tool("fast_lstm").quicken(keras, layer)
     jit = xla_works() if settings.jit is None else settings.jit
-    n, start, history = len(training.targets), time.monotonic(), []
+    n, start, history, done = len(training.targets), time.monotonic(), [], 0
     print(f"{model.count_params():,} parameters, {n} training and {len(validation.targets)} "
           f"validation records, XLA {'on' if jit else 'off'}")
 
     def report(epoch, logs):
+        history.append(logs)
         names = "loss", "accuracy", "val_loss", "val_accuracy"
         print(f"epoch {epoch + 1:2}/{settings.epochs}", *(f" {x} {logs[x]:.3f}" for x in names),
               f" {time.monotonic() - start:.0f} s", flush=True)
 
-    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=report), keras.callbacks.EarlyStopping(
+    callbacks = [keras.callbacks.EarlyStopping(
         "val_accuracy", mode="max", patience=settings.stop_patience,
         restore_best_weights=settings.keep == "best")]
     if settings.schedule == "plateau":
         callbacks.append(keras.callbacks.ReduceLROnPlateau(
             factor=0.5, patience=settings.reduce_patience, min_lr=settings.min_learning_rate))
+    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=report))
+    if folder:
+        content = [array.tobytes() for records in (training, validation)
+                   for array in (records.features, records.targets)]
+        key = {name: value for name, value in dataclasses.asdict(settings).items()
+               if name not in ELSEWHERE} | versions() | {
+                   "records": hashlib.sha256(b"".join(content)).hexdigest()}
+        with mendable(str(folder), (ValueError, ImportError)):
+            done = tool("progress").follow(keras, callbacks, history, folder, key, settings.resume,
+                                           settings.tensorboard, write_whole)
     weights = compute_sample_weight("balanced", validation.targets)
     steps = max(1, n // settings.batch_size)
     # Steps between which Keras comes in; without XLA, many would take long to trace
@@ -927,13 +907,17 @@ def train(training, validation, n_classes, settings):
     settle = min(-(-settings.settle // steps), settings.epochs)    # in epochs
     normalisations = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     for first, last in itertools.pairwise(sorted({0, settle, settings.epochs})):
+        if last < done:
+            continue
         for layer in normalisations:
             layer.trainable = not first    # if not, Keras normalises by what it has gathered
         compile_model(model, steps * (settings.epochs - first), settings, jit, at_once)
-        history += pd.DataFrame(model.fit(
-            training_batches(training, settings, first), steps_per_epoch=steps, verbose=0,
-            initial_epoch=first, epochs=last, callbacks=callbacks, shuffle=False,
-            validation_data=whole_batches(validation, weights)).history).to_dict("records")
+        batches, passed = training_batches(training, settings, first), max(0, done - first)
+        for _ in range(passed * steps):    # so that the next is the one it would have been
+            next(batches)
+        model.fit(batches, steps_per_epoch=steps, initial_epoch=first + passed, epochs=last,
+                  verbose=0, callbacks=callbacks, shuffle=False,
+                  validation_data=whole_batches(validation, weights))
     for layer in normalisations:
         layer.trainable = True    # as whoever goes on training the model would expect
     probabilities = predict(model, validation)
@@ -955,127 +939,24 @@ def fit_temperature(probabilities, targets, weights):
         labels=range(probabilities.shape[1])), bounds=(-2, 2), method="bounded").x))
 
 
-def train_repeats(training, validation, n_classes, settings):
-    """Train on `settings.repeats` seeds; return what `train` gave of each and the model to save."""
-    seeds = [(settings.seed + i) % 2**32 for i in range(settings.repeats)]
-    trained = [train(training, validation, n_classes, dataclasses.replace(settings, seed=seed))
-               for seed in seeds]
-    if len(trained) == 1:
-        return trained, trained[0][0]
-    return trained, tool("extras").average_models(load_tensorflow()[1], [x[0] for x in trained])
-
-
 # -------------------------------------------------------------------------------------- evaluate
-def rate_rule(heart_rate, classes, shares):
-    """Predict by heart rate (bpm) alone: slow, fast, or else the commonest other class.
-
-    Machine-read rate labels are largely rate rules: a model has to beat this to have learnt much.
-    """
-    slow, fast = (np.array([word in name.casefold() for name in classes]) * shares
-                  for word in ("brady", "tachy"))
-    other = int(np.argmax(np.where(slow + fast > 0, 1e-9 * shares, shares)))
-    return np.select([(heart_rate < 60) & slow.any(), (heart_rate > 100) & fast.any()],
-                     [slow.argmax(), fast.argmax()], other)
-
-
-def accuracies(targets, predicted, subjects, seed=42):
-    """Return accuracy and balanced accuracy, each as [value, low, high].
-
-    The 95 % interval: percentiles of a bootstrap of patients (Efron & Tibshirani, An Introduction
-    to the Bootstrap, 1993).
-    """
-    records = pd.crosstab(subjects, targets)
-    right = pd.crosstab(subjects, targets, values=predicted == targets, aggfunc="sum").fillna(0)
-    n, rng = len(records), np.random.default_rng(seed)
-    times = np.vstack([np.ones(n), rng.multinomial(n, [1 / n] * n, 1000)])    # first, each once
-    right, records = times @ right.astype(float), times @ records
-    scores = {"accuracy": right.sum(axis=1) / records.sum(axis=1),
-              "balanced accuracy": (right / records).mean(axis=1)}    # less the classes not drawn
-    return {name: [float(score[0]), *np.percentile(score[1:], [2.5, 97.5]).tolist()]
-            for name, score in scores.items()}
-
-
-def calibration(probabilities, targets, weights=None):
-    """Return expected calibration error, over 10 bins of the confidence, and Brier score, 0 to 2.
-
-    Guo et al., ICML 2017; Brier, Monthly Weather Review 1950;78:1-3.
-    """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
-    weights = np.ones(len(targets)) if weights is None else weights
-    gap = np.bincount(np.minimum((confidence * 10).astype(int), 9), weights * (confidence - right))
-    distance = ((probabilities - np.eye(probabilities.shape[1])[targets]) ** 2).sum(axis=1)
-    return {"expected calibration error": float(np.abs(gap).sum() / weights.sum()),
-            "Brier score": float(np.average(distance, weights=weights))}
-
-
 def evaluate(probabilities, test, classes, shares, seed=42, uncalibrated=None):
-    """Print the report on the test `Records` and return its figures, ready for JSON.
+    """Return the report on the test `Records` as text, and its figures ready for JSON.
 
     `probabilities` is (n, n_classes), `uncalibrated` the same before temperature scaling; results
-    are also reweighted to `shares`, those of the classes in the label file.
+    are also reweighted to `shares`, those of the classes in the label file. The script alone gives
+    scikit-learn's report: intervals, rate rule and calibration are in tools/report.py.
     """
-    targets, subjects = test.targets, test.rows["subject_id"].to_numpy()
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    right_by_certainty = (predicted == targets)[np.argsort(-confidence, kind="stable")]
-    rule = rate_rule(test.features[:, HEART_RATE], classes, shares)
-    weight = (shares / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
-    scaling = {"before": probabilities if uncalibrated is None else uncalibrated,
-               "after": probabilities}
-    report = functools.partial(classification_report, targets, predicted, digits=3, zero_division=0,
-                               labels=range(len(classes)), target_names=classes)
-    figures = {
-        "records": len(targets), "patients": len(np.unique(subjects)),
-        "model": accuracies(targets, predicted, subjects, seed),
-        "rate rule": accuracies(targets, rule, subjects, seed),
-        "confidence": [float(confidence.mean()), float(confidence.std())],
-        "calibration": {name: {when: calibration(p, targets, w) for when, p in scaling.items()}
-                        for name, w in (("test", None), ("at label shares", weight))},
-        # Who answers "I don't know" to the least certain records: accuracy by share of them kept
-        "accuracy by share kept": {
-            f"{share:.2f}": float(right_by_certainty[:max(1, round(share * len(targets)))].mean())
-            for share in np.arange(20, 0, -1) / 20},
-        "per class": report(output_dict=True),
-        "at label shares": report(output_dict=True, sample_weight=weight)}
-    vitals = pd.DataFrame(test.features[:, HEART_RATE:len(FEATURES)].astype(float), columns=[
-        f"{name} [{unit or '1'}]" for name, unit, _ in FEATURES[HEART_RATE:]])
-    vitals = vitals.groupby(np.array(classes)[targets]).agg(["mean", "std", "count"])
-    print_report(figures, report(), vitals.round(2).to_string(), classes)
-    return figures
-
-
-def print_report(figures, table, vitals, classes):
-    """Print what `evaluate` found: its figures, and two tables as text."""
-    f1 = {name: figures["per class"][name]["f1-score"] for name in classes}
-    natural = figures["at label shares"]
-    macro = np.mean([natural[name]["f1-score"] for name in classes if natural[name]["support"]])
-    scores = {who: "\n".join(f"{name} {value:.3f} (95 % interval {low:.2f}-{high:.2f})"
-                             for name, (value, low, high) in figures[who].items())
-              for who in ("model", "rate rule")}
-    calibrated = "\n".join(
-        f"{name}, {who}: {of['before'][name]:.3f}, after temperature scaling {after:.3f}"
-        for who, of in figures["calibration"].items() for name, after in of["after"].items())
-    kept = ", ".join(f"{float(share):.0%} {figures['accuracy by share kept'][share]:.3f}"
-                     for share in ("1.00", "0.90", "0.75", "0.50", "0.25"))
-    usual = ", ".join(f"{name} {limits[0]}-{limits[1]} {unit}".strip()
-                      for name, unit, limits in FEATURES if limits)
-    print(f"""
-Test on {figures['records']} records of {figures['patients']} patients that training never saw
-
-{table}
-best class {max(f1, key=f1.get)}, F1 {max(f1.values()):.3f}
-{scores['model']}
-confidence {figures['confidence'][0]:.1%} +- {figures['confidence'][1]:.1%}
-at the label file's own class shares: accuracy {natural['accuracy']:.3f}, macro F1 {macro:.3f}
-{calibrated}
-accuracy where the least certain are left undecided, by share kept: {kept}
-
-A plain rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the commonest other class)
-{scores['rate rule']}
-
-Heart rate and its variability by true class (count: records where measurable)
-{vitals}
-usual: {usual} (HRV ranges are meant for longer recordings than 10 s)
-""")
+    if report := tool("report", needed=False):
+        before = probabilities if uncalibrated is None else uncalibrated
+        return report.evaluate(
+            probabilities, before, test.targets, test.rows["subject_id"].to_numpy(),
+            test.features[:, HEART_RATE:len(FEATURES)], classes, FEATURES[HEART_RATE:], shares,
+            seed)
+    predicted = np.array(classes)[probabilities.argmax(axis=1)]
+    report = functools.partial(classification_report, test.rows["ecg_category"], predicted,
+                               zero_division=0)
+    return report(digits=3), {"per class": report(output_dict=True)}
 
 
 # ------------------------------------------------------------------------------------------ save
@@ -1115,24 +996,21 @@ def ensure_demo(labels, data_dir):
         return False
     print("demo: synthetic records; name your own with --labels and --data-dir")
     if not all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
-        try:
+        with mendable("the demo's waveforms cannot be written"):
             tool("make_demo").write_demo(data_dir)
-        except OSError as error:
-            raise UserError(f"the demo's waveforms cannot be written: {error}") from error
     return True
 
 
 def take_other_test(splits, settings):
     """Give the test patients to training, and test on all records of `settings.test_labels`."""
+    other = read_labels(settings.test_labels)
     folders = settings.data_dir, settings.test_data_dir or settings.data_dir
-    try:
-        return tool("extras").replace_test(splits, read_labels(settings.test_labels), folders)
-    except ValueError as error:
-        raise UserError(f"{settings.test_labels}: {error}") from error
+    with mendable(settings.test_labels, ValueError):
+        return tool("extras").replace_test(splits, other, folders)
 
 
 def run(settings):
-    output = Path(settings.output)
+    output, results = Path(settings.output), tool("results", needed=False)
     if (output.suffix != ".keras" or output.is_dir()
             or not os.access(output.absolute().parent, os.W_OK)):
         raise UserError(f"--output {output}: expected a .keras file in a writable folder")
@@ -1146,33 +1024,55 @@ def run(settings):
     splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
     if settings.test_labels:
         splits = take_other_test(splits, settings)
+    with mendable("--results"):
+        folder = results and results.claim(Path(settings.results) / output.stem)
     tf, used = load_tensorflow()[0], versions()    # before the reading: a bad one shows at once
     print("using " + ", ".join(f"{name} {version}" for name, version in used.items())
           + "; devices " + ", ".join(device.name for device in tf.config.get_visible_devices()))
     training, validation, test = (load_split(name, part, classes, settings, left_out)
                                   for name, part in splits.items())
-    trained, model = train_repeats(training, validation, len(classes), settings)
-    models, temperatures, histories = zip(*trained, strict=True)
+    seeds = [(settings.seed + i) % 2**32 for i in range(settings.repeats)]
+    models, temperatures, histories = zip(*(
+        train(training, validation, len(classes), dataclasses.replace(settings, seed=seed),
+              folder and folder / "progress" / str(i)) for i, seed in enumerate(seeds)),
+        strict=True)
+    model = models[0] if len(models) == 1 else tool("extras").average_models(
+        load_tensorflow()[1], models)
     card = {"classes": classes, "leads": LEADS, "features": feature_names(settings),
             "synthetic": is_demo, "sampling_rate_hz": settings.sequence_length / RECORD_SECONDS,
-            "settings": dataclasses.asdict(settings), "versions": used,
-            "labels_sha256": label_hash, "history": histories, "temperature": temperatures,
-            "left_out": left_out}
+            "settings": dataclasses.asdict(settings), "versions": used, "records": len(labels),
+            "patients": labels["subject_id"].nunique(), "labels_sha256": label_hash,
+            "history": histories, "temperature": temperatures, "left_out": left_out}
     save(model, card, output)    # before the evaluation, so that nothing can lose it
     each = [predict(one, test) for one in models]
     before = [soften(p, 1 / t) for p, t in zip(each, temperatures, strict=True)]
-    card["metrics"] = evaluate(np.mean(each, axis=0), test, classes, shares.to_numpy(),
-                               settings.seed, np.mean(before, axis=0))
+    probabilities = np.mean(each, axis=0)
+    report, card["metrics"] = evaluate(probabilities, test, classes, shares.to_numpy(),
+                                       settings.seed, np.mean(before, axis=0))
     if len(each) > 1:
         alone = [balanced_accuracy_score(test.targets, p.argmax(axis=1)) for p in each]
         card["metrics"]["balanced accuracy of each"] = alone
-        print(f"the {len(each)} models of the ensemble alone: balanced accuracy "
-              f"{np.mean(alone):.3f} +- {np.std(alone, ddof=1):.3f}\n")
+        report += (f"\nthe {len(each)} models of the ensemble alone: balanced accuracy "
+                   f"{np.mean(alone):.3f} +- {np.std(alone, ddof=1):.3f}\n")
+    report += f"""
+left out: {reasons(left_out)}
+The labels are machine reads, not a cardiologist's. This is not a medical device.
+""" + is_demo * "THIS DATA IS SYNTHETIC (the demo): its figures say nothing about real patients.\n"
+    print(report, end="")
     save(model, card, output)
-    print(f"left out: {reasons(left_out)}")
-    print("The labels are machine reads, not a cardiologist's. This is not a medical device.")
-    if is_demo:
-        print("THIS DATA IS SYNTHETIC (the demo): its figures say nothing about real patients.")
+    if folder:
+        test_dir = settings.test_data_dir or settings.data_dir
+
+        def read(path):
+            signal, fs = read_record(f"{test_dir}/{path}", test_dir)
+            return signal, fs, find_r_peaks(signal, fs)
+
+        results.write(folder, write_whole, card, report, splits, test.rows, probabilities,
+                      test.features, read)
+        if settings.figures:
+            with mendable(f"figures in {folder}"):
+                tool("figures").make_all(folder)
+        print(f"report, tables and figures are in {folder}")
     print(f"saved {settings.output}, and all that is needed to use it in the .json beside it")
 
 

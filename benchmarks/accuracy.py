@@ -220,7 +220,8 @@ def fit_rule(task):
     shares = np.bincount(task.pool.targets[task.fold.train], minlength=n) / len(task.fold.train)
 
     def predict(numbers):
-        return np.eye(n)[ours.rate_rule(features[numbers, ours.HEART_RATE], classes, shares)]
+        rates = features[numbers, ours.HEART_RATE]
+        return np.eye(n)[ours.tool("report").rate_rule(rates, classes, shares)]
 
     return Fitted(predict, 0)
 
@@ -769,7 +770,7 @@ def trust_table(results, pool, folds, scorer):
 
 def calibrations(result, targets, weights):
     """Return calibration of each seed, before and after temperature scaling."""
-    return [[ours.calibration(p, targets, weights) for p in probabilities]
+    return [[ours.tool("report").calibration(p, targets, weights) for p in probabilities]
             for probabilities in (result.before, result.probabilities)]
 
 

@@ -202,10 +202,8 @@ def one_line(error):
 @pytest.fixture
 def _impatient(monkeypatch):
     """Wait one second instead of thirty."""
-    workers = cluster.workers
-    monkeypatch.setattr(too_feature, "tool", lambda name, tool=too_feature.tool: (
-        tool(name) if name != "cluster" else type("Impatient", (), {
-            "workers": staticmethod(lambda *them: workers(*them, timeout=1))})))
+    monkeypatch.setitem(store.prepare.__globals__, "workers", lambda address: cluster.workers(
+        address, str(ROOT), timeout=1))
 
 
 @pytest.mark.usefixtures("_impatient")

@@ -8,15 +8,8 @@ import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 
 import too_feature
-from too_feature import (
-    Records,
-    accuracies,
-    calibration,
-    evaluate,
-    fit_temperature,
-    rate_rule,
-    soften,
-)
+from too_feature import Records, fit_temperature, soften
+from tools.report import accuracies, calibration, rate_rule
 
 CLASSES = ["Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
 SHARES = np.array([0.2, 0.1, 0.1, 0.5, 0.1])
@@ -29,6 +22,13 @@ def made_test(targets, subjects=None, heart_rate=70.0):
     subjects = np.arange(n) if subjects is None else subjects
     return Records(pd.DataFrame({"subject_id": subjects}), np.zeros((n, 1, 12)), features,
                    np.asarray(targets))
+
+
+def evaluate(*arguments, **options):
+    """As a run does: print the report and keep its figures."""
+    report, figures = too_feature.evaluate(*arguments, **options)
+    print(report)
+    return figures
 
 
 def certain(predicted):

@@ -16,7 +16,7 @@ from tools import classify
 
 ROOT = Path(too_feature.__file__).parent
 TINY = ["--train-samples", "40", "--val-samples", "25", "--test-samples", "25", "--epochs", "2",
-        "--no-jit"]
+        "--no-jit", "--no-figures"]
 
 
 def run_script(folder, *arguments, script=ROOT / "too_feature.py"):
@@ -285,26 +285,28 @@ def test_the_saved_model_is_calibrated_and_its_card_says_by_what_temperature(
                       for one, t in zip(models, card["temperature"], strict=True)], axis=0)
     found = card["metrics"]["calibration"]["test"]
     for when, p in (("before", before), ("after", after)):
-        expected = too_feature.calibration(p, records.targets)
+        expected = too_feature.tool("report").calibration(p, records.targets)
         assert found[when]["Brier score"] == pytest.approx(expected["Brier score"], abs=1e-4)
         name = "expected calibration error"    # a confidence may lie at the edge of two bins
         assert found[when][name] == pytest.approx(expected[name], abs=0.02)
 
 
-def test_seeds_of_repeats_follow_the_seed_and_start_again_after_the_last(monkeypatch):
-    keras, seeds = too_feature.load_tensorflow()[1], []
+def test_seeds_of_repeats_follow_the_seed_and_start_again_after_the_last(
+        monkeypatch, demo_dir, tmp_path):
+    seeds = []
 
-    def train(_training, _validation, _n, settings):
-        seeds.append(settings.seed)
-        x = keras.Input((3,))
-        return keras.Model([x], keras.layers.Softmax()(x), name="one"), 1.0, []
+    def train(_training, _validation, _n, settings, folder):
+        seeds.append((settings.seed, folder.name))
+        if len(seeds) == 3:
+            raise too_feature.UserError("far enough")
+        return None, 1.0, []
 
     monkeypatch.setattr(too_feature, "train", train)
-    trained, model = too_feature.train_repeats(
-        None, None, 5, too_feature.Settings(seed=2**32 - 2, repeats=3))
-    assert seeds == [2**32 - 2, 2**32 - 1, 0]
-    assert len(trained) == 3
-    assert model.output_shape == (None, 3)
+    monkeypatch.chdir(tmp_path)
+    assert too_feature.main(["--labels", str(ROOT / "ecg_5_class_data.csv"), "--data-dir",
+                             str(demo_dir), *TINY, "--seed", str(2**32 - 2),
+                             "--repeats", "3"]) == 2
+    assert seeds == [(2**32 - 2, "0"), (2**32 - 1, "1"), (0, "2")]
 
 
 # ------------------------------------------------------------------------ tests of other hospitals
@@ -325,8 +327,8 @@ def run_here(monkeypatch, demo_dir, output, *arguments):
 
     monkeypatch.setattr(too_feature, "load_split", listening)
     code = too_feature.main(["--labels", str(ROOT / "ecg_5_class_data.csv"), "--data-dir",
-                             str(demo_dir), "--output", str(output), *TINY, "--epochs", "1",
-                             *arguments])
+                             str(demo_dir), "--output", str(output), "--results",
+                             str(output.parent / "results"), *TINY, "--epochs", "1", *arguments])
     assert code == 0
     return {name: one.rows for name, one in splits.items()}, json.loads(
         output.with_suffix(".json").read_text())

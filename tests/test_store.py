@@ -28,7 +28,7 @@ import wfdb
 
 import helpers
 import too_feature
-from too_feature import RecordError, Settings, Signals
+from too_feature import RecordError, Settings
 from tools import make_demo
 
 ROOT = Path(too_feature.__file__).parent
@@ -814,7 +814,7 @@ def stored(data, cache):
     prepare(data, cache)
     rows = too_feature.prepare(PATHS, Settings(cache_dir=str(cache), jobs=1), str(data), "")
     rows = [signal for signal, _, why in rows if not why]
-    return Signals(rows), np.array(rows)
+    return store.Signals(rows), np.array(rows)
 
 
 @pytest.mark.parametrize("index", [
@@ -859,7 +859,7 @@ def test_stored_signals_stay_on_disk_until_they_are_asked_for(data, cache):
     tracemalloc.start()
     try:
         rows = too_feature.prepare(PATHS, settings, str(data), "")
-        signals = Signals([signal for signal, _, why in rows if not why])
+        signals = store.Signals([signal for signal, _, why in rows if not why])
         kept, _ = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
         four = signals[[0, 9, 20, 36]]

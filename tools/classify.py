@@ -424,7 +424,7 @@ def plot(result, classes, file, kinds):
     signal, fs = script.read_record(result.record)
     order = np.argsort(-result.probabilities, kind="stable")
     figure = script.tool("figures").draw_ecg(
-        signal, fs, script.LEADS, script.detect_r_peaks(script._qrs_lead(signal, fs), fs),
+        signal, fs, script.LEADS, script.find_r_peaks(signal, fs),
         f"{classes[order[0]]}: record {shown(os.path.basename(result.record))}",
         textwrap.fill("Probabilities: " + ", ".join(
             f"{classes[i]} {result.probabilities[i]:.2f}" for i in order) + ". Heart rate "

@@ -1,11 +1,42 @@
-"""What `too_feature.py` seldom needs: the test file of another hospital, an ensemble.
+"""What `too_feature.py` seldom needs: rare classes in a split, another hospital, an ensemble.
 
 The script imports this file when one of them is asked for; it knows nothing of the script.
 """
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.optimize import LinearConstraint, milp
+
+
+def repair(split, member, needed, rng):
+    """Move as few patients as possible so that every split has the classes it needs; None: no way.
+
+    `split` (patients,) holds numbers, `member` (patients, classes) and `needed` (splits, classes)
+    counts. Patients of the same classes are interchangeable: an integer program over kinds of them
+    finds how many of a kind go to each split, and (the cost) how many of them are new there.
+    """
+    kinds, kind_of = np.unique(member, axis=0, return_inverse=True)
+    kind_of, n = kind_of.ravel(), len(needed)
+    now = np.zeros((len(kinds), n), dtype=int)
+    np.add.at(now, (kind_of, split), 1)
+    of_kind, each = now.sum(axis=1), np.eye(now.size)
+    per_class = np.kron([1, 0], np.kron(kinds.T, np.eye(n)))     # the second half is about costs
+    per_kind = np.kron([1, 0], np.kron(np.eye(len(kinds)), np.ones(n)))
+    plan = milp(np.repeat([0, 1], now.size), integrality=np.repeat([1, 0], now.size), constraints=[
+        LinearConstraint(per_class, lb=needed.T.ravel()),
+        LinearConstraint(per_kind, of_kind, of_kind),
+        LinearConstraint(np.hstack([each, -each]), ub=now.ravel())])
+    if plan.x is None:
+        return None
+    wanted = plan.x[:now.size].round().astype(int).reshape(now.shape)
+    order, repaired = rng.permutation(len(split)), split.copy()
+    for kind in range(len(kinds)):
+        mine = order[kind_of[order] == kind]
+        moved = np.concatenate([mine[split[mine] == s][wanted[kind, s]:] for s in range(n)])
+        repaired[moved] = np.repeat(range(n), np.maximum(wanted[kind] - now[kind], 0))
+    return repaired
 
 
 def same_tree(folder, other):

@@ -10,8 +10,10 @@ same, and an interrupted run goes on with the batches that are missing.
 import contextlib
 import hashlib
 import os
+import runpy
 import zlib
 from concurrent.futures import BrokenExecutor
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -69,7 +71,13 @@ def prepare_batch(file, paths, function, row_type, write):
     return write(file, lambda scratch: scratch.write_bytes(rows)) if file else rows
 
 
-def prepare(paths, function, shapes, key, write, folder=None, jobs=0, cluster=None, title=""):
+def workers(scheduler):
+    """Return a context in which joblib runs on a Dask cluster."""
+    here = Path(__file__).resolve().parent
+    return runpy.run_path(str(here / "cluster.py"))["workers"](scheduler, str(here.parent))
+
+
+def prepare(paths, function, shapes, key, write, folder=None, jobs=0, scheduler="", title=""):
     """Prepare records, or take them from the cache.
 
     Parameters
@@ -81,12 +89,12 @@ def prepare(paths, function, shapes, key, write, folder=None, jobs=0, cluster=No
     write : callable (file, save): lets `save` fill a new file and moves it to `file` as a whole
     folder : Path of the cache, the same for all workers; None keeps all in memory
     jobs : int, processes; 0 for as many as pay
-    cluster : callable, gives a context in which joblib runs elsewhere; or None
+    scheduler : str, tcp://host:port of a Dask scheduler to prepare them there instead, or ""
 
     Returns
     -------
     list of rows with "signal", "features" and "left_out" (bytes), in the order of `paths`.
-        `OSError` if a worker process is killed.
+        `OSError` if a worker process is killed; `ImportError` if Dask is asked for and missing.
     """
     allow_many_files()
     row_type = np.dtype([("signal", "<f4", shapes[0]), ("features", "<f4", shapes[1]),
@@ -99,8 +107,8 @@ def prepare(paths, function, shapes, key, write, folder=None, jobs=0, cluster=No
               for file, batch in zip(files, batches, strict=True)]
     todo = [i for i, rows in enumerate(stored) if rows is None]
     n = sum(len(batches[i]) for i in todo)
-    where = cluster() if cluster and todo else contextlib.nullcontext()
-    jobs = jobs or (-1 if cluster or n >= WORTH_WORKERS else 1)
+    where = workers(scheduler) if scheduler and todo else contextlib.nullcontext()
+    jobs = jobs or (-1 if scheduler or n >= WORTH_WORKERS else 1)
     with where, tqdm(total=n, desc=title, mininterval=1, disable=not n) as progress:
         try:
             work = joblib.Parallel(jobs, return_as="generator")(
@@ -117,3 +125,37 @@ def prepare(paths, function, shapes, key, write, folder=None, jobs=0, cluster=No
                           f"not start ({str(error).splitlines()[0]}); --jobs 1 needs least, and "
                           "goes on where this stopped") from error
     return [row for rows in stored for row in rows]
+
+
+class Signals:
+    """Prepared ECGs (n, sequence_length, 12) on disk: indexed like an array, read only then."""
+
+    def __init__(self, rows):
+        self.rows, self.shape = rows, (len(rows), *rows[0].shape)
+
+    def __getitem__(self, index):
+        places = np.arange(len(self.rows))[index]
+        signals = [self.rows[i] for i in places.ravel()]
+        return np.array(signals, np.float32).reshape(places.shape + self.shape[1:])
+
+
+def whole_batches(keras, inputs, targets, weights, size=100):
+    """Return a keras.utils.PyDataset of (inputs, targets, weights), read as they are needed.
+
+    The last batch is filled up with records of weight 0: so XLA compiles for one shape.
+    """
+    n = len(targets)
+    places = np.arange(-(-n // size) * size)
+    weights = np.where(places < n, np.resize(weights, len(places)) * len(places) / n, 0)
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return len(places) // size
+
+        def __getitem__(self, batch):
+            part = places[batch * size:(batch + 1) * size]
+            some = part % n
+            return (tuple(array[some] for array in inputs), targets[some],
+                    weights[part].astype(np.float32))
+
+    return Batches()

@@ -1,0 +1,104 @@
+"""The results folder of a run: its tables, and what its figures are drawn from.
+
+Knows nothing of the script. `tools/figures.py` draws from these files alone; notebooks read them.
+"""
+
+import contextlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+_claimed = {}    # locks by folder, held until the process ends or claims the folder again
+
+
+def claim(folder):
+    """Make a results folder and keep other runs out of it until this process ends; return it.
+
+    `OSError` if it cannot be written to, or another run works there.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.resolve() in _claimed:
+        _claimed.pop(folder.resolve()).close()
+    lock = (folder / ".lock").open("ab")
+    try:
+        with contextlib.suppress(ImportError):    # Windows has none
+            import fcntl
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OSError(f"another run is writing to {folder}: wait for it, or give this one another "
+                      "--output") from error
+    _claimed[folder.resolve()] = lock    # let go of by the system, at any end
+    return folder
+
+
+def predictions(test, probabilities, features, classes, names):
+    """Return a DataFrame with a row per test record: labels, probabilities and features."""
+    columns = {"subject_id": test["subject_id"], "record": test["waveform_path"],
+               "true": test["ecg_category"],
+               "predicted": np.array(classes)[probabilities.argmax(axis=1)]}
+    columns |= {f"p {name}": probabilities[:, i] for i, name in enumerate(classes)}
+    columns |= {f"{name} [{unit}]" if unit else name: features[:, i]
+                for i, (name, unit, _) in enumerate(names)}
+    return pd.DataFrame(columns)
+
+
+def examples(test, probabilities, classes, read):
+    """Return arrays of one ECG per class: neither the best case nor the worst.
+
+    It is of the rightly predicted records, or of all where there is none, the one with the median
+    probability of its class.
+    """
+    arrays, predicted = {}, probabilities.argmax(axis=1)
+    for i, name in enumerate(classes):
+        mine = np.flatnonzero(test["ecg_category"] == name)
+        if not len(mine):
+            continue
+        right = mine[predicted[mine] == i]
+        mine = right if len(right) else mine
+        place = mine[np.argsort(probabilities[mine, i], kind="stable")[len(mine) // 2]]
+        record = test["waveform_path"].iloc[place]
+        signal, fs, r_peaks = read(record)
+        arrays |= {f"signal_{i}": signal.astype(np.float32), f"fs_{i}": fs,
+                   f"r_peaks_{i}": r_peaks, f"record_{i}": record,
+                   f"probabilities_{i}": probabilities[place]}
+    return arrays
+
+
+def write(folder, save, card, report, splits, test, probabilities, features, read):
+    """Write all files of a results folder but its figures.
+
+    Parameters
+    ----------
+    folder : Path
+    save : callable (file, fill), lets `fill` write a new file and moves it to `file` as a whole
+    card : dict, ready for JSON: classes, features, history, left_out, metrics and more
+    report : str, as printed
+    splits : {name: DataFrame with subject_id, waveform_path, ecg_category}
+    test : DataFrame with the same columns, a row for each of n test records
+    probabilities, features : ndarray (n, n_classes) and (n, 8 or more)
+    read : callable, returns of a test record's path: signal (samples, 12), Hz and R peaks
+    """
+    history = [pd.DataFrame(epochs).assign(repeat=i, epoch=range(1, len(epochs) + 1))
+               for i, epochs in enumerate(card["history"])]
+    tables = {
+        "predictions": predictions(test, probabilities, features, card["classes"],
+                                   card["features"]),
+        "history": pd.concat(history), "left_out": pd.DataFrame(
+            card["left_out"], columns=["record", "why"]),
+        "split": pd.concat([part.assign(split=name) for name, part in splits.items()])}
+    texts = {"report.txt": report, "metrics.json": json.dumps(card["metrics"], indent=1),
+             "run.json": json.dumps({name: card[name] for name in card if name not in (
+                 "history", "left_out", "metrics")}, indent=1)}
+    texts |= {f"{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
+    for name, text in texts.items():
+        save(folder / name, lambda file, text=text: file.write_bytes(text.encode()))
+    arrays = examples(test, probabilities, card["classes"], read)
+
+    def fill(file):
+        with file.open("wb") as stream:    # given a name, NumPy would add an ending
+            np.savez_compressed(stream, **arrays)
+
+    save(folder / "examples.npz", fill)
