@@ -44,7 +44,7 @@ from scipy import signal as dsp
 from scipy.ndimage import uniform_filter1d
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
-from sklearn.metrics import balanced_accuracy_score, classification_report, log_loss
+from sklearn.metrics import classification_report, log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 from tqdm import tqdm
@@ -82,6 +82,10 @@ class Settings:
     results: str = flag("results", "folder for report, figures and tables, in one of model's name")
     figures: bool = flag(True, "draw figures and write a model card there")
     tensorboard: bool = flag(False, "write events for TensorBoard there")
+    jobs: int = flag(0, "processes that prepare records; 0: as many as pay", 0, 1024)
+    scheduler: str = flag("", "tcp://host:port of a Dask scheduler, to prepare them there instead")
+    cache: bool = flag(True, "keep prepared records for the next run")
+    cache_dir: str = flag(".ecg_cache", "folder to keep them in")
     resume: bool = flag(False, "go on after the last epoch that an interrupted run finished")
     seed: int = flag(42, "seed of everything random", 0, 2**32 - 1)
     recipe: str = flag("default", "thesis: its way, mended; best: batch and epochs changed too",
@@ -93,10 +97,6 @@ class Settings:
     train_samples: int = flag(TRAIN_SAMPLES, "training records over all classes", 2, 10**7)
     val_samples: int = flag(300, "validation records at most", 2, 10**7)
     test_samples: int = flag(400, "test records at most", 2, 10**7)
-    jobs: int = flag(0, "processes that prepare records; 0: as many as pay", 0, 1024)
-    scheduler: str = flag("", "tcp://host:port of a Dask scheduler, to prepare them there instead")
-    cache: bool = flag(True, "keep prepared records for the next run")
-    cache_dir: str = flag(".ecg_cache", "folder to keep them in")
     test_share: float = flag(0.15, "test patients, share of all", 0.01, 0.9)
     val_share: float = flag(0.15, "validation patients, share of the rest", 0.01, 0.9)
     # Preprocessing: hospitals differ in their filters; the quartiles' distance, taken as the unit,
@@ -852,11 +852,6 @@ def compile_model(model, schedule_steps, settings, jit, at_once=1):
                   jit_compile=jit, steps_per_execution=at_once)
 
 
-# Settings that change nothing of how a model is trained
-ELSEWHERE = ("output", "results", "figures", "tensorboard", "resume", "repeats", "jobs",
-             "scheduler", "cache", "cache_dir")
-
-
 def train(training, validation, n_classes, settings, folder=None):
     """Train a model; return it, its temperature already divided out, that, and its history.
 
@@ -892,14 +887,10 @@ def train(training, validation, n_classes, settings, folder=None):
             factor=0.5, patience=settings.reduce_patience, min_lr=settings.min_learning_rate))
     callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=report))
     if folder:
-        content = [array.tobytes() for records in (training, validation)
-                   for array in (records.features, records.targets)]
-        key = {name: value for name, value in dataclasses.asdict(settings).items()
-               if name not in ELSEWHERE} | versions() | {
-                   "records": hashlib.sha256(b"".join(content)).hexdigest()}
+        content = [training.features, training.targets, validation.features, validation.targets]
         with mendable(str(folder), (ValueError, ImportError)):
-            done = tool("progress").follow(keras, callbacks, history, folder, key, settings.resume,
-                                           settings.tensorboard, write_whole)
+            done = tool("progress").follow(keras, callbacks, history, folder, settings, versions(),
+                                           content, write_whole)
     weights = compute_sample_weight("balanced", validation.targets)
     steps = max(1, n // settings.batch_size)
     # Steps between which Keras comes in; without XLA, many would take long to trace
@@ -940,20 +931,19 @@ def fit_temperature(probabilities, targets, weights):
 
 
 # -------------------------------------------------------------------------------------- evaluate
-def evaluate(probabilities, test, classes, shares, seed=42, uncalibrated=None):
+def evaluate(each, uncalibrated, test, classes, shares, seed=42):
     """Return the report on the test `Records` as text, and its figures ready for JSON.
 
-    `probabilities` is (n, n_classes), `uncalibrated` the same before temperature scaling; results
-    are also reweighted to `shares`, those of the classes in the label file. The script alone gives
-    scikit-learn's report: intervals, rate rule and calibration are in tools/report.py.
+    `each` is (models, n, n_classes), the probabilities that are averaged, `uncalibrated` the same
+    before temperature scaling; `shares` are those of the classes in the label file. Intervals, rate
+    rule and calibration are in tools/report.py: the script alone gives scikit-learn's report.
     """
     if report := tool("report", needed=False):
-        before = probabilities if uncalibrated is None else uncalibrated
-        return report.evaluate(
-            probabilities, before, test.targets, test.rows["subject_id"].to_numpy(),
-            test.features[:, HEART_RATE:len(FEATURES)], classes, FEATURES[HEART_RATE:], shares,
-            seed)
-    predicted = np.array(classes)[probabilities.argmax(axis=1)]
+        vitals = slice(HEART_RATE, len(FEATURES))
+        return report.evaluate(np.array(each), np.array(uncalibrated), test.targets,
+                               test.rows["subject_id"].to_numpy(), test.features[:, vitals],
+                               classes, FEATURES[vitals], shares, seed)
+    predicted = np.array(classes)[np.mean(each, axis=0).argmax(axis=1)]
     report = functools.partial(classification_report, test.rows["ecg_category"], predicted,
                                zero_division=0)
     return report(digits=3), {"per class": report(output_dict=True)}
@@ -992,13 +982,12 @@ def save(model, card, path):
 def ensure_demo(labels, data_dir):
     """Have missing waveforms of the demo written; return whether `labels` is the demo's."""
     ours = labels["waveform_path"][labels["waveform_path"].str.startswith("demo/p1900/")]
-    if ours.empty:
-        return False
-    print("demo: synthetic records; name your own with --labels and --data-dir")
-    if not all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
-        with mendable("the demo's waveforms cannot be written"):
-            tool("make_demo").write_demo(data_dir)
-    return True
+    if len(ours):
+        print("demo: synthetic records; name your own with --labels and --data-dir")
+        if not all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
+            with mendable("the demo's waveforms cannot be written"):
+                tool("make_demo").write_demo(data_dir)
+    return len(ours) > 0
 
 
 def take_other_test(splits, settings):
@@ -1046,14 +1035,8 @@ def run(settings):
     save(model, card, output)    # before the evaluation, so that nothing can lose it
     each = [predict(one, test) for one in models]
     before = [soften(p, 1 / t) for p, t in zip(each, temperatures, strict=True)]
-    probabilities = np.mean(each, axis=0)
-    report, card["metrics"] = evaluate(probabilities, test, classes, shares.to_numpy(),
-                                       settings.seed, np.mean(before, axis=0))
-    if len(each) > 1:
-        alone = [balanced_accuracy_score(test.targets, p.argmax(axis=1)) for p in each]
-        card["metrics"]["balanced accuracy of each"] = alone
-        report += (f"\nthe {len(each)} models of the ensemble alone: balanced accuracy "
-                   f"{np.mean(alone):.3f} +- {np.std(alone, ddof=1):.3f}\n")
+    report, card["metrics"] = evaluate(each, before, test, classes, shares.to_numpy(),
+                                       settings.seed)
     report += f"""
 left out: {reasons(left_out)}
 The labels are machine reads, not a cardiologist's. This is not a medical device.
@@ -1067,8 +1050,8 @@ The labels are machine reads, not a cardiologist's. This is not a medical device
             signal, fs = read_record(f"{test_dir}/{path}", test_dir)
             return signal, fs, find_r_peaks(signal, fs)
 
-        results.write(folder, write_whole, card, report, splits, test.rows, probabilities,
-                      test.features, read)
+        results.write(folder, write_whole, card, report, splits, test.rows,
+                      np.mean(each, axis=0), test.features, read)
         if settings.figures:
             with mendable(f"figures in {folder}"):
                 tool("figures").make_all(folder)

@@ -24,9 +24,10 @@ def made_test(targets, subjects=None, heart_rate=70.0):
                    np.asarray(targets))
 
 
-def evaluate(*arguments, **options):
+def evaluate(probabilities, *arguments, uncalibrated=None):
     """As a run does: print the report and keep its figures."""
-    report, figures = too_feature.evaluate(*arguments, **options)
+    before = probabilities if uncalibrated is None else uncalibrated
+    report, figures = too_feature.evaluate([probabilities], [before], *arguments)
     print(report)
     return figures
 

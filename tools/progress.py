@@ -5,6 +5,7 @@ Knows nothing of ECGs or of the script: a Keras model, callbacks and a folder.
 
 import json
 import shutil
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,9 @@ import pandas as pd
 # What EarlyStopping and ReduceLROnPlateau count; beside them, the best weights
 COUNTERS = "wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter"
 STATE, LOG = "state.npz", "history.csv"
+# Settings that change nothing of how one model is trained
+ELSEWHERE = {"output", "results", "figures", "tensorboard", "resume", "repeats", "jobs",
+             "scheduler", "cache", "cache_dir"}
 
 
 def load(file, key):
@@ -32,7 +36,7 @@ def load(file, key):
     return arrays, notes
 
 
-def follow(keras, callbacks, history, folder, key, resume, events, write):
+def follow(keras, callbacks, history, folder, settings, versions, content, write):
     """Add to `callbacks` what keeps the state of a training run, and takes up a former one's.
 
     Parameters
@@ -40,9 +44,10 @@ def follow(keras, callbacks, history, folder, key, resume, events, write):
     callbacks : list of keras.callbacks.Callback, extended; those before have counters to keep
     history : list of dict, logs of the epochs; a former run's are put into it
     folder : Path, for `STATE` and `LOG`
-    key : dict, ready for JSON, of all that the state depends on
-    resume : bool, whether to go on from the state in `folder`, if there is one
-    events : bool, whether to write events for TensorBoard, too
+    settings : dataclass; if it says `resume`, the state in `folder` is taken up, and if it says
+        `tensorboard`, events are written, too
+    versions : dict, of the packages
+    content : list of ndarray, by which the same records are known
     write : callable (file, save), lets `save` fill a new file and moves it to `file` as a whole
 
     Returns
@@ -56,7 +61,9 @@ def follow(keras, callbacks, history, folder, key, resume, events, write):
     ImportError
         If TensorBoard is asked for and not installed.
     """
-    counting, arrays, done = list(callbacks), None, 0
+    counting, arrays, done, resume = list(callbacks), None, 0, settings.resume
+    key = {name: value for name, value in vars(settings).items() if name not in ELSEWHERE}
+    key |= versions | {"records": [zlib.crc32(np.ascontiguousarray(x)) for x in content]}
     if resume and (folder / STATE).exists():
         arrays, notes = load(folder / STATE, key)
         done, counters = notes["done"], notes["counters"]
@@ -107,7 +114,7 @@ def follow(keras, callbacks, history, folder, key, resume, events, write):
             write(folder / STATE, save)
             write(folder / LOG, lambda file: pd.DataFrame(history).to_csv(file, index=False))
 
-    if events:
+    if settings.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(folder, write_graph=False))
     callbacks.append(Keep())
     return done

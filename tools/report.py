@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import classification_report
+from sklearn.metrics import balanced_accuracy_score, classification_report
 
 
 def rate_rule(heart_rate, classes, shares):
@@ -52,13 +52,13 @@ def calibration(probabilities, targets, weights=None):
             "Brier score": float(np.average(distance, weights=weights))}
 
 
-def evaluate(probabilities, uncalibrated, targets, subjects, vitals, classes, names, shares,
-             seed=42):
-    """Measure a model on the test patients.
+def evaluate(each, uncalibrated, targets, subjects, vitals, classes, names, shares, seed=42):
+    """Measure a model, or several whose probabilities are averaged, on the test patients.
 
     Parameters
     ----------
-    probabilities, uncalibrated : ndarray (n, n_classes), after and before temperature scaling
+    each, uncalibrated : ndarray (models, n, n_classes), probabilities after and before temperature
+        scaling
     targets, subjects : ndarray (n,), class numbers and patients
     vitals : ndarray (n, m), the heart rate in bpm, then its variability; NaN: not measurable
     classes : list of n_classes str
@@ -72,6 +72,7 @@ def evaluate(probabilities, uncalibrated, targets, subjects, vitals, classes, na
     str, dict
         The report, and its figures ready for JSON.
     """
+    probabilities, uncalibrated = each.mean(axis=0), uncalibrated.mean(axis=0)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     right_by_certainty = (predicted == targets)[np.argsort(-confidence, kind="stable")]
     rule = rate_rule(vitals[:, 0], classes, shares)
@@ -93,6 +94,9 @@ def evaluate(probabilities, uncalibrated, targets, subjects, vitals, classes, na
             for share in np.arange(20, 0, -1) / 20},
         "per class": report(output_dict=True),
         "at label shares": report(output_dict=True, sample_weight=weight)}
+    if len(each) > 1:
+        figures["balanced accuracy of each"] = [
+            balanced_accuracy_score(targets, p.argmax(axis=1)) for p in each]
     rates = pd.DataFrame(vitals.astype(float), columns=[
         f"{name} [{unit or '1'}]" for name, unit, _ in names])
     rates = rates.groupby(np.array(classes)[targets]).agg(["mean", "std", "count"])
@@ -114,6 +118,9 @@ def in_words(figures, table, rates, classes, names):
                      for share in ("1.00", "0.90", "0.75", "0.50", "0.25"))
     usual = ", ".join(f"{name} {limits[0]}-{limits[1]} {unit}".strip()
                       for name, unit, limits in names if limits)
+    alone = figures.get("balanced accuracy of each", [])
+    ensemble = alone and (f"the {len(alone)} models of the ensemble alone: balanced accuracy "
+                          f"{np.mean(alone):.3f} +- {np.std(alone, ddof=1):.3f}\n")
     return f"""
 Test on {figures['records']} records of {figures['patients']} patients that training never saw
 
@@ -131,4 +138,4 @@ A plain rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the com
 Heart rate and its variability by true class (count: records where measurable)
 {rates}
 usual: {usual} (HRV ranges are meant for longer recordings than 10 s)
-"""
+{ensemble or ""}"""
