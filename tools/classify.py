@@ -425,10 +425,10 @@ def page(result, classes):
     order = np.argsort(-result.probabilities, kind="stable")
     return script.tool("figures").draw_ecg(
         signal, fs, script.LEADS, script.detect_r_peaks(script._qrs_lead(signal, fs), fs),
-        f"{classes[order[0]]}: record {shown(os.path.basename(result.record))}",
+        f"{classes[order[0]]}, heart rate {number(result.features[script.HEART_RATE])} bpm: record "
+        f"{shown(os.path.basename(result.record))}",
         textwrap.fill("Probabilities: " + ", ".join(
-            f"{classes[i]} {result.probabilities[i]:.2f}" for i in order) + ". Heart rate "
-            f"{number(result.features[script.HEART_RATE])} bpm.", 132), NOT_MEDICAL,
+            f"{classes[i]} {result.probabilities[i]:.2f}" for i in order), 125), NOT_MEDICAL,
         result.importance and spread(result.importance.ecg, len(signal)))
 
 
