@@ -300,8 +300,8 @@ def test_plot_draws_a_page_for_each_record_that_can_be_used(data, models, tmp_pa
         drawn.append((signal, fs, leads, r_peaks, title, text, note, importance))
         return Figure((2, 1))
 
-    monkeypatch.setattr(too_feature, "tool", lambda name: SimpleNamespace(draw_ecg=draw_ecg)
-                        if name == "figures" else tool(name))
+    monkeypatch.setattr(too_feature, "tool", lambda name, **how: SimpleNamespace(draw_ecg=draw_ecg)
+                        if name == "figures" else tool(name, **how))
     same = tmp_path / "data" / "same"    # as another hospital may number its records
     same.mkdir()
     first = classify.find_records([data])[0]

@@ -5,6 +5,7 @@ compared with what is on the drawn page: texts, lines, boxes, bars.
 """
 
 import functools
+import itertools
 import json
 import re
 import shutil
@@ -21,7 +22,7 @@ from matplotlib.text import Text
 
 import helpers
 import too_feature
-from tools import figures
+from tools import classify, figures
 
 ROOT = Path(too_feature.__file__).parent
 CLASSES = ["Atrial Fibrillation", "Bundle Branch Block", "Never tested", "Normal", "Tachycardia"]
@@ -298,6 +299,15 @@ def test_ecg_colours_what_is_important():
     alpha = figures.IMPORTANCE(np.linspace(0, 1, 11))[:, 3]    # none at 0, more to both sides
     assert alpha[5] < 0.01 and (np.diff(alpha[:6]) < 0).all() and (np.diff(alpha[5:]) > 0).all()
     assert "importance" in page(figure)
+
+
+def test_ecg_texts_do_not_cover_each_other_or_the_colour_bar():
+    figure = figures.draw_ecg(np.zeros((5000, 12)), 500, too_feature.LEADS, [900, 1800], "title",
+                              "text", classify.NOT_MEDICAL, np.zeros((5000, 12)))
+    draw(figure)
+    boxes = [text.get_window_extent() for text in texts(figure)] + [
+        figure.axes[1].get_window_extent()]
+    assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
 
 
 @pytest.mark.parametrize("samples, fs", [(1, 500), (900, 100), (30_000, 1000), (40, 10)])

@@ -419,17 +419,22 @@ def as_json(frame, found, classes, settings, model_path):
             "usual": {name: usual for name, _, usual in names if usual}, "records": records}
 
 
-def plot(result, classes, file, kinds):
-    """Draw a record's ECG page, and the importance over it, into `file` with each extension."""
+def page(result, classes):
+    """Return a record's ECG page (a matplotlib Figure), its importance, not `summed`, over it."""
     signal, fs = script.read_record(result.record)
     order = np.argsort(-result.probabilities, kind="stable")
-    figure = script.tool("figures").draw_ecg(
+    return script.tool("figures").draw_ecg(
         signal, fs, script.LEADS, script.find_r_peaks(signal, fs),
-        f"{classes[order[0]]}: record {shown(os.path.basename(result.record))}",
+        f"{classes[order[0]]}, heart rate {number(result.features[script.HEART_RATE])} bpm: record "
+        f"{shown(os.path.basename(result.record))}",
         textwrap.fill("Probabilities: " + ", ".join(
-            f"{classes[i]} {result.probabilities[i]:.2f}" for i in order) + ". Heart rate "
-            f"{number(result.features[script.HEART_RATE])} bpm.", 125), NOT_MEDICAL,
+            f"{classes[i]} {result.probabilities[i]:.2f}" for i in order), 125), NOT_MEDICAL,
         result.importance and spread(result.importance.ecg, len(signal)))
+
+
+def plot(result, classes, file, kinds):
+    """Draw a record's page into `file` with each extension."""
+    figure = page(result, classes)
     for kind in kinds:
         script.write_whole(file.with_name(f"{file.name}.{kind}"), functools.partial(
             figure.savefig, format=kind, dpi=150))

@@ -396,9 +396,11 @@ def draw_ecg(signal, fs, leads, r_peaks=None, title="", text="", note="", import
               + ("" if r_peaks is None else "; triangles: R peaks"))
     axes.text(LEFT + WIDTH, 7, note, ha="right", color="0.35")
     if importance is not None:
-        bar = figure.add_axes((150 / A4[0], 12.5 / A4[1], 70 / A4[0], 2.5 / A4[1]))
-        figure.colorbar(ScalarMappable(Normalize(-1, 1), IMPORTANCE), bar, ticks=[-1, 0, 1],
-                        orientation="horizontal", label="importance: against and for the class")
+        bar = figure.add_axes((118 / A4[0], 13 / A4[1], 60 / A4[0], 2.5 / A4[1]))
+        figure.colorbar(ScalarMappable(Normalize(-1, 1), IMPORTANCE), bar, ticks=[],
+                        orientation="horizontal")
+        axes.text(116, 13, "importance: against the class", ha="right")
+        axes.text(180, 13, "for the class")
     return figure
 
 
