@@ -167,11 +167,10 @@ def test_a_file_that_may_not_be_read_is_named_with_the_reason():
         path = write(folder, PLAIN)
         path.chmod(0)
         call = f"s.read_labels({str(path)!r})"
-        nobody = "os.seteuid(65534)" if os.geteuid() == 0 else ""    # root may read everything
+        nobody = "" if os.geteuid() else (    # root may read everything
+            "''.encode('utf-8-sig'); os.seteuid(65534)")    # who might not read Python's modules
         (line,) = limited(call, nobody)
         assert line.startswith(f"refused {path}") and "Permission denied" in line
-        path.chmod(0o644)
-        assert "p1/s1/1" in "".join(limited(call, nobody))    # so that was the reason
 
 
 def test_both_label_files_are_checked_before_tensorflow_is_imported(tmp_path, monkeypatch, capsys):
