@@ -19,6 +19,7 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 12):
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import functools
 import hashlib
 import importlib.metadata
@@ -133,13 +134,20 @@ class Settings:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value, limits = getattr(self, field.name), field.metadata["limits"]
-            if limits and not (value in limits if field.type is str else
+            with contextlib.suppress(ValueError):    # text that is no number stays, to be refused
+                value = field.type(value) if isinstance(value, str) else value
+                object.__setattr__(self, field.name, value)
+            if limits and not (value in limits if field.type is str or isinstance(value, str) else
                                limits[0] <= value <= limits[1]):
+                kind = "whole number" if field.type is int else "number"
                 expected = (f"one of {', '.join(limits)}" if field.type is str else
-                            f"a number from {limits[0]} to {limits[1]}")
-                raise UserError(f"--{field.name.replace('_', '-')} {value}: expected {expected}")
+                            f"a {kind} from {limits[0]} to {limits[1]}")
+                raise UserError(f"--{field.name.replace('_', '-')} {value!s:.80}: "
+                                f"expected {expected}")
         if self.test_data_dir and not self.test_labels:
             raise UserError("--test-data-dir: expected --test-labels beside it")
+        for file in filter(os.path.isfile, (self.data_dir, self.test_data_dir, self.cache_dir)):
+            raise UserError(f"{file}: expected a folder for --data-dir or --cache-dir, got a file")
 
 
 def parse_settings(arguments=None):
@@ -148,7 +156,7 @@ def parse_settings(arguments=None):
                                      usage=argparse.SUPPRESS)    # so that an error takes one line
     for field in dataclasses.fields(Settings):
         kind = ({"action": argparse.BooleanOptionalAction} if field.type is bool else
-                {"type": field.type, "metavar": field.type.__name__.upper()})
+                {"metavar": field.type.__name__.upper()})
         default = " (default: %(default)s)" if field.default not in (None, "") else ""
         parser.add_argument("--" + field.name.replace("_", "-"), default=field.default,
                             help=field.metadata["help"] + default, **kind)
@@ -227,7 +235,7 @@ def xla_works():
 # ---------------------------------------------------------------------------------------- labels
 COLUMNS = ["subject_id", "waveform_path", "ecg_category"]
 # Folders and a name below the data folder: no '..', no leading '/' or '~', no drive, no URL.
-SAFE_PATH = r"(?!(?:.*/)?\.\.?(?:/|$))[\w.][\w .,+=@()-]*(?:/[\w.][\w .,+=@()-]*)*"
+SAFE_PATH = r"(?!.{1000})(?!(?:.*/)?\.\.?(?:/|$))[\w.][\w .,+=@()-]*(?:/[\w.][\w .,+=@()-]*)*"
 
 
 def read_labels(path):
@@ -237,12 +245,17 @@ def read_labels(path):
     case variants of a class merged. `UserError` names the first malformed row.
     """
     try:    # pandas itself would also open a URL or an archive, and cut a cell at a NUL
-        text = Path(path).read_text(encoding="utf-8-sig").replace("\0", "\1")
+        if os.stat(path).st_size > 2e8 or not os.path.isfile(path):    # MIMIC-IV-ECG has 6e7 bytes
+            raise ValueError("not a plain file of at most 200 MB")
+        text = Path(path).read_text(encoding="utf-8-sig")
+        for number, line in enumerate(io.StringIO(text), 1):
+            if line.count('"') % 2 or "\0" in line or number > 3e6:
+                raise ValueError(f"line {number}: open quote, NUL (UTF-16?), or too many lines")
         rows = pd.read_csv(io.StringIO(text), header=None, names=[*COLUMNS, "excess"], dtype=str,
                            index_col=False, na_filter=False, skip_blank_lines=False)
     except (OSError, ValueError) as error:    # parser errors and UnicodeDecodeError among them
         why = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: not a readable UTF-8 label file: {why}") from error
+        raise UserError(f"{path}: expected a label file, as CSV UTF-8: {why}") from error
 
     def refuse(bad, why):
         if bad.any():
@@ -254,15 +267,16 @@ def read_labels(path):
     if len(rows) and re.fullmatch(r"[A-Za-z_ ]+", "".join(rows.iloc[0])):
         rows = rows.iloc[1:]    # a header: letters only
     refuse((rows[COLUMNS] == "").any(axis=1) | (rows["excess"] != ""),
-           f"three columns {','.join(COLUMNS)}")
+           f"three columns {','.join(COLUMNS)} with commas, as CSV UTF-8")
     refuse(~rows["subject_id"].str.fullmatch(r"[0-9]{1,18}"),
            "a whole number as subject_id (format it as text in a spreadsheet)")
     rows["waveform_path"] = rows["waveform_path"].str.replace(
         r"^mimic-iv-ecg/|\.(?:hea|dat)$", "", regex=True)
     refuse(~rows["waveform_path"].str.fullmatch(SAFE_PATH),
-           "a waveform path inside the data folder (no '..', no '/' in front, no URL)")
+           "a waveform path inside the data folder (short, no '..', no '/' in front, no URL)")
     rows["ecg_category"] = rows["ecg_category"].str.split().str.join(" ")
-    refuse(~rows["ecg_category"].map(str.isprintable), "a class name of printable characters")
+    refuse(~rows["ecg_category"].map(lambda name: name.isprintable() and len(name) <= 100),
+           "a class name of at most 100 printable characters")
     rows = rows[COLUMNS].astype({"subject_id": "int64"})
     folded = rows["ecg_category"].str.casefold()
     rows["ecg_category"] = rows["ecg_category"].groupby(folded).transform(lambda c: c.mode()[0])
@@ -273,11 +287,13 @@ def read_labels(path):
               f"patients, the first on line {ambiguous.idxmax() + 1}")
     rows = rows[~ambiguous].reset_index(drop=True)
     counts = rows["ecg_category"].value_counts()
-    if len(counts) < 2:
-        raise UserError(f"{path}: {len(counts)} class(es) found, at least 2 are needed")
+    if not 2 <= len(counts) <= 100:
+        raise UserError(f"{path}: expected 2 to 100 classes in column 3, got {len(counts)}")
+    for name, n in counts.items():
+        for like in difflib.get_close_matches(name, counts.index[counts >= 10 * n], 1, 0.8):
+            print(f"notice: {name!r} ({n} record{'s' * (n > 1)}), did you mean {like!r}?")
     if len(counts) != 5:
-        print(f"notice: {len(counts)} classes instead of 5, the rarest {counts.index[-1]!r} with "
-              f"{counts.iloc[-1]} records (a typo?)")
+        print(f"notice: {len(counts)} classes instead of 5, the rarest {counts.index[-1]!r}")
     return rows
 
 

@@ -11,6 +11,7 @@ long as a run.
 
 import argparse
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -88,11 +89,17 @@ def explain(table, classes):
 def main(arguments=None):
     """Run from the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False,
+                                     usage=argparse.SUPPRESS,    # so that an error takes one line
                                      epilog="All flags of too_feature.py are taken too.")
     parser.add_argument("--top", type=int, default=20, help="records to list (default: 20)")
     parser.add_argument("--csv", help="file for all records, with their out-of-fold probabilities")
     own, rest = parser.parse_known_args(arguments)
     try:
+        if not 0 <= own.top <= 10**7:
+            raise script.UserError(f"--top {own.top}: expected a number from 0 to {10**7}")
+        if own.csv and (os.path.isdir(own.csv)    # before five trainings, which it would lose
+                        or not os.access(os.path.dirname(os.path.abspath(own.csv)), os.W_OK)):
+            raise script.UserError(f"--csv {own.csv}: expected a file in a writable folder")
         settings = script.parse_settings(rest)
         labels, left_out = script.read_labels(settings.labels), []
         script.ensure_demo(labels, settings.data_dir)

@@ -596,7 +596,8 @@ def make_all(folder, only=None):
 
 def main(arguments=None):
     """Run from the command line; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
+                                     usage=argparse.SUPPRESS)    # so that an error takes one line
     parser.add_argument("folder", help="results folder of a run")
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME",
                         help=f"some of: {', '.join(NAMES)}")

@@ -14,6 +14,7 @@ is in use and its waveforms are missing.
 import argparse
 import datetime
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -281,18 +282,25 @@ def label_text():
     return "".join(f"{subject_id},{path},{name}\n" for subject_id, path, name, _ in catalogue())
 
 
-def main():
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def main(arguments=None):
+    """Run from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
+                                     usage=argparse.SUPPRESS)    # so that an error takes one line
     parser.add_argument("--data-dir", default="mimic-iv-ecg", type=Path,
                         help="folder that will hold demo/ (default: mimic-iv-ecg)")
     parser.add_argument("--labels", type=Path, help="write this label file, not the records")
-    args = parser.parse_args()
-    if args.labels:
-        args.labels.write_text(label_text())
-    else:
-        print(f"{write_demo(args.data_dir)} synthetic records written below {args.data_dir}/demo")
+    args = parser.parse_args(arguments)
+    try:
+        if args.labels:
+            args.labels.write_text(label_text())
+            return 0
+        n = write_demo(args.data_dir)
+    except OSError as error:
+        print(f"make_demo.py: error: {error}", file=sys.stderr)
+        return 2
+    print(f"{n} synthetic records written below {args.data_dir}/demo")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
