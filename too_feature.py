@@ -219,19 +219,6 @@ def versions():
         if re.fullmatch(names, package.name or "")}    # a broken installation has no name
 
 
-def xla_works():
-    """Try one tiny compiled LSTM step: XLA is missing or broken on some machines."""
-    _, keras = load_tensorflow()
-    try:
-        model = keras.Sequential([keras.Input((4, 1)), keras.layers.LSTM(1)])
-        model.compile("sgd", "mse", jit_compile=True)
-        model.train_on_batch(np.zeros((1, 4, 1)), np.zeros((1, 1)))
-    except Exception as error:    # whatever XLA raises, training can go on without it
-        print(f"XLA does not work here ({type(error).__name__}): training takes 4 times as long")
-        return False
-    return True
-
-
 # ---------------------------------------------------------------------------------------- labels
 COLUMNS = ["subject_id", "waveform_path", "ecg_category"]
 # Folders and a name below the data folder: no '..', no leading '/' or '~', no drive, no URL.
@@ -880,11 +867,12 @@ def train(training, validation, n_classes, settings, folder=None):
     shape = n_classes, settings.sequence_length, mean, variance
     model = (tool("large_model").create_large_model(keras, *shape) if settings.model == "large" else
              create_lightweight_lstm_model(*shape, settings.feature_limit, settings.memory))
-    if (TOOLS / "fast_lstm.py").exists():
+    fast, jit = tool("fast_lstm", needed=False), settings.jit
+    if fast:
         for layer in model.layers:
             if isinstance(layer, keras.layers.LSTM):    # as exact, and twice as fast
-                tool("fast_lstm").quicken(keras, layer)
-    jit = xla_works() if settings.jit is None else settings.jit
+                fast.quicken(keras, layer)
+        jit = fast.xla_works(keras) if jit is None else jit
     n, start, history, done = len(training.targets), time.monotonic(), [], 0
     print(f"{model.count_params():,} parameters, {n} training and {len(validation.targets)} "
           f"validation records, XLA {'on' if jit else 'off'}")
@@ -1006,14 +994,6 @@ def ensure_demo(labels, data_dir):
     return len(ours) > 0
 
 
-def take_other_test(splits, settings):
-    """Give the test patients to training, and test on all records of `settings.test_labels`."""
-    other = read_labels(settings.test_labels)
-    folders = settings.data_dir, settings.test_data_dir or settings.data_dir
-    with mendable(settings.test_labels, ValueError):
-        return tool("extras").replace_test(splits, other, folders)
-
-
 def run(settings):
     output, results = Path(settings.output), tool("results", needed=False)
     if (output.suffix != ".keras" or output.is_dir()
@@ -1028,7 +1008,9 @@ def run(settings):
     classes = shares.index.tolist()    # alphabetical: the order of the model's outputs
     splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
     if settings.test_labels:
-        splits = take_other_test(splits, settings)
+        other = read_labels(settings.test_labels)
+        with mendable(settings.test_labels, ValueError):
+            splits = tool("extras").replace_test(splits, other, settings)
     with mendable("--results"):
         folder = results and results.claim(Path(settings.results) / output.stem)
     tf, used = load_tensorflow()[0], versions()    # before the reading: a bad one shows at once

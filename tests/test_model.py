@@ -5,7 +5,7 @@ import pytest
 
 import too_feature
 from too_feature import create_lightweight_lstm_model, load_tensorflow
-from tools import recipes
+from tools import fast_lstm, recipes
 
 
 @pytest.fixture(scope="module")
@@ -126,13 +126,13 @@ def test_every_gpu_is_hidden_and_one_thread_computes():
 
 def test_missing_xla_falls_back_with_one_line(monkeypatch, capsys):
     _, keras = load_tensorflow()
-    assert too_feature.xla_works()
+    assert fast_lstm.xla_works(too_feature.load_tensorflow()[1])
 
     def broken(*_, **__):
         raise RuntimeError("could not find registered platform")
 
     monkeypatch.setattr(keras.Sequential, "train_on_batch", broken)
-    assert not too_feature.xla_works()
+    assert not fast_lstm.xla_works(too_feature.load_tensorflow()[1])
     assert len(capsys.readouterr().out.strip().splitlines()) == 1
 
 

@@ -150,7 +150,8 @@ def other_hospital(folder, other, subjects, category="A"):
                            "ecg_category": ["A", "B", "C"] * 20})
     test = pd.DataFrame({"subject_id": subjects, "waveform_path": [f"t{i}" for i in subjects],
                          "ecg_category": category})
-    return labels, extras.replace_test(split_patients(labels), test, (folder, other))
+    settings = Settings(data_dir=str(folder), test_data_dir=str(other), test_labels="other.csv")
+    return labels, extras.replace_test(split_patients(labels), test, settings)
 
 
 @pytest.mark.parametrize(("folder", "other"), [

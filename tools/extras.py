@@ -45,7 +45,7 @@ def same_tree(folder, other):
     return a.is_relative_to(b) or b.is_relative_to(a)
 
 
-def replace_test(splits, test, folders):
+def replace_test(splits, test, settings):
     """Give the records of splits["test"] to training, and put `test` in their place.
 
     Parameters
@@ -54,9 +54,9 @@ def replace_test(splits, test, folders):
         {'train', 'validation', 'test': DataFrame with subject_id and ecg_category}.
     test : DataFrame
         The other label file's rows; its classes take the spelling of `splits`.
-    folders : list of str
-        The two data folders. Where they are of the `same_tree`, equal numbers in `test` are the
-        same patients: these leave training and validation.
+    settings : has data_dir and test_data_dir ("" for the same)
+        Where they are of the `same_tree`, equal numbers in `test` are the same patients: these
+        leave training and validation.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def replace_test(splits, test, folders):
         raise ValueError(f"--labels has no class {', '.join(unknown)}")
     rest = {"train": pd.concat([splits["train"], splits["test"]]),
             "validation": splits["validation"]}
-    same_patients = same_tree(*folders)
+    same_patients = same_tree(settings.data_dir, settings.test_data_dir or settings.data_dir)
     before = sum(map(len, rest.values()))
     for name, part in rest.items():
         kept = part[~(part["subject_id"].isin(test["subject_id"]) & same_patients)]

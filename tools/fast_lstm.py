@@ -102,3 +102,15 @@ def quicken(keras, lstm):
 
     lstm.inner_loop = inner_loop
     return True
+
+
+def xla_works(keras):
+    """Try one tiny compiled LSTM step: XLA is missing or broken on some machines."""
+    try:
+        model = keras.Sequential([keras.Input((4, 1)), keras.layers.LSTM(1)])
+        model.compile("sgd", "mse", jit_compile=True)
+        model.train_on_batch(np.zeros((1, 4, 1)), np.zeros((1, 1)))
+    except Exception as error:    # whatever XLA raises, training can go on without it
+        print(f"XLA does not work here ({type(error).__name__}): training takes 4 times as long")
+        return False
+    return True

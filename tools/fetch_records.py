@@ -63,7 +63,9 @@ def wanted_records(labels, settings, spares=0.05):
     splits = script.split_patients(labels, settings.test_share, settings.val_share, settings.seed)
     targets = [settings.train_samples, settings.val_samples, settings.test_samples]
     if settings.test_labels:
-        splits, targets[2] = script.take_other_test(splits, settings), 10**9
+        other, targets[2] = script.read_labels(settings.test_labels), 10**9
+        with script.mendable(settings.test_labels, ValueError):
+            splits = script.tool("extras").replace_test(splits, other, settings)
     if settings.test_data_dir:    # another folder is another hospital's: not here to be fetched
         del splits["test"]
     wanted = []
