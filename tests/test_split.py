@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from too_feature import UserError, split_patients
+from too_feature import Settings, UserError, split_patients
 from tools import extras
 
 SPLITS = ("train", "validation", "test")
