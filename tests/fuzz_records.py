@@ -5,7 +5,8 @@
 
 Whole records in every format that wfdb writes are damaged in one to six ways, drawn by the seed.
 What may come of it is an ECG or a RecordError: no other exception, no warning, no print, no file
-opened out of the folder, no socket, process or write, no more than 2 s and no more than 200 MB.
+opened out of the folder, no socket, process or write, no more than 2 s and no more than 200 MB,
+and a reason of one short printable line.
 """
 
 import argparse
@@ -29,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from too_feature import LEADS, RecordError, read_record
 from tools import make_demo
 
-MAX_SECONDS, MAX_BYTES = 2, 200e6
+MAX_SECONDS, HANG, MAX_BYTES = 2, 30, 200e6    # of CPU time: others may be at work; of a clock
 FORMATS = ("16", "8", "24", "32", "61", "80", "160", "212", "310", "311", "508", "516", "524")
 NEVER = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork",
          "os.mkdir", "os.remove", "os.rename", "os.symlink", "pickle.", "urllib.", "http.",
@@ -66,7 +67,7 @@ def whole_records():
     """Return (header, {name: signal file}) of a whole record in each format that wfdb writes."""
     time_ = np.arange(500)[:, None] / 50
     signal_ = 100 * np.sin(2 * np.pi * (1 + 0.1 * np.arange(12)) * time_)
-    signal_[100:120, 3] = 40    # differs by lead and time: what is misplaced shows
+    signal_ += np.arange(12)    # over whole waves a sum, the checksum, would be 0
     records = []
     for fmt in ("16", "16", "16", "24", "32", "80", "212", "508", "516", "524"):
         with tempfile.TemporaryDirectory() as folder:
@@ -169,10 +170,11 @@ def run_case(folder, header, files, traced=False):
             file.write(content)
     before, printed, why = rss(), io.StringIO(), ""
     signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, HANG)
     if traced:
         tracemalloc.start()
-    seen = events = []
+    seen, start = [], time.process_time()
+    events = seen
     try:
         with (warnings.catch_warnings(record=True) as warned, contextlib.redirect_stdout(printed),
               contextlib.redirect_stderr(printed)):
@@ -181,15 +183,17 @@ def run_case(folder, header, files, traced=False):
     except RecordError as error:
         why = str(error)
     except Hang:
-        raise AssertionError(f"it takes more than {MAX_SECONDS} s") from None
+        raise AssertionError("it hangs") from None
     except Exception as error:
         raise AssertionError(f"{type(error).__name__}: {error}") from error
     finally:
         events = None
         signal.setitimer(signal.ITIMER_REAL, 0)
+        spent = time.process_time() - start
         peak = tracemalloc.get_traced_memory()[1] if traced else 0
         tracemalloc.stop()
     peak = max(peak, (rss() or 0) - (before or 0))
+    assert spent <= MAX_SECONDS, f"it takes {spent:.1f} s of CPU time"
     assert peak <= MAX_BYTES, f"it takes {peak / 1e6:.0f} MB"
     assert not warned, f"a warning: {warned[0].message}"
     assert not printed.getvalue(), f"it prints {printed.getvalue()!r}"
