@@ -98,6 +98,7 @@ class Settings:
     train_samples: int = flag(TRAIN_SAMPLES, "training records over all classes", 2, 10**7)
     val_samples: int = flag(300, "validation records at most", 2, 10**7)
     test_samples: int = flag(400, "test records at most", 2, 10**7)
+    max_unusable: float = flag(0.5, "share of a class's records that may be damaged", 0, 1)
     test_share: float = flag(0.15, "test patients, share of all", 0.01, 0.9)
     val_share: float = flag(0.15, "validation patients, share of the rest", 0.01, 0.9)
     # Preprocessing: hospitals differ in their filters; the quartiles' distance, taken as the unit,
@@ -359,9 +360,7 @@ MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "nv": 1e-6}    # WFDB headers are
 
 
 # A signal's line: file name, format, and a gain that is not 0, which wfdb would take for 200
-SIGNAL = re.compile(r"(\w[\w.-]*) +\d{1,3}(?:x1)?(?:\+\d{1,6})? +(?!-?[0.]+(?:e\S*)?[(/ ])")
-# The usual form, all fields given: file name, gain, baseline, unit, lead
-PLAIN = re.compile(r"(\S+) 16 (\d+\.?\d*)\((-?\d{1,9})\)/(\S+) \d+ -?\d+ -?\d+ -?\d+ 0 (\S.*)")
+SIGNAL = re.compile(r"(\w[\w.-]{0,99}) +\d{1,3}(?:x1)?(?:\+\d{1,6})? +(?!-?[0.]+(?:e\S*)?[(/ ])")
 
 
 def _read_header(path, data_dir):
@@ -389,22 +388,6 @@ def _read_header(path, data_dir):
     return float(record[2]), int(record[3]), lines[1:]
 
 
-def _read_signals(path, lines, samples):
-    """Return the first samples (samples, signals) of a record, its lead names and its units."""
-    plain = [PLAIN.fullmatch(line) for line in lines]
-    if not all(plain) or len({match[1] for match in plain}) > 1:
-        record = wfdb.rdrecord(path, sampto=samples)
-        return record.p_signal, record.sig_name, record.units
-    _, gain, baseline, units, names = zip(*(match.groups() for match in plain), strict=True)
-    file = os.path.join(os.path.dirname(path), plain[0][1])    # wfdb takes five times as long
-    digital = np.fromfile(file, "<i2", samples * len(plain)).reshape(samples, len(plain))
-    signal = digital.T - np.array(baseline, float)[:, None]
-    signal /= np.array(gain, float)[:, None]
-    if (lost := digital == -32768).any():    # "no sample"
-        signal.T[lost] = np.nan
-    return signal.T, names, units
-
-
 @np.errstate(all="ignore")    # what damaged numbers lead to is checked
 def read_record(path, data_dir=None):
     """Read ten seconds of a 12-lead WFDB record, by its path without extension.
@@ -421,18 +404,29 @@ def read_record(path, data_dir=None):
         if length < MIN_SECONDS * fs:
             raise RecordError(f"too short: {length / fs:.1f} s, not {MIN_SECONDS} or more")
         samples = min(length, int(RECORD_SECONDS * fs))
-        signal, names, units = _read_signals(path, lines, samples)
+        fast = tool("fast_read", needed=False)
+        record = fast and fast.read(path, lines, samples)
+        if not record:
+            record = wfdb.rdrecord(path, sampto=samples, physical=False)
+        signal, names, units = record.dac(), record.sig_name, record.units
+        sums = np.einsum("ij->j", record.d_signal).astype(np.uint16)
+        given = np.array([int(x or 0) % 65_536 for x in record.checksum])
     except RecordError:
         raise
+    except EOFError as error:
+        raise RecordError(str(error)) from error
     except Exception as error:    # wfdb raises whatever the damage leads to
-        raise RecordError(f"cannot be read: {type(error).__name__} {error}"[:120]) from error
+        raise RecordError(f"cannot be read: {error!r:.99}") from error
     names = [str(name).strip().casefold() for name in names]
     if odd := [lead for lead in LEADS if names.count(lead.casefold()) != 1]:
         raise RecordError(f"lead missing or doubled: {' '.join(odd)}")
     columns = [names.index(lead.casefold()) for lead in LEADS]
     scale = [MILLIVOLTS.get(str(units[column]).casefold()) for column in columns]
     if None in scale:
-        raise RecordError(f"unit is not a voltage: {units[columns[scale.index(None)]]}")
+        raise RecordError(f"unit is not a voltage: {units[columns[scale.index(None)]]!r:.20}")
+    wrong = (sums != given)[columns]
+    if samples == length and given.any() and wrong.any():    # all 0: nobody computed them
+        raise RecordError(f"wrong checksum: {' '.join(np.array(LEADS)[wrong])}")
     signal = signal.T[columns].T
     signal *= scale
     valid = np.abs(signal) <= MAX_AMPLITUDE
@@ -446,14 +440,18 @@ def read_record(path, data_dir=None):
 
 
 # ------------------------------------------------------------------------------------ preprocess
-def _as_leads(signal, shortest=1):
-    """Validate an ECG; return float64 (samples, 12), not to be changed, each lead contiguous.
+def _as_leads(signal, shortest=1, fs=None, n_leads=12):
+    """Validate an ECG; return float64 (samples, n_leads), not to be changed, each lead contiguous.
 
-    Gaps in a lead are interpolated; a lead of gaps alone is 0.
+    Gaps in a lead are interpolated; a lead of gaps alone is 0. With `fs`, a second is the shortest.
     """
+    if fs is not None:
+        if not MIN_FS <= fs <= MAX_FS:
+            raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
+        shortest = int(np.ceil(fs))
     leads = np.asarray(signal)
-    if leads.ndim != 2 or leads.shape[1] != len(LEADS) or leads.dtype.kind not in "biuf":
-        raise ValueError("expected real numbers of shape (samples, 12), got "
+    if leads.ndim != 2 or leads.shape[1] != n_leads or leads.dtype.kind not in "biuf":
+        raise ValueError(f"expected real numbers of shape (samples, {n_leads}), got "
                          f"{leads.dtype} of shape {leads.shape}")
     if len(leads) < shortest:
         raise ValueError(f"expected {shortest} samples or more, got {len(leads)}")
@@ -539,6 +537,7 @@ def detect_r_peaks(lead, fs):
     the R peak is that beat's top (or its nadir, if 1.6 times as large): so neither noise nor the
     notch of a wide QRS moves it. Complexes that the record's ends cut are left out.
     """
+    lead = _as_leads(np.expand_dims(lead, -1), fs=fs, n_leads=1)[:, 0]
     envelope = _qrs_envelope(lead, fs)
     coarse = dsp.find_peaks(envelope, height=np.std(envelope) * 0.5, distance=fs // 4)[0]
     if not len(coarse):
@@ -603,9 +602,7 @@ def extract_core_medical_features(signal, fs=100):
         NASPE, Circulation 1996;93:1043-1065). NaN: not measurable, as on a flat lead, or with
         fewer than two beats (rate) or three (the others). `ValueError` if the input is not so.
     """
-    if not MIN_FS <= fs <= MAX_FS:
-        raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
-    leads = _as_leads(signal, shortest=int(np.ceil(fs)))
+    leads = _as_leads(signal, fs=fs)
     features = np.full(len(FEATURES), np.nan)
     lead = leads[:, LEAD_II]
     mean, deviation = features[:2] = lead.mean(), lead.std()
@@ -678,9 +675,9 @@ def prepare(paths, settings, data_dir, title):
     paths, store = [f"{data_dir}/{path}" for path in paths], tool("store", needed=False)
     if not store and not settings.scheduler:
         return [one(path) for path in tqdm(paths, title, disable=not paths)]
-    used = [TOOLS / f"{name}.py" for name in ("large_model",)[:settings.model == "large"]]
+    used = [TOOLS / f"{name}.py" for name in ("fast_read", "large_model")]
     key = [CODE, versions(), [getattr(settings, name) for name in PREPARATION],
-           [file.read_text(encoding="utf-8") for file in used]]
+           [file.read_text(encoding="utf-8") for file in used if file.exists()]]
     shapes = (settings.sequence_length, len(LEADS)), (len(feature_names(settings)),)
     with mendable(title):
         rows = tool("store").prepare(
@@ -698,6 +695,7 @@ def load_split(name, labels, classes, settings, left_out):
     as (path, why); one that is not on disk is never drawn. Only training repeats records.
     """
     data_dir, prepared, new = os.path.abspath(settings.data_dir), {}, [None]
+    class_of = labels.set_index("waveform_path")["ecg_category"]
     target_samples = getattr(settings, {"validation": "val"}.get(name, name) + "_samples")
     elsewhere = name == "test" and settings.test_labels
     if elsewhere:    # every record there is
@@ -709,9 +707,16 @@ def load_split(name, labels, classes, settings, left_out):
         sample = balanced_sampling(usable, target_samples, settings.seed, name == "train")
         new = [path for path in sample["waveform_path"].unique() if path not in prepared]
         prepared |= zip(new, prepare(new, settings, data_dir, f"reading {name}"), strict=True)
-        bad = [(path, prepared[path][2]) for path in new if prepared[path][2]]
-        left_out += bad
-        usable = usable[~usable["waveform_path"].isin([path for path, _ in bad])]
+        whys = pd.Series({path: why for path, (_, _, why) in prepared.items()})
+        left_out += whys[new][whys[new] != ""].items()
+        usable = usable[~usable["waveform_path"].isin(whys.index[whys != ""])]
+        for category, tried in whys.groupby(class_of):
+            n, lost = len(tried), list(tried[tried != ""].items())
+            if len(lost) > settings.max_unusable * n and (n >= 20 or not new):    # few: go on first
+                raise UserError(
+                    f"{data_dir}: {len(lost)} of {n} {name} records of {category} cannot be used: "
+                    f"{reasons(lost)}, as {': '.join(lost[0])}; mend or fetch these, take them out "
+                    f"of the labels, or allow more than --max-unusable {settings.max_unusable:g}")
     have = usable["ecg_category"].value_counts()
     gone = sorted(set(labels["ecg_category"]) - set(have.index))
     if gone and not (elsewhere and len(have)):

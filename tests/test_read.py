@@ -293,13 +293,15 @@ def test_any_change_of_a_header_gives_an_ecg_or_a_record_error(small, edits):
 
 @settings(max_examples=100)
 @given(size=st.integers(0, 15_000), seed=st.integers(0, 2**32 - 1))
-def test_any_bytes_as_dat_give_an_ecg_or_if_too_few_a_record_error(small, size, seed):
+def test_any_other_bytes_as_dat_are_too_few_or_have_a_wrong_checksum(small, size, seed):
     noise = np.random.default_rng(seed).bytes(size)
     whole = bytearray(small.with_name("whole.dat").read_bytes())
-    assert (check_with(small, ".dat", noise) is None) == (size >= len(whole))
+    why = check_with(small, ".dat", noise)
+    assert why.startswith("wrong checksum" if size >= len(whole) else "file is cut short")
     start = seed % len(whole)
-    whole[start:start + len(noise[:99])] = noise[:99]
-    assert check_with(small, ".dat", whole) is None
+    whole[start] ^= 1 << seed % 8    # one bit
+    why = check_with(small, ".dat", whole)
+    assert why == f"wrong checksum: {make_demo.LEADS[start // 2 % 12]}"
 
 
 @settings(max_examples=200)

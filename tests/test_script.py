@@ -436,7 +436,7 @@ def test_damaged_records_are_replaced_counted_and_listed(demo_dir, tmp_path):
     assert result.returncode == 0, result.stderr
     left_out = json.loads((tmp_path / "m.json").read_text())["left_out"]
     assert len(left_out) == len(headers[::15])
-    assert "left out: cannot be read (20), file is missing (20)" in result.stdout
+    assert "left out: file is cut short (20), file is missing (20)" in result.stdout
 
 
 def test_missing_waveforms_stop_the_run_with_one_line(tmp_path):
