@@ -4,9 +4,8 @@
     python too_feature.py --labels my_labels.csv --data-dir my_data   # your own records
     python too_feature.py --help                                      # every setting, with its unit
 
-Then, in a notebook: `from tools.classify import classify_record`. The file reads in the order in
-which the data flows: settings, environment, labels, split, sample, read, preprocess, features,
-prepare, augment, model, train, evaluate, save, main.
+The file reads in the order in which the data flows: settings, environment, labels, split, sample,
+read, preprocess, features, prepare, augment, model, train, evaluate, save, main.
 """
 
 import sys
@@ -673,19 +672,12 @@ def prepare(paths, settings, data_dir, title):
     """
     one = functools.partial(prepare_or_say_why, data_dir=data_dir, settings=settings, code=CODE)
     paths, store = [f"{data_dir}/{path}" for path in paths], tool("store", needed=False)
-    if not store and not settings.scheduler:
+    if not store:
         return [one(path) for path in tqdm(paths, title, disable=not paths)]
-    used = [TOOLS / f"{name}.py" for name in ("fast_read", "large_model")]
-    key = [CODE, versions(), [getattr(settings, name) for name in PREPARATION],
-           [file.read_text(encoding="utf-8") for file in used if file.exists()]]
     shapes = (settings.sequence_length, len(LEADS)), (len(feature_names(settings)),)
+    key = CODE, versions(), [getattr(settings, name) for name in PREPARATION]
     with mendable(title):
-        rows = tool("store").prepare(
-            paths, one, shapes, key, write_whole,
-            Path(settings.cache_dir).absolute() if settings.cache else None,
-            settings.jobs, settings.scheduler, title)
-    return [(row["signal"], row["features"], row["left_out"].decode("ascii", "replace"))
-            for row in rows]
+        return store.prepare_or_recall(paths, one, shapes, key, write_whole, settings, title)
 
 
 def load_split(name, labels, classes, settings, left_out):
@@ -726,9 +718,6 @@ def load_split(name, labels, classes, settings, left_out):
     if absent := sorted(set(classes) - set(have.index)):
         print(f"notice: {name} has no record of {', '.join(absent)}"
               + ("" if elsewhere else ": fewer than three patients"))
-    short = have.index[have < target_samples // len(have)]
-    if name != "train" and len(short) and not elsewhere:
-        print(f"notice: {name} takes all records of {', '.join(short)}, repeating none")
     signals, features, _ = zip(*map(prepared.get, sample["waveform_path"]), strict=True)
     store = tool("store", needed=False)
     return Records(sample, store.Signals(signals) if store else np.stack(signals),
@@ -848,14 +837,10 @@ def predict(model, records):
 
 def compile_model(model, schedule_steps, settings, jit, at_once=1):
     """Prepare the model for training with a fresh Adam, on a cosine of so many steps if asked."""
-    tf, keras = load_tensorflow()
-    rate = settings.learning_rate
+    optimizers, rate = load_tensorflow()[1].optimizers, settings.learning_rate
     if settings.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, schedule_steps)
-    try:    # under Keras 3 the legacy name is there, but calling it raises ImportError
-        optimizer = tf.keras.optimizers.legacy.Adam(learning_rate=rate)
-    except (AttributeError, ImportError):
-        optimizer = keras.optimizers.Adam(rate, weight_decay=settings.weight_decay or None)
+        rate = optimizers.schedules.CosineDecay(rate, schedule_steps)
+    optimizer = optimizers.Adam(rate, weight_decay=settings.weight_decay or None)
     model.compile(optimizer, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"],
                   jit_compile=jit, steps_per_execution=at_once)
 
@@ -943,19 +928,17 @@ def fit_temperature(probabilities, targets, weights):
 def evaluate(each, uncalibrated, test, classes, shares, seed=42):
     """Return the report on the test `Records` as text, and its figures ready for JSON.
 
-    `each` is (models, n, n_classes), the probabilities that are averaged, `uncalibrated` the same
-    before temperature scaling; `shares` are those of the classes in the label file. Intervals, rate
-    rule and calibration are in tools/report.py: the script alone gives scikit-learn's report.
+    `each` is (models, n, n_classes), probabilities to average, `uncalibrated` the same before
+    temperature scaling; `shares` are those of the classes in the label file. The script alone gives
+    scikit-learn's report: intervals, rate rule and calibration are in tools/report.py.
     """
-    if report := tool("report", needed=False):
-        vitals = slice(HEART_RATE, len(FEATURES))
-        return report.evaluate(np.array(each), np.array(uncalibrated), test.targets,
-                               test.rows["subject_id"].to_numpy(), test.features[:, vitals],
-                               classes, FEATURES[vitals], shares, seed)
-    predicted = np.array(classes)[np.mean(each, axis=0).argmax(axis=1)]
-    report = functools.partial(classification_report, test.rows["ecg_category"], predicted,
-                               zero_division=0)
-    return report(digits=3), {"per class": report(output_dict=True)}
+    if not (report := tool("report", needed=False)):
+        predicted = np.array(classes)[np.mean(each, axis=0).argmax(axis=1)]
+        return classification_report(test.rows["ecg_category"], predicted, zero_division=0), {}
+    vitals = slice(HEART_RATE, len(FEATURES))
+    return report.evaluate(np.array(each), np.array(uncalibrated), test.targets,
+                           test.rows["subject_id"].to_numpy(), test.features[:, vitals], classes,
+                           FEATURES[vitals], shares, seed)
 
 
 # ------------------------------------------------------------------------------------------ save

@@ -127,6 +127,18 @@ def prepare(paths, function, shapes, key, write, folder=None, jobs=0, scheduler=
     return [row for rows in stored for row in rows]
 
 
+def prepare_or_recall(paths, function, shapes, key, write, settings, title):
+    """Do as `prepare`, as `settings` say; return (signal, features, why it is left out) of each."""
+    here = Path(__file__).parent    # of tools/, what prepares records
+    key = key, [(here / name).read_text(encoding="utf-8")
+                for name in ("fast_read.py", "large_model.py") if (here / name).exists()]
+    folder = Path(settings.cache_dir).absolute() if settings.cache else None
+    rows = prepare(paths, function, shapes, key, write, folder, settings.jobs, settings.scheduler,
+                   title)
+    return [(row["signal"], row["features"], row["left_out"].decode("ascii", "replace"))
+            for row in rows]
+
+
 class Signals:
     """Prepared ECGs (n, sequence_length, 12) on disk: indexed like an array, read only then."""
 
