@@ -431,8 +431,7 @@ def read_record(path, data_dir=None):
     valid = np.abs(signal) <= MAX_AMPLITUDE
     signal = _as_leads(signal if valid.all() else np.where(valid, signal, np.nan))
     usable = np.ptp(signal, axis=0) >= MIN_LEAD_RANGE
-    if not valid.all():
-        usable &= valid.mean(axis=0) >= 1 - MAX_GAP_SHARE
+    usable &= valid.all() or valid.mean(axis=0) >= 1 - MAX_GAP_SHARE
     if usable.sum() < MIN_LEADS:
         raise RecordError(f"too little signal: in {usable.sum()} leads, not {MIN_LEADS} or more")
     return signal if usable.all() else np.where(usable, signal, 0.0), fs
@@ -444,11 +443,9 @@ def _as_leads(signal, shortest=1, fs=None, n_leads=12):
 
     Gaps in a lead are interpolated; a lead of gaps alone is 0. With `fs`, a second is the shortest.
     """
-    if fs is not None:
-        if not MIN_FS <= fs <= MAX_FS:
-            raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
-        shortest = int(np.ceil(fs))
-    leads = np.asarray(signal)
+    if fs is not None and not MIN_FS <= fs <= MAX_FS:
+        raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
+    leads, shortest = np.asarray(signal), shortest if fs is None else int(np.ceil(fs))
     if leads.ndim != 2 or leads.shape[1] != n_leads or leads.dtype.kind not in "biuf":
         raise ValueError(f"expected real numbers of shape (samples, {n_leads}), got "
                          f"{leads.dtype} of shape {leads.shape}")
@@ -490,11 +487,8 @@ def stable_preprocess_ecg(raw_signal, target_length=500, high_pass=0.5, central_
     start = np.exp(0.5j * np.pi * wave / len(signal))    # the transform starts half a sample late
     leads = fft.irfft(spectrum * response * start, 2 * target_length, axis=0)[:target_length]
     leads *= target_length / len(signal)
-    shares = 0.5 + np.array([[-0.5], [0], [0.5]]) * central_share
-    below, between = np.divmod((target_length - 1) * shares, 1)
-    ordered, below = np.sort(leads, axis=0), below.astype(int).ravel()
-    low, median, high = (ordered[below] * (1 - between)
-                         + ordered[np.minimum(below + 1, target_length - 1)] * between)
+    shares = 0.5 + np.array([-0.5, 0, 0.5]) * central_share
+    low, median, high = np.quantile(leads, shares, axis=0)
     spikes_only = high - low < 1e-3 * np.ptp(leads, axis=0)    # their range says nothing
     spread = np.where(spikes_only, leads.std(axis=0), (high - low) / span)
     scaled = np.where(flat, 0.0, (leads - median) / np.where(flat, 1.0, spread))
@@ -550,9 +544,8 @@ def detect_r_peaks(lead, fs):
     smooth -= np.median(smooth)
     beats = sliding_window_view(    # beats[i] is centred on sample i
         np.concatenate([np.zeros(half), smooth, np.zeros(half)]), width)
-    variance = (uniform_filter1d(smooth**2, width, mode="constant")
-                - uniform_filter1d(smooth, width, mode="constant") ** 2)
-    deviation = np.sqrt(np.maximum(variance, 0)) + 1e-12
+    square, mean = (uniform_filter1d(x, width, mode="constant") for x in (smooth**2, smooth))
+    deviation = np.sqrt(np.maximum(square - mean**2, 0)) + 1e-12
     around = coarse[:, None] + np.arange(-round(0.06 * fs), round(0.06 * fs) + 1)
     around, centres = np.clip(around, 0, len(lead) - 1), coarse
     for _ in range(2):    # the second median beat is sharper, being made of aligned beats
@@ -560,8 +553,8 @@ def detect_r_peaks(lead, fs):
         pattern = (beat - beat.mean()) / (beat.std() + 1e-12)
         correlation = np.correlate(smooth, pattern, "same") / (width * deviation)
         centres = around[np.arange(len(coarse)), correlation[around].argmax(axis=1)]
-    before, at, after = correlation[
-        np.clip(centres + np.array([[-1], [0], [1]]), 0, len(lead) - 1)]
+    three = centres + np.array([[-1], [0], [1]])
+    before, at, after = correlation[np.clip(three, 0, len(lead) - 1)]
     bend = np.minimum(before - 2 * at + after, -1e-9)    # vertex of the parabola through the three
     top = beat.argmin() if -beat.min() > 1.6 * beat.max() else beat.argmax()
     peaks = centres + np.clip((before - after) / (2 * bend), -0.5, 0.5) + top - half
