@@ -33,7 +33,7 @@ from tools import make_demo
 
 ROOT = Path(too_feature.__file__).parent
 PATHS = [f"files/p{i // 2}/r{i}" for i in range(40)]    # two of each patient
-BAD = {7: "file is missing: r7.hea", 13: "cannot be read", 21: "header is damaged"}
+BAD = {7: "file is missing: r7.hea", 13: "file is cut short", 21: "header is damaged"}
 BATCH = 10
 store = too_feature.tool("store")
 
