@@ -170,14 +170,16 @@ TOOLS = Path(__file__).resolve().parent / "tools"
 
 
 @functools.cache
+def _defined_in(source):
+    return SimpleNamespace(**runpy.run_path(str(source))) if source.exists() else None
+
+
 def tool(name, needed=True):
     """Return what tools/`name`.py defines; if it is missing and not `needed`, None."""
-    source = TOOLS / f"{name}.py"
-    if not source.exists():
-        if not needed:
-            return None
-        raise UserError(f"{source} is missing: copy tools/ beside the script for this")
-    return SimpleNamespace(**runpy.run_path(str(source)))
+    found = _defined_in(TOOLS / f"{name}.py")
+    if needed and not found:
+        raise UserError(f"tools/{name}.py is missing: copy tools/ beside the script for this")
+    return found
 
 
 @contextlib.contextmanager
