@@ -275,7 +275,9 @@ def test_the_script_copied_alone_prepares_the_same_rows(data, tmp_path, expected
     assert result.returncode == 0, result.stderr
     finished = subprocess.CompletedProcess([], 0)
     finished.communicate = lambda timeout: (result.stdout, result.stderr)
-    assert told_by(finished) == expected
+    found = told_by(finished)
+    assert found.pop(13).startswith("cannot be read: ValueError(")    # as wfdb words it
+    assert found == expected[:13] + expected[14:]
 
 
 # ----------------------------------------------------------------------------------------- cache
