@@ -709,3 +709,9 @@ def test_as_the_script_and_a_notebook_take_it(tmp_path):
     code = (f"import sys; sys.path.append({str(ROOT)!r}); from tools.figures import make_all\n"
             "from tools.ecg_page import draw_ecg; assert 'too_feature' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/__init__.py").touch()    # somebody else's
+    code = (f"import runpy; path = {str(ROOT / 'tools/figures.py')!r}\n"
+            "assert all(runpy.run_path(path)['draw_ecg'] for _ in range(2))\n"
+            f"import sys; assert sys.path.count({str(ROOT)!r}) == 1")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

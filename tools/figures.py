@@ -23,7 +23,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from sklearn import metrics as scores
 
 ROOT = str(Path(__file__).resolve().parent.parent)
-if ROOT not in sys.path:    # to run from anywhere
+if sys.path[0] != ROOT:    # to run from anywhere
     sys.path.insert(0, ROOT)
 from tools.ecg_page import draw_ecg, example_pages  # noqa: E402
 from tools.figure_style import (  # noqa: E402

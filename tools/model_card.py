@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = str(Path(__file__).resolve().parent.parent)
-if ROOT not in sys.path:    # to run from anywhere
+if sys.path[0] != ROOT:    # to run from anywhere
     sys.path.insert(0, ROOT)
 from tools.results_folder import (  # noqa: E402
     read_metrics,
