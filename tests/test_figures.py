@@ -1,16 +1,19 @@
-"""What tools/figures.py promises: every number drawn is one of the results folder's.
+"""What tools/figures.py and its parts promise: every number drawn is the results folder's.
 
 Each is computed again here from `predictions.csv` (or the file it comes from) by plain loops, and
 compared with what is on the drawn page: texts, lines, boxes, bars.
 """
 
+import errno
 import functools
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -22,44 +25,60 @@ from matplotlib.text import Text
 
 import helpers
 import too_feature
-from tools import classify, figures
+from tools import classify, ecg_page, figure_style, figures, model_card, results_folder
 
 ROOT = Path(too_feature.__file__).parent
 CLASSES = ["Atrial Fibrillation", "Bundle Branch Block", "Never tested", "Normal", "Tachycardia"]
+RHYTHMS = [f"{where} {what}" for where in ("Atrial", "Junctional", "Ventricular")
+           for what in ("Tachycardia", "Bradycardia", "Fibrillation", "Rhythm")]
 ODD = ["A $class^$ of_money", "<b>bold</b> | pipe", "NA", "_hidden/name",
        "Complete Left Bundle Branch Block With First Degree Atrioventricular Block"]
 FEATURES = [f"{name} [{unit}]" if unit else name for name, unit, _ in too_feature.FEATURES]
 DRAWN = {name: getattr(figures, name) for name in (
     "confusion_matrix", "training_curves", "roc_precision_recall", "reliability", "features")}
-draw = figures.styled(lambda figure: FigureCanvasAgg(figure).draw())
+draw = figure_style.styled()(lambda figure: FigureCanvasAgg(figure).draw())
+RUNS = {    # by name, what `write_results` is given
+    "results": {}, "odd": {"classes": ODD, "synthetic": False},
+    "two classes": {"classes": ["AF", "100 % & <none>"], "tested": [0, 1]},
+    "twelve classes": {"classes": RHYTHMS, "tested": range(12), "n": 200},
+    "long names": {"classes": [f"{name} of the whole electrocardiogram, {'unspecified ' * 5}"
+                               for name in CLASSES], "synthetic": False},
+    "no spaces": {"classes": [name.replace(" ", "") * 4 for name in CLASSES]},
+    "no letters": {"classes": ["心房颤动", "\U0010fffd", "é ü", "正常", "\ue000 x"]},
+    "one record": {"n": 1}, "nothing measured": {"unknown": 1.1},
+    "wide ranges": {"typical": -3.5, "spread": 1.2},
+    "one epoch": {"epochs": 1, "repeats": 1}, "three repeats": {"repeats": 3}}
 
 
-def write_results(folder, classes=CLASSES, synthetic=True, n=90, seed=0):
+def write_results(folder, classes=CLASSES, synthetic=True, n=90, tested=(0, 1, 3, 4), repeats=2,
+                  epochs=6, unknown=0.1, typical=3, spread=0.7):
     """Write a results folder as the script would, with plausible numbers; the third has no test."""
-    rng, folder = np.random.default_rng(seed), Path(folder)
+    rng, folder, k = np.random.default_rng(0), Path(folder), len(classes)
     folder.mkdir(parents=True)
-    targets = rng.choice([0, 1, 3, 4], n)
-    logits = rng.normal(size=(n, 5)) + 2.5 * np.eye(5)[targets]
+    targets = rng.choice(tested, n)
+    logits = rng.normal(size=(n, k)) + 2.5 * np.eye(k)[targets]
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    feature = rng.lognormal(3, 0.7, (n, 8))
+    feature = rng.lognormal(typical, spread, (n, 8))
     feature[:, 2] -= 20
-    feature[rng.random((n, 8)) < 0.1] = np.nan
+    feature[rng.random((n, 8)) < unknown] = np.nan
     feature[targets == 4, 5] = np.nan
     subjects, names = rng.integers(100, 150, n), np.array(classes)
-    pd.DataFrame({"subject_id": subjects, "record": [f"files/r{i}" for i in range(n)],
-                  "true": names[targets], "predicted": names[p.argmax(axis=1)],
+    records = [f"files/r{i}" for i in range(n)]
+    pd.DataFrame({"subject_id": subjects, "record": records, "true": names[targets],
+                  "predicted": names[p.argmax(axis=1)],
                   **{f"p {name}": p[:, i] for i, name in enumerate(classes)},
                   **{name: feature[:, i] for i, name in enumerate(FEATURES)},
                   "QRS width [ms]": 99.0}).to_csv(folder / "predictions.csv", index=False)
-    records = too_feature.Records(pd.DataFrame({"subject_id": subjects}), None, feature, targets)
-    _, metrics = too_feature.evaluate([p], [p], records, classes, np.full(5, 0.2))
+    test = too_feature.Records(pd.DataFrame({"subject_id": subjects}), None, feature, targets)
+    _, metrics = too_feature.evaluate([p], [p], test, classes, np.full(k, 1 / k))
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     pd.DataFrame([{"repeat": repeat, "epoch": epoch + 1, "learning_rate": 5e-4 / 2 ** (epoch // 3),
                    **dict(zip(("loss", "accuracy", "val_loss", "val_accuracy"), rng.random(4),
-                              strict=True))} for repeat in range(2) for epoch in range(6 - repeat)]
+                              strict=True))}
+                  for repeat in range(repeats) for epoch in range(max(1, epochs - repeat))]
                  ).to_csv(folder / "history.csv", index=False)
     pd.DataFrame({"subject_id": np.arange(200) // 2, "waveform_path": [f"r{i}" for i in range(200)],
-                  "ecg_category": names[rng.integers(5, size=200)],
+                  "ecg_category": names[rng.integers(k, size=200)],
                   "split": np.repeat(["train", "validation", "test"], [120, 40, 40])}
                  ).to_csv(folder / "split.csv", index=False)
     pd.DataFrame([("r1", "too short: 3 s"), ("r2", "too short: 4 s"), ("r3", "header is damaged")],
@@ -71,24 +90,31 @@ def write_results(folder, classes=CLASSES, synthetic=True, n=90, seed=0):
                      "test_labels": "", "jit": None}, "versions": {"python": "3.11.7"},
         "temperature": [1.234], "labels_sha256": "abc123", "records": 200, "patients": 100}))
     examples = {}
-    for i in (0, 1, 3, 4):
+    for i in sorted(set(targets.tolist()))[:5]:
         signal, peaks = helpers.simulated(seed=i)
         examples |= {f"signal_{i}": signal.astype("f4"), f"fs_{i}": 500, f"r_peaks_{i}": peaks,
-                     f"record_{i}": f"files/example{i}", f"probabilities_{i}": p[targets == i][0]}
+                     f"record_{i}": records[np.argmax(targets == i)],
+                     f"probabilities_{i}": p[targets == i][0]}
     np.savez(folder / "examples.npz", **examples)
     return folder
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """A results folder, not to be changed."""
-    return write_results(tmp_path_factory.mktemp("results") / "run")
+def written(tmp_path_factory):
+    """Return what gives the results folder of one of `RUNS`, not to be changed."""
+    return functools.cache(lambda name: write_results(
+        tmp_path_factory.mktemp("results") / "run", **RUNS[name]))
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory):
+def results(written):
+    return written("results")
+
+
+@pytest.fixture(scope="module")
+def odd(written):
     """One of real patients, whose class names are as awkward as they may be."""
-    return write_results(tmp_path_factory.mktemp("results") / "odd", ODD, synthetic=False)
+    return written("odd")
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +143,8 @@ def test_confusion_matrix_counts_and_shares(results, table):
             assert cells[j + 0.5, i + 0.5] == f"{n}\n{share}"
     assert cells[0.5, 2.5] == "0\n–"    # the class without a record
     colours = figure.axes[0].collections[0].get_array()
-    assert colours[0, 0] == np.mean(table["predicted"][table["true"] == CLASSES[0]] == CLASSES[0])
+    shares = pd.crosstab(table["true"], table["predicted"], normalize="index")
+    assert np.allclose(colours, shares.reindex(index=CLASSES, columns=CLASSES, fill_value=0))
     draw(figure)    # rows from top to bottom as columns from left to right
     for labels in (figure.axes[0].get_xticklabels(), figure.axes[0].get_yticklabels()):
         assert [" ".join(text.get_text().split()) for text in labels] == CLASSES
@@ -144,8 +171,10 @@ def test_training_curves(results):
             rows = history[history["repeat"] == repeat]
             assert np.allclose(line.get_xydata(), rows[["epoch", column]])
             assert line.get_linestyle() == ("--" if column.startswith("val") else "-")
-    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert legend == ["training", "validation"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "training", "validation"]
+    assert [line.get_color() for line in figure.legends[0].get_lines()] == [
+        figure.axes[0].lines[i].get_color() for i in (0, 2)]
 
 
 def test_training_curves_without_learning_rate(results, tmp_path):
@@ -296,7 +325,7 @@ def test_ecg_colours_what_is_important():
         assert np.array_equal(np.asarray(image.get_array())[0], expected)
         assert image.get_clim() == (-1, 1)
         assert image.get_extent()[0] == pytest.approx(31 + 62.5 * place)
-    alpha = figures.IMPORTANCE(np.linspace(0, 1, 11))[:, 3]    # none at 0, more to both sides
+    alpha = ecg_page.IMPORTANCE(np.linspace(0, 1, 11))[:, 3]    # none at 0, more to both sides
     assert alpha[5] < 0.01 and (np.diff(alpha[:6]) < 0).all() and (np.diff(alpha[5:]) > 0).all()
     assert "importance" in page(figure)
 
@@ -330,31 +359,56 @@ def test_ecg_says_what_does_not_fit(change):
                             "leads": too_feature.LEADS, **change})
 
 
-def test_example_pages(results):
-    pages = figures.example_pages(results)
+def test_example_pages(results, table):
+    pages = ecg_page.example_pages(results)
     assert list(pages) == ["ecg_1_atrial_fibrillation", "ecg_2_bundle_branch_block",
                            "ecg_4_normal", "ecg_5_tachycardia"]
-    data = np.load(results / "examples.npz")
+    data, rows = np.load(results / "examples.npz"), table.set_index("record")
     for (_, figure), i in zip(pages.items(), (0, 1, 3, 4), strict=True):
-        shown = page(figure)
-        assert f"Label {CLASSES[i]}, record files/example{i}" in shown
-        for name, x in zip(CLASSES, data[f"probabilities_{i}"], strict=True):
-            assert f"{name} {x:.2f}" in shown
-        marks, = [line for line in figure.axes[0].lines if line.get_label() == "R peaks"]
-        assert np.allclose((marks.get_xdata() - 31) / 25, data[f"r_peaks_{i}"] / 500)
+        shown, record = page(figure), str(data[f"record_{i}"])
+        assert f"Label {rows['true'][record]}, record {record}" in shown
+        for name in CLASSES:
+            assert f"{name} {rows[f'p {name}'][record]:.2f}" in shown
+        lines = {}
+        for line in figure.axes[0].lines:
+            lines.setdefault(line.get_label(), []).append(line.get_xydata())
+        signal, peaks = data[f"signal_{i}"].astype(float), np.rint(data[f"r_peaks_{i}"])
+        millimetres = 10 * (signal - np.median(signal, axis=0))
+        for place, row in enumerate(("I aVR V1 V4", "II aVL V2 V5", "III aVF V3 V6")):
+            for column, name in enumerate(row.split()):
+                here = slice(1250 * column, 1250 * (column + 1) + 1)
+                expected = millimetres[here, too_feature.LEADS.index(name)]
+                assert np.allclose(lines[name][0], np.column_stack([
+                    31 + 25 * np.arange(5000)[here] / 500, 18 + 140 - 40 * place + expected]))
+        strip = 18 + 20 + millimetres[:, 1]
+        assert np.allclose(lines["II"][1], np.column_stack([31 + np.arange(5000) / 20, strip]))
+        assert np.allclose(lines["R peaks"][0], np.column_stack([31 + peaks / 20, np.clip(
+            strip[peaks.astype(int)], 38, 68) + 2]), atol=0.03)
+
+
+def test_probabilities_fit_above_the_paper():
+    names, p = [f"{name} " * 6 for name in RHYTHMS], np.linspace(0, 1, 12)
+    text = ecg_page.write_probabilities(names, p)
+    assert text.count("\n") == 2
+    assert re.findall(r"\d\.\d\d", text) == [f"{x:.2f}" for x in p]
+    assert ecg_page.write_probabilities(RHYTHMS * 9, np.zeros(108)).count("\n") == 2
 
 
 # ---------------------------------------------------------------------------------------- looks
 @functools.cache
 def all_figures(folder):
-    return {name: function(folder) for name, function in DRAWN.items()} | figures.example_pages(
+    return {name: function(folder) for name, function in DRAWN.items()} | ecg_page.example_pages(
         folder)
 
 
-@pytest.mark.parametrize("which", ["results", "odd"])
-def test_all_text_is_readable_and_on_the_page(which, request):
-    for name, figure in all_figures(request.getfixturevalue(which)).items():
-        draw(figure)
+@pytest.mark.parametrize("which", RUNS)
+def test_all_text_is_readable_and_on_the_page(which, written):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = all_figures(written(which))
+        for figure in drawn.values():
+            draw(figure)
+    for name, figure in drawn.items():
         unseen = [text for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)
                   for text in [*axis.get_ticklabels(), *axis.get_ticklabels(minor=True)]
                   if not axes.axison or text not in [tick.label1 for tick in axis._update_ticks()]]
@@ -365,12 +419,38 @@ def test_all_text_is_readable_and_on_the_page(which, request):
             assert text.get_fontsize() >= 9, (name, text)
             assert min(box.x0, box.y0) >= -1 and box.x1 <= figure.bbox.width + 1 and (
                 box.y1 <= figure.bbox.height + 1), (name, text)
+            if name.startswith("ecg"):    # above, below or on the paper
+                low, high = figure.axes[0].transData.inverted().transform(box)[:, 1]
+                assert high < 18 or low > 178 or (low > 18 and high < 178), (name, text)
         for axes in figure.axes:
             for axis in (axes.xaxis, axes.yaxis):
                 boxes = [tick.label1.get_window_extent() for tick in axis._update_ticks()
                          if tick.label1.get_visible() and tick.label1.get_text()]
                 assert not axes.axison or not any(
                     a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]), (name, axis)
+    cells = drawn["confusion_matrix"].axes[0]
+    side, height = cells.bbox.size / len(RUNS[which].get("classes", CLASSES))
+    assert height == pytest.approx(side, rel=0.03)
+    assert all(text.get_window_extent().width < side for text in cells.texts)
+
+
+def test_no_epoch_between_two(written):
+    for axes in figures.training_curves(written("one epoch")).axes:
+        low, high = axes.get_xlim()
+        assert [x for x in axes.get_xticks() if low <= x <= high] == [1]
+
+
+def test_letters_that_no_font_has(written):
+    assert figure_style.drawable(["心", "é", "\U0010fffd", "a\ue000", "_$"])[1:] == [
+        "é", "class 3", "class 4", "_$"]
+    shown = page(figures.roc_precision_recall(written("no letters")))
+    assert "class 2" in shown and "class 5" in shown and "  é ü" in shown
+    assert list(ecg_page.example_pages(written("no letters"))) == [
+        "ecg_1", "ecg_2", "ecg_4", "ecg_5_x"]
+
+
+def test_nothing_measured_is_said(written):
+    assert page(figures.features(written("nothing measured"))).count("not measured") == 8
 
 
 def test_widths_are_a_papers(results):
@@ -388,7 +468,7 @@ def test_names_are_drawn_as_they_are(odd):
     shown = page(figures.roc_precision_recall(odd))
     for name in ODD[:4]:
         assert f"  {name}" in shown    # no mathematics, none hidden
-    assert list(figures.example_pages(odd)) == [
+    assert list(ecg_page.example_pages(odd)) == [
         "ecg_1_a_class_of_money", "ecg_2_b_bold_b_pipe", "ecg_4_hidden_name",
         "ecg_5_complete_left_bundle_branch_block_with_f"]
 
@@ -410,7 +490,7 @@ def test_files_are_vector_truetype_and_the_same_each_time(results, tmp_path):
 
 # ------------------------------------------------------------------------------- card and folder
 def test_model_card(results):
-    card = figures.model_card(results)
+    card = model_card.model_card(results)
     metrics = json.loads((results / "metrics.json").read_text())
     split = pd.read_csv(results / "split.csv")
     assert "synthetic" in card.split("\n\n")[1]
@@ -438,15 +518,42 @@ def test_model_card(results):
             assert f"| {where}, {when} | {cells} |" in card
 
 
+def test_model_card_again_from_the_predictions(results, table):
+    card = model_card.model_card(results)
+    p = table[[f"p {name}" for name in CLASSES]].to_numpy()
+    right, confidence = (table["true"] == table["predicted"]).to_numpy(), p.max(axis=1)
+    assert f"{len(table)} test records of {table['subject_id'].nunique()} patients" in card
+    recalls, rule = [], np.where(table["heart rate [bpm]"] > 100, "Tachycardia", CLASSES[0])
+    for name in CLASSES:
+        true, called = table["true"] == name, table["predicted"] == name
+        if not true.any():
+            assert f"| {name} | – | – | – | 0 |" in card
+            continue
+        recalls.append(right[true].mean())
+        scores = right[called].mean(), recalls[-1], 2 * sum(true & called) / sum([*true, *called])
+        assert f"| {name} | {' | '.join(f'{x:.3f}' for x in scores)} | {sum(true)} |" in card
+    assert re.search(rf"\| model \| {right.mean():.3f} \(.*\| {np.mean(recalls):.3f} \(", card)
+    assert f"| rate rule | {np.mean(table['true'] == rule):.3f} (" in card
+    assert f"Confidence {confidence.mean():.1%}, standard deviation {confidence.std():.1%}" in card
+    error = sum(abs(sum(right[here]) - sum(confidence[here])) for here in (
+        (confidence * 10).astype(int) == i for i in range(10))) / len(table)
+    brier = np.mean(sum((p[:, i] - (table["true"] == name)) ** 2 for i, name in enumerate(CLASSES)))
+    assert f"| test, after | {error:.3f} | {brier:.3f} |" in card
+    sure = right[np.argsort(-confidence, kind="stable")]
+    for share in (100, 75, 50, 25):
+        kept = round(share / 100 * len(table))
+        assert f"{share}% {sure[:kept].mean():.3f}" in card
+
+
 def test_model_card_counts_patients_in_two_splits(results, tmp_path):
     folder = shutil.copytree(results, tmp_path / "run")
     split = pd.read_csv(folder / "split.csv")
     split.assign(subject_id=np.arange(200) // 2 % 58).to_csv(folder / "split.csv", index=False)
-    assert "more than one split: 40." in figures.model_card(folder)    # 60 to 99 are 2 to 41
+    assert "more than one split: 40." in model_card.model_card(folder)    # 60 to 99 are 2 to 41
 
 
 def test_model_card_takes_no_name_for_markup(odd):
-    card = figures.model_card(odd)
+    card = model_card.model_card(odd)
     assert "synthetic" not in card
     assert r"\<b\>bold\</b\> \| pipe" in card and "<b>" not in card
     widths = {line.count("|") - line.count(r"\|") for line in card.splitlines()
@@ -463,7 +570,7 @@ def test_command_line_makes_all_and_changes_nothing_else(results, tmp_path):
             "assert not {'matplotlib.pyplot', 'too_feature'} & set(sys.modules); sys.exit(code)")
     done = subprocess.run([sys.executable, "-W", "error", "-c", code, str(folder)],
                           capture_output=True, text=True, cwd=tmp_path, check=True)
-    stems = [*DRAWN, *figures.example_pages(results)]
+    stems = [*DRAWN, *ecg_page.example_pages(results)]
     expected = [folder / "figures" / f"{stem}.{kind}" for stem in stems for kind in ("pdf", "png")]
     assert done.stdout.split() == list(map(str, [*expected, folder / "MODEL_CARD.md"]))
     assert {path for path in folder.rglob("*.*") if path.is_file()} == {
@@ -545,6 +652,7 @@ def test_damage_is_one_line_that_names_the_file(damage, results, tmp_path, capsy
     name, harm = DAMAGES[damage]
     harm(folder)
     monkeypatch.setattr(figures, "save", lambda figure, stem: [])    # half a second each
+    monkeypatch.setattr(sys, "argv", ["figures.py"])
     reader = {"history.csv": ["training_curves"], "examples.npz": ["examples"],
               "split.csv": ["model_card"], "left_out.csv": ["model_card"]}
     only = reader.get(name, ["confusion_matrix", "model_card"])
@@ -561,3 +669,59 @@ def test_no_folder_and_no_place_to_write(results, tmp_path, capsys):
     (folder / "figures").write_text("a file in the way")
     assert figures.main([str(folder), "--only", "reliability"]) == 2
     assert "figures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("only, name", [
+    ("reliability", "figures/reliability.png"), ("model_card", "MODEL_CARD.md")])
+def test_no_room_leaves_what_was_there(only, name, results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "run")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("of the run before")
+    before = sorted(folder.rglob("*"))
+    code = ("import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000));"
+            f"sys.argv[0] = {str(ROOT / 'tools/figures.py')!r};"
+            "runpy.run_path(sys.argv[0], run_name='__main__')")
+    done = subprocess.run([sys.executable, "-c", code, str(folder), "--only", only],
+                          capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"figures.py: error: {folder / name}: {os.strerror(errno.EFBIG)}\n"
+    assert sorted(folder.rglob("*")) == before
+    assert (folder / name).read_text() == "of the run before"
+
+
+def test_write_whole_cleans_up(tmp_path):
+    def interrupted(file):
+        file.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        results_folder.write_whole(tmp_path / "x", interrupted)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder: "):
+        results_folder.write_whole(tmp_path / "folder", Path.touch)
+
+
+def test_the_card_alone(results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "run")
+    tool = ROOT / "tools/model_card.py"
+    done = subprocess.run([sys.executable, "-W", "error", str(tool), str(folder)],
+                          capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout == f"{folder / 'MODEL_CARD.md'}\n"
+    assert (folder / "MODEL_CARD.md").read_text() == model_card.model_card(results)
+    done = subprocess.run([sys.executable, str(tool), str(tmp_path / "none")],
+                          capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("model_card.py: error: ")
+
+
+def test_as_the_script_and_a_notebook_take_it(tmp_path):
+    assert too_feature.tool("figures").draw_ecg is ecg_page.draw_ecg is figures.draw_ecg
+    code = (f"import sys; sys.path.append({str(ROOT)!r}); from tools.figures import make_all\n"
+            "from tools.ecg_page import draw_ecg; assert 'too_feature' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/__init__.py").touch()    # somebody else's
+    code = (f"import runpy; path = {str(ROOT / 'tools/figures.py')!r}\n"
+            "assert all(runpy.run_path(path)['draw_ecg'] for _ in range(2))\n"
+            f"import sys; assert sys.path.count({str(ROOT)!r}) == 1")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
