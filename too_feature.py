@@ -330,10 +330,13 @@ def balanced_sampling(df, target_samples, random_state=42, repeat=True):
     A record's rank depends on the seed and its path alone: taking one out changes no other's. Only
     with `repeat`, meant for training, a class that is short repeats its records, evenly.
     """
+    if df.empty:
+        raise ValueError("expected records to draw from, got none")
     paths = df["waveform_path"].to_numpy(dtype=object)
     rank = pd.util.hash_array(paths, hash_key=f"{random_state:016d}"[-16:])
     wanted, drawn = max(1, target_samples // df["ecg_category"].nunique()), []
-    for _, records in df.iloc[np.argsort(rank, kind="stable")].groupby("ecg_category"):
+    ranked = df.iloc[np.argsort(rank, kind="stable")]
+    for _, records in ranked.groupby("ecg_category", observed=True):
         places = np.arange(wanted if repeat else min(wanted, len(records)))
         drawn.append(records.iloc[places % len(records)])
     return pd.concat(drawn).sample(frac=1, random_state=random_state).reset_index(drop=True)
@@ -730,10 +733,13 @@ def lightweight_augmentation(signal, rng=None, settings=None):
     """Add noise to some records and change the amplitude of some; for training only.
 
     Each record of `signal`, (samples, 12) or (n, samples, 12), draws for itself from the NumPy
-    generator `rng`. Returns float32 of the same shape, clipped to [-3, 3].
+    generator `rng`. Returns float32 of that shape, clipped to [-3, 3]; `ValueError` if not finite.
     """
     rng, settings = rng or np.random.default_rng(), settings or Settings()
-    batch = np.array(signal, dtype=np.float32, ndmin=3)
+    batch = np.array(signal, ndmin=3)
+    if batch.ndim > 3 or batch.dtype.kind not in "biuf" or not np.isfinite(batch).all():
+        raise ValueError(f"expected finite numbers, got {batch.dtype} of shape {batch.shape}")
+    batch = np.clip(batch, -1e9, 1e9).astype(np.float32)
     scaled = rng.random(len(batch)) < settings.scaling_probability
     noisy = rng.random(len(batch)) < settings.noise_probability
     change = rng.uniform(-settings.scaling_size, settings.scaling_size, len(batch))

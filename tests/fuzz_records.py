@@ -27,6 +27,7 @@ import numpy as np
 import wfdb
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import too_feature
 from too_feature import LEADS, RecordError, read_record
 from tools import make_demo
 
@@ -168,6 +169,7 @@ def run_case(folder, header, files, traced=False):
     for name, content in {"x.hea": header, **files}.items():
         with open(f"{folder}/{name}", "wb") as file:
             file.write(content)
+    too_feature.tool("fast_read")    # loaded by the first record read, from outside the folder
     before, printed, why = rss(), io.StringIO(), ""
     signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, HANG)

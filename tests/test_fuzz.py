@@ -205,6 +205,22 @@ def test_augmentation_takes_prepared_signals_of_any_layout(batch, seed):
         np.testing.assert_array_equal(signal, before)
 
 
+@given(anything | layouts(ecgs(1, 120)))
+def test_anything_is_augmented_to_finite_numbers_or_refused(signal):
+    result = outcome(lightweight_augmentation, signal)
+    if result is not None:
+        assert result.shape == np.shape(signal)
+        assert np.all(np.abs(result) <= 3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_not_augmented(value):
+    signal = np.zeros((500, 12))
+    signal[3, 4] = value
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        lightweight_augmentation(signal)
+
+
 @given(layouts(floats), st.integers(0, 2**32), st.booleans())
 def test_varied_recordings_of_any_layout_stay_finite_and_not_measurable_stays_so(
         batch, seed, missing):

@@ -123,3 +123,12 @@ def test_its_input_is_not_modified(repeat):
     before = df.copy()
     balanced_sampling(df, 50, repeat=repeat)
     pd.testing.assert_frame_equal(df, before)
+
+
+def test_no_records_are_a_value_error_and_a_category_without_records_is_no_class():
+    with pytest.raises(ValueError, match="got none"):
+        balanced_sampling(frame([0]), 10)
+    records = frame([5, 0, 5])
+    records["ecg_category"] = pd.Categorical(records["ecg_category"], [
+        "class 0", "class 1", "class 2"])
+    assert Counter(balanced_sampling(records, 8)["ecg_category"]) == {"class 0": 4, "class 2": 4}
