@@ -16,6 +16,13 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 12):
           file=sys.stderr)
     raise SystemExit(2)
 
+import runpy
+from pathlib import Path
+
+TOOLS = Path(__file__).resolve().parent / "tools"
+if __name__ == "__main__" and (TOOLS / "stop.py").exists():    # Ctrl-C may come during imports
+    runpy.run_path(str(TOOLS / "stop.py"))["watch"](Path(__file__).name)
+
 import argparse
 import contextlib
 import dataclasses
@@ -27,11 +34,9 @@ import itertools
 import json
 import os
 import re
-import runpy
 import shlex
 import time
 import uuid
-from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -156,9 +161,6 @@ def parse_settings(arguments=None):
     if (asked.recipe, asked.model) != ("default", "lstm"):
         parser.set_defaults(**tool("recipes").defaults(asked.recipe, asked.model))
     return Settings(**vars(parser.parse_args(arguments)))
-
-
-TOOLS = Path(__file__).resolve().parent / "tools"
 
 
 @functools.cache
@@ -980,12 +982,22 @@ def sha256(path):
 
 
 def save(model, card, path):
-    """Save the model, and beside it as .json its card: all that is needed to use it."""
+    """Save the model, and beside it as .json its card: all that is needed to use it.
+
+    Until both are in place, the card is a .json.new: at any moment, a whole one fits the model.
+    """
     path, keras = Path(path), load_tensorflow()[1]
     plain = keras.Model(model.inputs, model.outputs, name=model.name)    # without its optimizer
-    write_whole(path, plain.save)
-    text = json.dumps({**card, "model_sha256": sha256(path)}, indent=1)
-    write_whole(path.with_suffix(".json"), lambda file: file.write_text(text, encoding="utf-8"))
+    new = path.with_suffix(".json.new")
+
+    def write_both(scratch):
+        plain.save(scratch)
+        text = json.dumps({**card, "model_sha256": sha256(scratch)}, indent=1)
+        write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
+
+    write_whole(path, write_both)
+    with mendable(f"{path}, whose card stays {new}"):
+        os.replace(new, path.with_suffix(".json"))
 
 
 # ------------------------------------------------------------------------------------------ main
@@ -1025,7 +1037,8 @@ def run(settings):
     if settings.test_labels:
         splits = take_other_test(splits, settings)
     with mendable("--results"):
-        folder = results and results.claim(Path(settings.results) / output.stem)
+        folder = results and results.claim(Path(settings.results) / output.stem,
+                                           (output.parent, settings.cache_dir))
     tf, used = load_tensorflow()[0], versions()    # before the reading: a bad one shows at once
     print("using " + ", ".join(f"{name} {version}" for name, version in used.items())
           + "; devices " + ", ".join(device.name for device in tf.config.get_visible_devices()))
