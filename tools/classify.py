@@ -13,6 +13,7 @@ record nothing outside its own folder is read.
 """
 
 import argparse
+import contextlib
 import functools
 import itertools
 import json
@@ -91,16 +92,29 @@ def _check_parts(path):
             raise ValueError(f"it holds the number {value}, larger than any of this project")
 
 
+def read_card(path):
+    """Return the card of a model; `ValueError` if there is none that describes it.
+
+    Where a run was killed between moving the model and its .json into place, that is a .json.new.
+    """
+    digest, card_path = script.sha256(path), Path(path).with_suffix(".json")
+    for place in (card_path, Path(f"{card_path}.new"), card_path):    # which it may just become
+        with contextlib.suppress(FileNotFoundError):
+            card = json.loads(place.read_text(encoding="utf-8"))
+            if card["model_sha256"] == digest:
+                return card
+    raise ValueError("no .json beside it describes it")
+
+
 @functools.lru_cache(maxsize=2)
 def _load_model(path, _modified):
     keras = script.load_tensorflow()[1]
     try:
         card_path = Path(path).with_suffix(".json")
-        if max(os.path.getsize(file) for file in (path, card_path)) > MOST_BYTES:
+        if any(os.path.getsize(file) > MOST_BYTES for file in (
+                path, card_path, f"{card_path}.new") if os.path.exists(file)):
             raise ValueError("larger than any model of this project")
-        card = json.loads(card_path.read_text(encoding="utf-8"))
-        if card["model_sha256"] != script.sha256(path):
-            raise ValueError("its .json describes another model")
+        card = read_card(path)
         _check_parts(path)
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         settings = script.Settings(**{name: card["settings"][name] for name in script.PREPARATION},

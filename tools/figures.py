@@ -11,9 +11,11 @@ script is needed. `draw_ecg` draws any 12-lead ECG as clinicians read it.
 import argparse
 import contextlib
 import json
+import os
 import re
 import sys
 import textwrap
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -567,14 +569,26 @@ FIGURES = {"confusion_matrix": confusion_matrix, "training_curves": training_cur
 NAMES = (*FIGURES, "examples", "model_card")
 
 
+def write_whole(path, write):
+    """Let `write` fill a file beside `path`, then move it there: `path` is never half written."""
+    scratch = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(scratch)
+        os.replace(scratch, path)
+    except OSError as error:    # Matplotlib's do not name it
+        raise OSError(f"{path}: {error.strerror or error}; choose another folder") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
 @styled
 def save(figure, stem):
     """Write a figure as `stem`.pdf and .png, the same bytes each time; return both paths."""
-    paths = [Path(f"{stem}.{kind}") for kind in ("pdf", "png")]
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(paths[0], metadata={"CreationDate": None})
-    figure.savefig(paths[1])
-    return paths
+    return [write_whole(Path(f"{stem}.pdf"),
+                        lambda file: figure.savefig(file, metadata={"CreationDate": None})),
+            write_whole(Path(f"{stem}.png"), figure.savefig)]
 
 
 def make_all(folder, only=None):
@@ -582,9 +596,9 @@ def make_all(folder, only=None):
     folder, paths = Path(folder), []
     for name in only or NAMES:
         if name == "model_card":
-            paths.append(folder / "MODEL_CARD.md")
             card = model_card(folder)
-            paths[-1].write_text(card, encoding="utf-8")
+            paths.append(write_whole(folder / "MODEL_CARD.md", lambda file, card=card:
+                                     file.write_text(card, encoding="utf-8")))
             continue
         pages = example_pages(folder) if name == "examples" else {name: FIGURES[name](folder)}
         for stem, figure in pages.items():

@@ -5,6 +5,8 @@ Knows nothing of the script. `tools/figures.py` draws from these files alone; no
 
 import contextlib
 import json
+import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +15,34 @@ import pandas as pd
 _claimed = {}    # locks by folder, held until the process ends or claims the folder again
 
 
-def claim(folder):
+STALE = 3600    # s after which nobody can be writing a scratch file still; it takes seconds
+
+
+def sweep(folder, age):
+    """Remove what killed runs left half written in a folder, `age` seconds ago or earlier."""
+    with contextlib.suppress(OSError):    # it need not be there
+        for file in Path(folder).iterdir():
+            with contextlib.suppress(OSError):    # nor be ours
+                if (re.fullmatch(r"\.[0-9a-f]{32}-.+", file.name) and file.is_file()
+                        and time.time() - file.stat().st_mtime >= age):
+                    file.unlink()
+
+
+def claim(folder, shared=()):
     """Make a results folder and keep other runs out of it until this process ends; return it.
 
-    `OSError` if it cannot be written to, or another run works there.
+    What killed runs left half written is removed from it, and from folders `shared` with other
+    runs if nobody can be writing it still. `OSError` if it cannot be written to, or another run
+    works there.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder.resolve() in _claimed:
-        _claimed.pop(folder.resolve()).close()
-    lock = (folder / ".lock").open("ab")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.resolve() in _claimed:
+            _claimed.pop(folder.resolve()).close()
+        lock = (folder / ".lock").open("ab")
+    except OSError as error:
+        raise OSError(f"{folder}: {error.strerror}; choose another folder") from error
     try:
         with contextlib.suppress(ImportError):    # Windows has none
             import fcntl
@@ -31,6 +51,10 @@ def claim(folder):
         raise OSError(f"another run is writing to {folder}: wait for it, or give this one another "
                       "--output") from error
     _claimed[folder.resolve()] = lock    # let go of by the system, at any end
+    for other in shared:
+        sweep(other, STALE)
+    for own in (folder, *folder.glob("**/")):
+        sweep(own, 0)
     return folder
 
 
