@@ -1024,7 +1024,7 @@ def take_other_test(splits, settings):
 def run(settings):
     output, results = Path(settings.output), tool("results", needed=False)
     if (output.suffix != ".keras" or output.is_dir()
-            or not os.access(output.absolute().parent, os.W_OK)):
+            or not os.access(f"{output.absolute().parent}/", os.W_OK)):
         raise UserError(f"--output {output}: expected a .keras file in a writable folder")
     labels, left_out = read_labels(settings.labels), []
     is_demo, label_hash = ensure_demo(labels, settings.data_dir), sha256(settings.labels)
@@ -1092,7 +1092,8 @@ The labels are machine reads, not a cardiologist's. This is not a medical device
 def main(arguments=None):
     """Run from the command line; return the exit code."""
     try:
-        run(parse_settings(arguments))
+        with mendable("stopped", OSError):    # such as for a full disk that takes no output
+            run(parse_settings(arguments))
         return 0
     except (UserError, KeyboardInterrupt) as error:
         print(f"too_feature.py: error: {str(error) or 'interrupted'}", file=sys.stderr)

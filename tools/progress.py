@@ -14,6 +14,11 @@ COUNTERS = "wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter"
 STATE, LOG = "state.npz", "history.csv"
 
 
+def shapes(arrays):
+    """Return name, type and shape of arrays, ready for JSON."""
+    return {name: [x.dtype.str, list(x.shape)] for name, x in arrays.items()}
+
+
 def load(file, key):
     """Return the arrays and the notes of a state; `ValueError` if it is damaged or of other key."""
     try:
@@ -21,6 +26,8 @@ def load(file, key):
             arrays = dict(stored)
         notes = json.loads(arrays.pop("notes").item())
         before, now = notes["key"], json.loads(json.dumps(key))
+        if shapes(arrays) != notes["shapes"]:
+            raise ValueError("other arrays")
     except Exception as error:    # NumPy and its archives raise whatever the damage leads to
         raise ValueError(f"{file} is damaged ({type(error).__name__}): start without --resume, "
                          "from the beginning") from error
@@ -91,14 +98,14 @@ def follow(keras, callbacks, history, folder, key, resume, events, write):
 
         def on_epoch_end(self, epoch, logs=None):
             stopped = self.model.stop_training
-            notes = {"key": key, "done": self.params["epochs"] if stopped else epoch + 1,
-                     "history": history, "counters": [
-                         {name: vars(x)[name] for name in COUNTERS if name in vars(x)}
-                         for x in counting]}
             state = {f"variable {i}": np.array(x) for i, x in enumerate(self.variables())}
             for i, callback in enumerate(counting):
                 for j, array in enumerate(getattr(callback, "best_weights", None) or []):
                     state[f"best {i} {j}"] = np.array(array)
+            notes = {"key": key, "history": history, "shapes": shapes(state),
+                     "done": self.params["epochs"] if stopped else epoch + 1, "counters": [
+                         {name: vars(x)[name] for name in COUNTERS if name in vars(x)}
+                         for x in counting]}
 
             def save(file):
                 with open(file, "wb") as stream:    # a name would get an ending

@@ -29,11 +29,15 @@ def watch(name):
             f"from there: {command(sys.argv)}\n")
 
     def end(number, _frame=None):
-        for child in multiprocessing.active_children():
-            child.kill()
-        os.write(2, line.encode(errors="replace"))    # print may be in use where a handler runs
-        os._exit(128 + number)
+        try:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+            os.write(2, line.encode(errors="replace"))    # print may be in use where a handler runs
+        finally:
+            os._exit(128 + number)
 
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [    # of what joblib then cleans up
+        os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker"]))
     sys.stdout.reconfigure(line_buffering=True)    # nothing is lost if it ends so
     for number in signals:    # for Windows, and should something unblock them
         signal.signal(number, end)

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from joblib.externals.loky.backend import resource_tracker
 from tqdm import tqdm
 
 BATCH = 100             # records prepared and stored together: a cluster's task, and 0.2 s of work
@@ -85,14 +84,18 @@ def prepare_batch(file, paths, function, row_type, write):
         return rows, str(error)
 
 
-def start_tracker():
-    """Start what joblib cleans up with, as its start lets through signals that were blocked.
+def start_trackers():
+    """Start what joblib and Python clean up with, as that would let blocked signals through later.
 
     A program that has a thread wait for Ctrl-C blocks it in all others, and its workers inherit it.
     """
-    if hasattr(signal, "pthread_sigmask"):
+    if hasattr(signal, "pthread_sigmask"):    # not on Windows
+        from multiprocessing import resource_tracker as of_python
+
+        from joblib.externals.loky.backend import resource_tracker as of_joblib
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        resource_tracker.ensure_running()
+        of_python.ensure_running()
+        of_joblib.ensure_running()
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
@@ -136,7 +139,7 @@ def prepare(paths, function, shapes, key, write, folder=None, jobs=0, scheduler=
     where = workers(scheduler) if scheduler and todo else contextlib.nullcontext()
     jobs = jobs or (-1 if scheduler or n >= WORTH_WORKERS else 1)
     if jobs != 1:
-        start_tracker()
+        start_trackers()
     with where, tqdm(total=n, desc=title, mininterval=1, disable=not n) as progress:
         try:
             work = joblib.Parallel(jobs, return_as="generator")(
