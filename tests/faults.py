@@ -74,7 +74,7 @@ for line in sys.stdin:
     if not child:
         os.chdir(folder)
         for stream, name in ((1, "out.txt"), (2, "err.txt")):
-            os.dup2(os.open(os.path.join(logs, name), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream)
+            os.dup2(os.open(f"{logs}/{name}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream)
         exec(before)
         code = too_feature.main(arguments)
         sys.stdout.flush()

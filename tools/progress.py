@@ -3,6 +3,7 @@
 Knows nothing of ECGs or of the script: a Keras model, callbacks and a folder.
 """
 
+import io
 import json
 import shutil
 
@@ -107,11 +108,9 @@ def follow(keras, callbacks, history, folder, key, resume, events, write):
                          {name: vars(x)[name] for name in COUNTERS if name in vars(x)}
                          for x in counting]}
 
-            def save(file):
-                with open(file, "wb") as stream:    # a name would get an ending
-                    np.savez(stream, notes=json.dumps(notes, default=float), **state)
-
-            write(folder / STATE, save)
+            content = io.BytesIO()    # on a full disk, NumPy's archive would print a traceback
+            np.savez(content, notes=json.dumps(notes, default=float), **state)
+            write(folder / STATE, lambda file: file.write_bytes(content.getvalue()))
             write(folder / LOG, lambda file: pd.DataFrame(history).to_csv(file, index=False))
 
     if events:

@@ -4,6 +4,7 @@ Knows nothing of the script. `tools/figures.py` draws from these files alone; no
 """
 
 import contextlib
+import io
 import json
 import re
 import time
@@ -119,10 +120,6 @@ def write(folder, save, card, report, splits, test, probabilities, features, rea
     texts |= {f"{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
     for name, text in texts.items():
         save(folder / name, lambda file, text=text: file.write_bytes(text.encode()))
-    arrays = examples(test, probabilities, card["classes"], read)
-
-    def fill(file):
-        with file.open("wb") as stream:    # given a name, NumPy would add an ending
-            np.savez_compressed(stream, **arrays)
-
-    save(folder / "examples.npz", fill)
+    content = io.BytesIO()    # on a full disk, NumPy's archive would print a traceback
+    np.savez_compressed(content, **examples(test, probabilities, card["classes"], read))
+    save(folder / "examples.npz", lambda file: file.write_bytes(content.getvalue()))
