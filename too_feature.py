@@ -15,6 +15,13 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 12):
           file=sys.stderr)
     raise SystemExit(2)
 
+import runpy
+from pathlib import Path
+
+TOOLS = Path(__file__).resolve().parent / "tools"
+if __name__ == "__main__" and (TOOLS / "stop.py").exists():    # Ctrl-C may come during imports
+    runpy.run_path(str(TOOLS / "stop.py"))["watch"](Path(__file__).name)
+
 import argparse
 import contextlib
 import dataclasses
@@ -27,11 +34,9 @@ import itertools
 import json
 import os
 import re
-import runpy
 import shlex
 import time
 import uuid
-from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -164,9 +169,6 @@ def parse_settings(arguments=None):
     if (asked.recipe, asked.model) != ("default", "lstm"):
         parser.set_defaults(**tool("recipes").defaults(asked.recipe, asked.model))
     return Settings(**vars(parser.parse_args(arguments)))
-
-
-TOOLS = Path(__file__).resolve().parent / "tools"
 
 
 @functools.cache
@@ -963,12 +965,22 @@ def sha256(path):
 
 
 def save(model, card, path):
-    """Save the model, and beside it as .json its card: all that is needed to use it."""
+    """Save the model, and beside it as .json its card: all that is needed to use it.
+
+    Until both are in place, the card is a .json.new: at any moment, a whole one fits the model.
+    """
     path, keras = Path(path), load_tensorflow()[1]
     plain = keras.Model(model.inputs, model.outputs, name=model.name)    # without its optimizer
-    write_whole(path, plain.save)
-    text = json.dumps({**card, "model_sha256": sha256(path)}, indent=1)
-    write_whole(path.with_suffix(".json"), lambda file: file.write_text(text, encoding="utf-8"))
+    new = path.with_suffix(".json.new")
+
+    def write_both(scratch):
+        plain.save(scratch)
+        text = json.dumps({**card, "model_sha256": sha256(scratch)}, indent=1)
+        write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
+
+    write_whole(path, write_both)
+    with mendable(f"{path}, whose card stays {new}"):
+        os.replace(new, path.with_suffix(".json"))
 
 
 # ------------------------------------------------------------------------------------------ main
@@ -986,7 +998,7 @@ def ensure_demo(labels, data_dir):
 def run(settings):
     output, results = Path(settings.output), tool("results", needed=False)
     if (output.suffix != ".keras" or output.is_dir()
-            or not os.access(output.absolute().parent, os.W_OK)):
+            or not os.access(f"{output.absolute().parent}/", os.W_OK)):
         raise UserError(f"--output {output}: expected a .keras file in a writable folder")
     labels, left_out = read_labels(settings.labels), []
     is_demo, label_hash = ensure_demo(labels, settings.data_dir), sha256(settings.labels)
@@ -1001,7 +1013,8 @@ def run(settings):
         with mendable(settings.test_labels, ValueError):
             splits = tool("extras").replace_test(splits, other, settings)
     with mendable("--results"):
-        folder = results and results.claim(Path(settings.results) / output.stem)
+        folder = results and results.claim(Path(settings.results) / output.stem,
+                                           (output.parent, settings.cache_dir))
     tf, used = load_tensorflow()[0], versions()    # before the reading: a bad one shows at once
     print("using " + ", ".join(f"{name} {version}" for name, version in used.items())
           + "; devices " + ", ".join(device.name for device in tf.config.get_visible_devices()))
@@ -1049,7 +1062,8 @@ The labels are machine reads, not a cardiologist's. This is not a medical device
 def main(arguments=None):
     """Run from the command line; return the exit code."""
     try:
-        run(parse_settings(arguments))
+        with mendable("stopped", OSError):    # such as for a full disk that takes no output
+            run(parse_settings(arguments))
         return 0
     except (UserError, KeyboardInterrupt) as error:
         print(f"too_feature.py: error: {str(error) or 'interrupted'}", file=sys.stderr)

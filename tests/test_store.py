@@ -683,7 +683,7 @@ def test_workers_of_another_version_of_the_script_are_refused(data, cache):
 def test_the_cache_has_one_place_wherever_workers_are(data, cache, monkeypatch):
     places = []
     monkeypatch.setitem(store.prepare.__globals__, "prepare_batch",
-                        lambda file, paths, *_: places.append(file) or np.zeros(len(paths), "S1"))
+                        lambda file, *_: places.append(file) or (None, ""))
     monkeypatch.chdir(data.parent)
     with contextlib.suppress(too_feature.UserError):
         prepare(data, Path("relative"), paths=PATHS[:4])
@@ -751,7 +751,8 @@ def test_a_cache_folder_that_cannot_be_made_is_one_line(where, data, tmp_path, m
     assert str(folder) in error_of(prepare_in_main(monkeypatch, data, folder), capfd)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(data, cache, monkeypatch, capfd):
+def test_on_a_full_disk_a_run_goes_on_without_the_cache_and_says_so_once(
+        data, cache, expected, monkeypatch, capfd):
     write = Path.write_bytes
 
     def full(file, rows):
@@ -759,7 +760,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(data, cache, monkeypatch, ca
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    line = error_of(prepare_in_main(monkeypatch, data, cache), capfd)
+    assert prepare(data, cache) == expected
+    line, = capfd.readouterr().out.splitlines()
+    assert line.startswith("notice: ")
     assert "No space left on device" in line
     assert str(cache) in line
     assert files_of(cache) == {}

@@ -157,6 +157,22 @@ def _check_parts(path):
             raise ValueError("it asks for more weights than any model of this project")
 
 
+def read_card(path):
+    """Return the card of a model; `ValueError` if there is none that describes it.
+
+    Where a run was killed between moving the model and its .json into place, that is a .json.new.
+    """
+    _check_file(path, MOST_BYTES)
+    digest, card_path = script.sha256(path), Path(path).with_suffix(".json")
+    for place in (card_path, Path(f"{card_path}.new"), card_path):    # which it may just become
+        with contextlib.suppress(FileNotFoundError):
+            _check_file(place, MOST_TEXT)
+            card = json.loads(place.read_text(encoding="utf-8"))
+            if card["model_sha256"] == digest:
+                return card
+    raise ValueError("no .json beside it describes it")
+
+
 @contextlib.contextmanager
 def _loading(path):
     """Say in one line what is wrong with a model."""
@@ -171,12 +187,7 @@ def _loading(path):
 @functools.lru_cache(maxsize=2)
 def _load_model(path, _modified):
     with _loading(path):
-        card_path = Path(path).with_suffix(".json")
-        _check_file(path, MOST_BYTES)
-        _check_file(card_path, MOST_TEXT)
-        card = json.loads(card_path.read_text(encoding="utf-8"))
-        if card["model_sha256"] != script.sha256(path):
-            raise ValueError("its .json describes another model")
+        card = read_card(path)
         _check_parts(path)
         settings = script.Settings(**{name: card["settings"][name] for name in script.PREPARATION},
                                    cache=False)

@@ -79,7 +79,7 @@ def to_onnx(model, metadata):
 def describe(model_path):
     """Return the metadata of a model as a dict of str: what its inputs and outputs mean."""
     _, classes, settings = script.tool("classify").load_model(model_path)
-    card = json.loads(Path(model_path).with_suffix(".json").read_text(encoding="utf-8"))
+    card = script.tool("classify").read_card(model_path)
     values = {
         "classes": classes, "leads": script.LEADS,
         "features": [{"name": name, "unit": unit or "1"} for name, unit, _ in

@@ -3,6 +3,7 @@
 Knows nothing of ECGs or of the script: a Keras model, callbacks and a folder.
 """
 
+import io
 import json
 import shutil
 import zlib
@@ -18,6 +19,11 @@ ELSEWHERE = {"output", "results", "figures", "tensorboard", "resume", "repeats",
              "scheduler", "cache", "cache_dir"}
 
 
+def shapes(arrays):
+    """Return name, type and shape of arrays, ready for JSON."""
+    return {name: [x.dtype.str, list(x.shape)] for name, x in arrays.items()}
+
+
 def load(file, key):
     """Return the arrays and the notes of a state; `ValueError` if it is damaged or of other key."""
     try:
@@ -25,6 +31,8 @@ def load(file, key):
             arrays = dict(stored)
         notes = json.loads(arrays.pop("notes").item())
         before, now = notes["key"], json.loads(json.dumps(key))
+        if shapes(arrays) != notes["shapes"]:
+            raise ValueError("other arrays")
     except Exception as error:    # NumPy and its archives raise whatever the damage leads to
         raise ValueError(f"{file} is damaged ({type(error).__name__}): start without --resume, "
                          "from the beginning") from error
@@ -98,20 +106,18 @@ def follow(keras, callbacks, history, folder, settings, versions, content, write
 
         def on_epoch_end(self, epoch, logs=None):
             stopped = self.model.stop_training
-            notes = {"key": key, "done": self.params["epochs"] if stopped else epoch + 1,
-                     "history": history, "counters": [
-                         {name: vars(x)[name] for name in COUNTERS if name in vars(x)}
-                         for x in counting]}
             state = {f"variable {i}": np.array(x) for i, x in enumerate(self.variables())}
             for i, callback in enumerate(counting):
                 for j, array in enumerate(getattr(callback, "best_weights", None) or []):
                     state[f"best {i} {j}"] = np.array(array)
+            notes = {"key": key, "history": history, "shapes": shapes(state),
+                     "done": self.params["epochs"] if stopped else epoch + 1, "counters": [
+                         {name: vars(x)[name] for name in COUNTERS if name in vars(x)}
+                         for x in counting]}
 
-            def save(file):
-                with open(file, "wb") as stream:    # a name would get an ending
-                    np.savez(stream, notes=json.dumps(notes, default=float), **state)
-
-            write(folder / STATE, save)
+            content = io.BytesIO()    # on a full disk, NumPy's archive would print a traceback
+            np.savez(content, notes=json.dumps(notes, default=float), **state)
+            write(folder / STATE, lambda file: file.write_bytes(content.getvalue()))
             write(folder / LOG, lambda file: pd.DataFrame(history).to_csv(file, index=False))
 
     if settings.tensorboard:

@@ -4,7 +4,10 @@ Knows nothing of the script. `tools/figures.py` draws from these files alone; no
 """
 
 import contextlib
+import io
 import json
+import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +16,34 @@ import pandas as pd
 _claimed = {}    # locks by folder, held until the process ends or claims the folder again
 
 
-def claim(folder):
+STALE = 3600    # s after which nobody can be writing a scratch file still; it takes seconds
+
+
+def sweep(folder, age):
+    """Remove what killed runs left half written in a folder, `age` seconds ago or earlier."""
+    with contextlib.suppress(OSError):    # it need not be there
+        for file in Path(folder).iterdir():
+            with contextlib.suppress(OSError):    # nor be ours
+                if (re.fullmatch(r"\.[0-9a-f]{32}-.+", file.name) and file.is_file()
+                        and time.time() - file.stat().st_mtime >= age):
+                    file.unlink()
+
+
+def claim(folder, shared=()):
     """Make a results folder and keep other runs out of it until this process ends; return it.
 
-    `OSError` if it cannot be written to, or another run works there.
+    What killed runs left half written is removed from it, and from folders `shared` with other
+    runs if nobody can be writing it still. `OSError` if it cannot be written to, or another run
+    works there.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder.resolve() in _claimed:
-        _claimed.pop(folder.resolve()).close()
-    lock = (folder / ".lock").open("ab")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.resolve() in _claimed:
+            _claimed.pop(folder.resolve()).close()
+        lock = (folder / ".lock").open("ab")
+    except OSError as error:
+        raise OSError(f"{folder}: {error.strerror}; choose another folder") from error
     try:
         with contextlib.suppress(ImportError):    # Windows has none
             import fcntl
@@ -31,6 +52,10 @@ def claim(folder):
         raise OSError(f"another run is writing to {folder}: wait for it, or give this one another "
                       "--output") from error
     _claimed[folder.resolve()] = lock    # let go of by the system, at any end
+    for other in shared:
+        sweep(other, STALE)
+    for own in (folder, *folder.glob("**/")):
+        sweep(own, 0)
     return folder
 
 
@@ -95,10 +120,6 @@ def write(folder, save, card, report, splits, test, probabilities, features, rea
     texts |= {f"{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
     for name, text in texts.items():
         save(folder / name, lambda file, text=text: file.write_bytes(text.encode()))
-    arrays = examples(test, probabilities, card["classes"], read)
-
-    def fill(file):
-        with file.open("wb") as stream:    # given a name, NumPy would add an ending
-            np.savez_compressed(stream, **arrays)
-
-    save(folder / "examples.npz", fill)
+    content = io.BytesIO()    # on a full disk, NumPy's archive would print a traceback
+    np.savez_compressed(content, **examples(test, probabilities, card["classes"], read))
+    save(folder / "examples.npz", lambda file: file.write_bytes(content.getvalue()))

@@ -8,9 +8,11 @@ same, and an interrupted run goes on with the batches that are missing.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import runpy
+import signal
 import zlib
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -21,6 +23,7 @@ from tqdm import tqdm
 
 BATCH = 100             # records prepared and stored together: a cluster's task, and 0.2 s of work
 WORTH_WORKERS = 2000    # records: with fewer, starting processes takes longer than they save
+FULL = errno.ENOSPC, errno.EDQUOT    # then a run goes on without storing
 ENDINGS = ".hea", ".dat", ".mat"    # files of a record
 
 
@@ -59,7 +62,10 @@ def load(file, n, row_type):
 
 
 def prepare_batch(file, paths, function, row_type, write):
-    """Prepare a batch; store it with `write`, or return its rows if there is no `file`."""
+    """Prepare a batch and store it with `write`; return its rows where it is not stored, and why.
+
+    There is no `file`, or the disk is full.
+    """
     rows = np.zeros(len(paths), row_type)
     for row, path in zip(rows, paths, strict=True):
         signal, features, left_out = function(path)
@@ -68,7 +74,29 @@ def prepare_batch(file, paths, function, row_type, write):
         else:
             row["signal"], row["features"] = signal, features
         row["checksum"] = zlib.crc32(row.tobytes()[:-4])
-    return write(file, lambda scratch: scratch.write_bytes(rows)) if file else rows
+    if not file:
+        return rows, ""
+    try:
+        return write(file, lambda scratch: scratch.write_bytes(rows)), ""
+    except Exception as error:    # the caller's own, made from the system's
+        if getattr(error.__cause__, "errno", None) not in FULL:
+            raise
+        return rows, str(error)
+
+
+def start_trackers():
+    """Start what joblib and Python clean up with, as that would let blocked signals through later.
+
+    A program that has a thread wait for Ctrl-C blocks it in all others, and its workers inherit it.
+    """
+    if hasattr(signal, "pthread_sigmask"):    # not on Windows
+        from multiprocessing import resource_tracker as of_python
+
+        from joblib.externals.loky.backend import resource_tracker as of_joblib
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        of_python.ensure_running()
+        of_joblib.ensure_running()
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def workers(scheduler):
@@ -97,6 +125,7 @@ def prepare(paths, function, shapes, key, write, folder=None, jobs=0, scheduler=
         `OSError` if a worker process is killed; `ImportError` if Dask is asked for and missing.
     """
     allow_many_files()
+    full = ""
     row_type = np.dtype([("signal", "<f4", shapes[0]), ("features", "<f4", shapes[1]),
                          ("left_out", "S120"), ("checksum", "<u4")])
     batches = [paths[i:i + BATCH] for i in range(0, len(paths), BATCH)]
@@ -109,13 +138,16 @@ def prepare(paths, function, shapes, key, write, folder=None, jobs=0, scheduler=
     n = sum(len(batches[i]) for i in todo)
     where = workers(scheduler) if scheduler and todo else contextlib.nullcontext()
     jobs = jobs or (-1 if scheduler or n >= WORTH_WORKERS else 1)
+    if jobs != 1:
+        start_trackers()
     with where, tqdm(total=n, desc=title, mininterval=1, disable=not n) as progress:
         try:
             work = joblib.Parallel(jobs, return_as="generator")(
                 joblib.delayed(prepare_batch)(files[i], batches[i], function, row_type, write)
                 for i in todo)
-            for i, rows in zip(todo, work, strict=True):
-                stored[i] = load(files[i], len(batches[i]), row_type) if folder else rows
+            for i, (rows, why) in zip(todo, work, strict=True):
+                stored[i] = load(files[i], len(batches[i]), row_type) if rows is None else rows
+                full = full or why
                 if stored[i] is None:
                     raise OSError(f"{files[i]} was written, but cannot be read here: choose "
                                   "another --cache-dir, which all machines share, or --no-cache")
@@ -124,6 +156,8 @@ def prepare(paths, function, shapes, key, write, folder=None, jobs=0, scheduler=
             raise OSError("a process that prepares records was killed (out of memory?) or could "
                           f"not start ({str(error).splitlines()[0]}); --jobs 1 needs least, and "
                           "goes on where this stopped") from error
+    if full:
+        print(f"notice: {full}; this run goes on, with its prepared records in memory")
     return [row for rows in stored for row in rows]
 
 
