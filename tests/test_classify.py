@@ -186,7 +186,7 @@ def test_bad_records_are_reported_and_skipped_and_the_exit_code_says_so(data, mo
     lines = err.strip().splitlines()
     assert len(lines) == 2
     assert "deeper" in lines[0]
-    assert "cannot be read" in lines[0]
+    assert "file is cut short" in lines[0]
     assert lines[1] == "classify.py: left out no/such: file is missing: such.hea"
     assert len(pd.read_csv(io.StringIO(out))) == 3
     good = pd.read_csv(io.StringIO(out))["record"]
@@ -260,7 +260,7 @@ def test_json_is_one_document_with_units_where_the_unmeasurable_is_null(data, mo
     assert document["usual"]["heart rate"] == [60, 100]
     assert "not a medical device" in document["note"]
     assert len(document["records"]) == 3
-    assert [x["reason"].split(":")[0] for x in document["left_out"]] == ["cannot be read"]
+    assert [x["reason"].split(":")[0] for x in document["left_out"]] == ["file is cut short"]
     first = document["records"][0]
     assert first["features"]["heart rate"] is None
     assert first["features"]["standard deviation"] > 0

@@ -459,4 +459,4 @@ def test_a_program_started_to_ignore_ctrl_c_goes_on_ignoring_it():
 def test_cards_name_the_state_only_by_what_training_depends_on(interrupted):
     notes = json.loads(np.load(interrupted / "results/model/progress/0/state.npz")["notes"].item())
     assert notes["done"] == 2
-    assert not set(too_feature.ELSEWHERE) & set(notes["key"])
+    assert not too_feature.tool("progress").ELSEWHERE & set(notes["key"])

@@ -170,7 +170,7 @@ def read_card(path):
             card = json.loads(place.read_text(encoding="utf-8"))
             if card["model_sha256"] == digest:
                 return card
-    raise ValueError("no .json beside it describes it")
+    raise ValueError(f"{card_path.name} is missing or describes another model")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ COUNTERS = "wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter"
 STATE, LOG = "state.npz", "history.csv"
 # Settings that change nothing of how one model is trained
 ELSEWHERE = {"output", "results", "figures", "tensorboard", "resume", "repeats", "jobs",
-             "scheduler", "cache", "cache_dir"}
+             "scheduler", "cache", "cache_dir", "max_unusable"}
 
 
 def shapes(arrays):
