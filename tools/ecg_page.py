@@ -38,7 +38,7 @@ def _lead(axes, time, trace, base, name, importance):
     """Draw a piece of a lead, all in mm, and the colour under it."""
     axes.plot(time, trace, color="black", linewidth=0.7, label=name, clip_path=Rectangle(
         (LEFT, BOTTOM), WIDTH, 4 * ROW, transform=axes.transData))
-    axes.text(time[0] + 1, base + 14, name, fontsize=10, weight="bold", zorder=1.5, bbox={
+    axes.text(time[0] + 1, base + 15.5, name, fontsize=10, weight="bold", zorder=1.5, bbox={
         "facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.8})
     if time[0] > LEFT + PULSE:    # where one lead ends and the next starts
         axes.plot([time[0]] * 2, [base - 4, base + 4], color="0.4", linewidth=0.6)
