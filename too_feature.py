@@ -47,9 +47,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft
 from scipy import signal as dsp
 from scipy.ndimage import uniform_filter1d
-from scipy.optimize import minimize_scalar
-from scipy.special import softmax
-from sklearn.metrics import classification_report, log_loss
+from sklearn.metrics import classification_report
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 from tqdm import tqdm
@@ -93,8 +91,7 @@ class Settings:
     cache_dir: str = flag(".ecg_cache", "folder to keep them in")
     resume: bool = flag(False, "go on after the last epoch that an interrupted run finished")
     seed: int = flag(42, "seed of everything random", 0, 2**32 - 1)
-    recipe: str = flag("default", "thesis: its way, mended; best: batch and epochs changed too",
-                       "default", "thesis", "best")
+    recipe: str = flag("default", "thesis: mended; best: more epochs", "default", "thesis", "best")
     model: str = flag("lstm", "lstm; or large, with more features (tools/)", "lstm", "large")
     repeats: int = flag(1, "models to train on other seeds; saved as one ensemble", 1, 100)
     test_labels: str = flag("", "label file of another hospital, to test on instead")
@@ -111,10 +108,10 @@ class Settings:
     high_pass: float = flag(0.5, "Hz below which baseline wander is taken out; 0: none", 0, 5)
     central_share: float = flag(0.99, "share of a lead's samples that sets its scale", 0.1, 1)
     span: float = flag(3.0, "units that they span", 0.1, 6)
-    # Model: from Keras's own start, some 60 ms, it hardly learns the shape of beats
+    # Model: from Keras's start, memories of some 60 ms, it hardly learns the shape of beats; batch
+    # normalisation by four records is noise, so from an epoch on it stays as it is
     memory: float = flag(4.0, "s of the LSTM's longest memory at first; 0: as in Keras", 0, 10)
-    settle: int = flag(375, "steps after which batch normalisation, too noisy on four records, is "
-                       "left as it is, from the next epoch on; 0: never", 0, 10**9)
+    settle: int = flag(375, "steps after which batch normalisation is kept; 0: never", 0, 10**9)
     feature_limit: float = flag(2.5, "deviations at which scaled features are cut off", 0.5, 1000)
     # Training
     batch_size: int = flag(BATCH_SIZE, "records per training step", 2, 4096)
@@ -142,13 +139,13 @@ class Settings:
             with contextlib.suppress(ValueError):    # text that is no number stays, to be refused
                 value = field.type(value) if isinstance(value, str) else value
                 object.__setattr__(self, field.name, value)
-            if limits and not (value in limits if field.type is str or isinstance(value, str) else
+            if limits and not (value in limits if isinstance(value, str) else
                                limits[0] <= value <= limits[1]):
-                kind = "whole number" if field.type is int else "number"
+                kind = "a whole number" if field.type is int else "a number"
                 expected = (f"one of {', '.join(limits)}" if field.type is str else
-                            f"a {kind} from {limits[0]} to {limits[1]}")
-                raise UserError(f"--{field.name.replace('_', '-')} {value!s:.80}: "
-                                f"expected {expected}")
+                            f"{kind} from {limits[0]} to {limits[1]}")
+                name = field.name.replace("_", "-")
+                raise UserError(f"--{name} {value!s:.80}: expected {expected}")
         if self.test_data_dir and not self.test_labels:
             raise UserError("--test-data-dir: expected --test-labels beside it")
         for file in filter(os.path.isfile, (self.data_dir, self.test_data_dir, self.cache_dir)):
@@ -320,8 +317,7 @@ def split_patients(labels, test_share=0.15, val_share=0.15, seed=42):
     of_record = labels["subject_id"].map(pd.Series(split, index=table.index))
     splits = {name: labels[of_record == i].reset_index(drop=True)
               for i, name in enumerate(("train", "validation", "test"))}
-    patients = sum(part["subject_id"].nunique() for part in splits.values())
-    assert patients == len(table), "a patient is in two splits"
+    assert sum(part["subject_id"].nunique() for part in splits.values()) == len(table)
     return splits
 
 
@@ -908,38 +904,27 @@ def train(training, validation, n_classes, settings, folder=None):
                   validation_data=whole_batches(validation, weights))
     for layer in normalisations:
         layer.trainable = True    # as whoever goes on training the model would expect
-    probabilities = predict(model, validation)
-    temperature = fit_temperature(probabilities, validation.targets, weights)
-    softmax_layer = model.layers[-1]    # softmax(x / temperature), without another layer
-    softmax_layer.set_weights([array / temperature for array in softmax_layer.get_weights()])
+    temperature, report = 1.0, tool("report", needed=False)
+    if report:    # softmax(x / temperature), without another layer
+        found = predict(model, validation)
+        temperature = report.fit_temperature(found, validation.targets, weights)
+        model.layers[-1].set_weights([x / temperature for x in model.layers[-1].get_weights()])
     return model, temperature, history
 
 
-def soften(probabilities, temperature):
-    """Return what softmax would have given of the same logits divided by `temperature`."""
-    return softmax(np.log(probabilities + 1e-12) / temperature, axis=1)
-
-
-def fit_temperature(probabilities, targets, weights):
-    """Find the temperature of least negative log-likelihood (Guo et al., ICML 2017, sec. 4.2)."""
-    return float(np.exp(minimize_scalar(lambda log_temperature: log_loss(
-        targets, soften(probabilities, np.exp(log_temperature)), sample_weight=weights,
-        labels=range(probabilities.shape[1])), bounds=(-2, 2), method="bounded").x))
-
-
 # -------------------------------------------------------------------------------------- evaluate
-def evaluate(each, uncalibrated, test, classes, shares, seed=42):
+def evaluate(each, temperatures, test, classes, shares, seed=42):
     """Return the report on the test `Records` as text, and its figures ready for JSON.
 
-    `each` is (models, n, n_classes), probabilities to average, `uncalibrated` the same before
-    temperature scaling; `shares` are those of the classes in the label file. The script alone gives
-    scikit-learn's report: intervals, rate rule and calibration are in tools/report.py.
+    `each` is (models, n, n_classes), probabilities to average, after scaling by `temperatures`;
+    `shares` are those of the classes in the label file. The script alone gives scikit-learn's
+    report: intervals, rate rule and calibration are in tools/report.py.
     """
     if not (report := tool("report", needed=False)):
         predicted = np.array(classes)[np.mean(each, axis=0).argmax(axis=1)]
         return classification_report(test.rows["ecg_category"], predicted, zero_division=0), {}
     vitals = slice(HEART_RATE, len(FEATURES))
-    return report.evaluate(np.array(each), np.array(uncalibrated), test.targets,
+    return report.evaluate(np.array(each), temperatures, test.targets,
                            test.rows["subject_id"].to_numpy(), test.features[:, vitals], classes,
                            FEATURES[vitals], shares, seed)
 
@@ -986,13 +971,11 @@ def save(model, card, path):
 # ------------------------------------------------------------------------------------------ main
 def ensure_demo(labels, data_dir):
     """Have missing waveforms of the demo written; return whether `labels` is the demo's."""
-    ours = labels["waveform_path"][labels["waveform_path"].str.startswith("demo/p1900/")]
-    if len(ours):
-        print("demo: synthetic records; name your own with --labels and --data-dir")
-        if not all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
-            with mendable("the demo's waveforms cannot be written"):
-                tool("make_demo").write_demo(data_dir)
-    return len(ours) > 0
+    ours = [x for x in labels["waveform_path"] if x.startswith("demo/p1900/")]
+    if not all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
+        with mendable("the demo's waveforms cannot be written"):
+            tool("make_demo").write_demo(data_dir)
+    return bool(ours)
 
 
 def run(settings):
@@ -1002,6 +985,7 @@ def run(settings):
         raise UserError(f"--output {output}: expected a .keras file in a writable folder")
     labels, left_out = read_labels(settings.labels), []
     is_demo, label_hash = ensure_demo(labels, settings.data_dir), sha256(settings.labels)
+    print("demo: synthetic records; name your own with --labels and --data-dir\n" * is_demo, end="")
     by_class = labels.groupby("ecg_category")["subject_id"]
     print(by_class.agg(records="size", patients="nunique").to_string(index_names=False))
     print(f"{len(labels)} records of {labels['subject_id'].nunique()} patients\n")
@@ -1015,18 +999,17 @@ def run(settings):
     with mendable("--results"):
         folder = results and results.claim(Path(settings.results) / output.stem,
                                            (output.parent, settings.cache_dir))
-    tf, used = load_tensorflow()[0], versions()    # before the reading: a bad one shows at once
+    (tf, keras), used = load_tensorflow(), versions()    # a bad one shows before the reading
     print("using " + ", ".join(f"{name} {version}" for name, version in used.items())
           + "; devices " + ", ".join(device.name for device in tf.config.get_visible_devices()))
     training, validation, test = (load_split(name, part, classes, settings, left_out)
                                   for name, part in splits.items())
-    seeds = [(settings.seed + i) % 2**32 for i in range(settings.repeats)]
     models, temperatures, histories = zip(*(
-        train(training, validation, len(classes), dataclasses.replace(settings, seed=seed),
-              folder and folder / "progress" / str(i)) for i, seed in enumerate(seeds)),
-        strict=True)
-    model = models[0] if len(models) == 1 else tool("extras").average_models(
-        load_tensorflow()[1], models)
+        train(training, validation, len(classes),
+              dataclasses.replace(settings, seed=(settings.seed + i) % 2**32),
+              folder and folder / "progress" / str(i))
+        for i in range(settings.repeats)), strict=True)
+    model = models[0] if len(models) == 1 else tool("extras").average_models(keras, models)
     card = {"classes": classes, "leads": LEADS, "features": feature_names(settings),
             "synthetic": is_demo, "sampling_rate_hz": settings.sequence_length / RECORD_SECONDS,
             "settings": dataclasses.asdict(settings), "versions": used, "records": len(labels),
@@ -1034,8 +1017,7 @@ def run(settings):
             "history": histories, "temperature": temperatures, "left_out": left_out}
     save(model, card, output)    # before the evaluation, so that nothing can lose it
     each = [predict(one, test) for one in models]
-    before = [soften(p, 1 / t) for p, t in zip(each, temperatures, strict=True)]
-    report, card["metrics"] = evaluate(each, before, test, classes, shares.to_numpy(),
+    report, card["metrics"] = evaluate(each, temperatures, test, classes, shares.to_numpy(),
                                        settings.seed)
     report += f"""
 left out: {reasons(left_out)}
@@ -1044,14 +1026,8 @@ The labels are machine reads, not a cardiologist's. This is not a medical device
     print(report, end="")
     save(model, card, output)
     if folder:
-        test_dir = settings.test_data_dir or settings.data_dir
-
-        def read(path):
-            signal, fs = read_record(f"{test_dir}/{path}", test_dir)
-            return signal, fs, find_r_peaks(signal, fs)
-
-        results.write(folder, write_whole, card, report, splits, test.rows,
-                      np.mean(each, axis=0), test.features, read)
+        results.write(folder, write_whole, card, report, splits, test, np.mean(each, axis=0),
+                      read_record, find_r_peaks)
         if settings.figures:
             with mendable(f"figures in {folder}"):
                 tool("figures").make_all(folder)

@@ -554,7 +554,8 @@ def measure(name, system, pool, protocol, folds, options, store):
     by_seed = [[run(change, seed, i) for i in range(len(folds))] for seed in seeds(options)]
     runs = [run for runs in by_seed for run in runs]
     probabilities = [[np.array(run["probabilities"]) for run in runs] for runs in by_seed]
-    before = [[ours.soften(p, 1 / run["temperature"]) for p, run in zip(*both, strict=True)]
+    soften = ours.tool("report").soften
+    before = [[soften(p, 1 / run["temperature"]) for p, run in zip(*both, strict=True)]
               for both in zip(probabilities, by_seed, strict=True)]
     return Result(system.title, *(np.stack([np.concatenate(folds) for folds in x])
                                   for x in (probabilities, before)),

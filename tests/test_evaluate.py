@@ -8,8 +8,8 @@ import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 
 import too_feature
-from too_feature import Records, fit_temperature, soften
-from tools.report import accuracies, calibration, rate_rule
+from too_feature import Records
+from tools.report import accuracies, calibration, fit_temperature, rate_rule, soften
 
 CLASSES = ["Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
 SHARES = np.array([0.2, 0.1, 0.1, 0.5, 0.1])
@@ -24,10 +24,9 @@ def made_test(targets, subjects=None, heart_rate=70.0):
                    np.asarray(targets))
 
 
-def evaluate(probabilities, *arguments, uncalibrated=None):
+def evaluate(probabilities, *arguments, temperature=1.0):
     """As a run does: print the report and keep its figures."""
-    before = probabilities if uncalibrated is None else uncalibrated
-    report, figures = too_feature.evaluate([probabilities], [before], *arguments)
+    report, figures = too_feature.evaluate([probabilities], [temperature], *arguments)
     print(report)
     return figures
 
@@ -227,10 +226,10 @@ def test_a_temperature_is_found_where_a_class_has_no_record():
 def test_the_report_compares_calibration_before_and_after_also_at_label_shares(capsys):
     before, targets = drawn(1000, temperature=2.0)
     after = soften(before, 2)
-    figures = evaluate(after, made_test(targets), CLASSES, SHARES, uncalibrated=before)
+    figures = evaluate(after, made_test(targets), CLASSES, SHARES, temperature=2)
     found = figures["calibration"]
-    assert found["test"] == {"before": calibration(before, targets),
-                             "after": calibration(after, targets)}
+    assert found["test"]["before"] == pytest.approx(calibration(before, targets), abs=1e-6)
+    assert found["test"]["after"] == calibration(after, targets)
     weights = (SHARES / np.bincount(targets))[targets]
     assert found["at label shares"]["after"] == calibration(after, targets, weights)
     error = "expected calibration error"

@@ -110,7 +110,8 @@ def test_a_run_killed_at_any_moment_goes_on_and_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.parametrize(("way", "fault", "again"), [
-    ("stopped early, by the thesis recipe", "die_in(too_feature, 'fit_temperature')", []),
+    ("stopped early, by the thesis recipe",
+     "die_in(too_feature.tool('report'), 'fit_temperature')", []),
     pytest.param("stopped early, by the thesis recipe", "die_before_moving('state.npz', 3)", None,
                  marks=SLOW),
     pytest.param("on a cosine", "die_after_moving('state.npz', 3)", [4, 5], marks=SLOW),
@@ -199,7 +200,7 @@ def test_the_new_card_is_used_until_it_is_in_place(whole, tmp_path):
     classify.load_model(tmp_path / "model.keras")
     shutil.copy(other, tmp_path / "model.json.new")
     os.utime(tmp_path / "model.keras")    # load_model has kept it
-    with pytest.raises(too_feature.UserError, match=r"no \.json beside it describes it"):
+    with pytest.raises(too_feature.UserError, match="describes another model"):
         classify.load_model(tmp_path / "model.keras")
 
 

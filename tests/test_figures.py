@@ -70,7 +70,7 @@ def write_results(folder, classes=CLASSES, synthetic=True, n=90, tested=(0, 1, 3
                   **{name: feature[:, i] for i, name in enumerate(FEATURES)},
                   "QRS width [ms]": 99.0}).to_csv(folder / "predictions.csv", index=False)
     test = too_feature.Records(pd.DataFrame({"subject_id": subjects}), None, feature, targets)
-    _, metrics = too_feature.evaluate([p], [p], test, classes, np.full(k, 1 / k))
+    _, metrics = too_feature.evaluate([p], [1.0], test, classes, np.full(k, 1 / k))
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     pd.DataFrame([{"repeat": repeat, "epoch": epoch + 1, "learning_rate": 5e-4 / 2 ** (epoch // 3),
                    **dict(zip(("loss", "accuracy", "val_loss", "val_accuracy"), rng.random(4),

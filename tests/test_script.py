@@ -15,6 +15,7 @@ import too_feature
 from tools import classify
 
 ROOT = Path(too_feature.__file__).parent
+report = too_feature.tool("report")
 TINY = ["--train-samples", "40", "--val-samples", "25", "--test-samples", "25", "--epochs", "2",
         "--no-jit", "--no-figures"]
 
@@ -134,15 +135,15 @@ print(json.dumps(dict(zip(classes, out.tolist()))))""")
 
 
 def test_same_seed_gives_the_same_report_and_another_seed_another(demo_run, demo_dir, tmp_path):
-    def report(seed):
+    def printed(seed):
         result = run_script(tmp_path, "--labels", str(ROOT / "ecg_5_class_data.csv"), "--data-dir",
                             str(demo_dir), "--output", "model.keras", "--seed", seed, *TINY)
         assert result.returncode == 0, result.stderr
         return re.sub(r"\d+ s\n", "\n", result.stdout)
 
     first = re.sub(r"\d+ s\n", "\n", demo_run[1])
-    assert report("42") == first
-    assert report("43") != first
+    assert printed("42") == first
+    assert printed("43") != first
 
 
 def test_compiled_and_plain_steps_learn_the_same():
@@ -185,7 +186,7 @@ def test_best_weights_are_kept_if_asked_and_the_temperature_goes_into_the_last_l
         rng.normal(size=(n, 8)).astype(np.float32), np.arange(n) % 5) for n in (40, 200))
     settings = too_feature.Settings(keep="best", jit=False, epochs=12, stop_patience=4,
                                     batch_size=20, learning_rate=0.02, sequence_length=50)
-    monkeypatch.setattr(too_feature, "fit_temperature", lambda *them: given.append(them) or 3.0)
+    monkeypatch.setattr(report, "fit_temperature", lambda *them: given.append(them) or 3.0)
     model, temperature, history = too_feature.train(training, validation, 5, settings)
     accuracy = [epoch["val_accuracy"] for epoch in history]
     assert accuracy[-1] < max(accuracy) - 0.002    # else this would prove nothing
@@ -196,7 +197,7 @@ def test_best_weights_are_kept_if_asked_and_the_temperature_goes_into_the_last_l
     assert targets is validation.targets
     np.testing.assert_allclose(weights, 1)    # equal classes
     calibrated = model.predict([validation.signals[:], validation.features], verbose=0)
-    np.testing.assert_allclose(calibrated, too_feature.soften(raw, 3.0), atol=1e-5)
+    np.testing.assert_allclose(calibrated, report.soften(raw, 3.0), atol=1e-5)
     assert model.count_params() == 8461
 
 
@@ -270,22 +271,22 @@ def test_the_saved_model_is_calibrated_and_its_card_says_by_what_temperature(
     models = members_of(model) or [model]
     for one, temperature, history in zip(models, card["temperature"], card["history"], strict=True):
         saved = one.predict([records.signals[:], records.features], verbose=0)
-        raw = too_feature.soften(saved, 1 / temperature)
-        assert too_feature.fit_temperature(raw, records.targets, weights) == pytest.approx(
+        raw = report.soften(saved, 1 / temperature)
+        assert report.fit_temperature(raw, records.targets, weights) == pytest.approx(
             temperature, rel=0.01)
         kept = (history[-1] if card["settings"]["keep"] == "last" else
                 max(history, key=lambda epoch: epoch["val_accuracy"]))
-        loss = too_feature.log_loss(records.targets, raw, sample_weight=weights, labels=range(5))
+        loss = report.log_loss(records.targets, raw, sample_weight=weights, labels=range(5))
         assert loss == pytest.approx(kept["val_loss"], abs=1e-3)    # so training's were the raw
         assert abs(temperature - 1) > 0.05    # else this would prove nothing
     records = records_of("test", card, demo_dir)
     inputs = [records.signals[:], records.features]
     after = np.mean([one.predict(inputs, verbose=0) for one in models], axis=0)
-    before = np.mean([too_feature.soften(one.predict(inputs, verbose=0), 1 / t)
+    before = np.mean([report.soften(one.predict(inputs, verbose=0), 1 / t)
                       for one, t in zip(models, card["temperature"], strict=True)], axis=0)
     found = card["metrics"]["calibration"]["test"]
     for when, p in (("before", before), ("after", after)):
-        expected = too_feature.tool("report").calibration(p, records.targets)
+        expected = report.calibration(p, records.targets)
         assert found[when]["Brier score"] == pytest.approx(expected["Brier score"], abs=1e-4)
         name = "expected calibration error"    # a confidence may lie at the edge of two bins
         assert found[when][name] == pytest.approx(expected[name], abs=0.02)

@@ -1,4 +1,4 @@
-"""What `too_feature.py` reports on the test patients: figures with intervals, and their wording.
+"""Calibrate probabilities on validation patients, and report on test patients with intervals.
 
 Knows nothing of the script: arrays and names in, a dict of figures and lines of text out.
 """
@@ -7,7 +7,21 @@ import functools
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import balanced_accuracy_score, classification_report
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+from sklearn.metrics import balanced_accuracy_score, classification_report, log_loss
+
+
+def soften(probabilities, temperature):
+    """Return what softmax would have given of the same logits divided by `temperature`."""
+    return softmax(np.log(probabilities + 1e-12) / temperature, axis=1)
+
+
+def fit_temperature(probabilities, targets, weights):
+    """Find the temperature of least negative log-likelihood (Guo et al., ICML 2017, sec. 4.2)."""
+    return float(np.exp(minimize_scalar(lambda log_temperature: log_loss(
+        targets, soften(probabilities, np.exp(log_temperature)), sample_weight=weights,
+        labels=range(probabilities.shape[1])), bounds=(-2, 2), method="bounded").x))
 
 
 def rate_rule(heart_rate, classes, shares):
@@ -52,13 +66,13 @@ def calibration(probabilities, targets, weights=None):
             "Brier score": float(np.average(distance, weights=weights))}
 
 
-def evaluate(each, uncalibrated, targets, subjects, vitals, classes, names, shares, seed=42):
+def evaluate(each, temperatures, targets, subjects, vitals, classes, names, shares, seed=42):
     """Measure a model, or several whose probabilities are averaged, on the test patients.
 
     Parameters
     ----------
-    each, uncalibrated : ndarray (models, n, n_classes), probabilities after and before temperature
-        scaling
+    each : ndarray (models, n, n_classes), probabilities
+    temperatures : sequence of float, by which the models' logits were divided
     targets, subjects : ndarray (n,), class numbers and patients
     vitals : ndarray (n, m), the heart rate in bpm, then its variability; NaN: not measurable
     classes : list of n_classes str
@@ -72,7 +86,8 @@ def evaluate(each, uncalibrated, targets, subjects, vitals, classes, names, shar
     str, dict
         The report, and its figures ready for JSON.
     """
-    probabilities, uncalibrated = each.mean(axis=0), uncalibrated.mean(axis=0)
+    before = [soften(p, 1 / t) for p, t in zip(each, temperatures, strict=True)]
+    probabilities, uncalibrated = each.mean(axis=0), np.mean(before, axis=0)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     right_by_certainty = (predicted == targets)[np.argsort(-confidence, kind="stable")]
     rule = rate_rule(vitals[:, 0], classes, shares)

@@ -92,7 +92,7 @@ def examples(test, probabilities, classes, read):
     return arrays
 
 
-def write(folder, save, card, report, splits, test, probabilities, features, read):
+def write(folder, save, card, report, splits, test, probabilities, read_record, find_r_peaks):
     """Write all files of a results folder but its figures.
 
     Parameters
@@ -102,14 +102,15 @@ def write(folder, save, card, report, splits, test, probabilities, features, rea
     card : dict, ready for JSON: classes, features, history, left_out, metrics and more
     report : str, as printed
     splits : {name: DataFrame with subject_id, waveform_path, ecg_category}
-    test : DataFrame with the same columns, a row for each of n test records
-    probabilities, features : ndarray (n, n_classes) and (n, 8 or more)
-    read : callable, returns of a test record's path: signal (samples, 12), Hz and R peaks
+    test : its n records: rows (a DataFrame with the same columns), features (n, 8 or more)
+    probabilities : ndarray (n, n_classes)
+    read_record : callable, of a path and its data folder: signal (samples, 12) and rate in Hz
+    find_r_peaks : callable, of these two: R peaks in samples
     """
     history = [pd.DataFrame(epochs).assign(repeat=i, epoch=range(1, len(epochs) + 1))
                for i, epochs in enumerate(card["history"])]
     tables = {
-        "predictions": predictions(test, probabilities, features, card["classes"],
+        "predictions": predictions(test.rows, probabilities, test.features, card["classes"],
                                    card["features"]),
         "history": pd.concat(history), "left_out": pd.DataFrame(
             card["left_out"], columns=["record", "why"]),
@@ -120,6 +121,12 @@ def write(folder, save, card, report, splits, test, probabilities, features, rea
     texts |= {f"{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
     for name, text in texts.items():
         save(folder / name, lambda file, text=text: file.write_bytes(text.encode()))
+    data_dir = card["settings"]["test_data_dir"] or card["settings"]["data_dir"]
+
+    def read(path):
+        signal, fs = read_record(f"{data_dir}/{path}", data_dir)
+        return signal, fs, find_r_peaks(signal, fs)
+
     content = io.BytesIO()    # on a full disk, NumPy's archive would print a traceback
-    np.savez_compressed(content, **examples(test, probabilities, card["classes"], read))
+    np.savez_compressed(content, **examples(test.rows, probabilities, card["classes"], read))
     save(folder / "examples.npz", lambda file: file.write_bytes(content.getvalue()))
