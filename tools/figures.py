@@ -10,6 +10,7 @@ script is needed. `draw_ecg` draws any 12-lead ECG as clinicians read it.
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import re
@@ -576,7 +577,7 @@ def write_whole(path, write):
         path.parent.mkdir(parents=True, exist_ok=True)
         write(scratch)
         os.replace(scratch, path)
-    except OSError as error:    # Matplotlib's do not name it
+    except OSError as error:
         raise OSError(f"{path}: {error.strerror or error}; choose another folder") from error
     finally:
         scratch.unlink(missing_ok=True)
@@ -586,9 +587,14 @@ def write_whole(path, write):
 @styled
 def save(figure, stem):
     """Write a figure as `stem`.pdf and .png, the same bytes each time; return both paths."""
-    return [write_whole(Path(f"{stem}.pdf"),
-                        lambda file: figure.savefig(file, metadata={"CreationDate": None})),
-            write_whole(Path(f"{stem}.png"), figure.savefig)]
+    paths = []
+    for kind, more in (("pdf", {"metadata": {"CreationDate": None}}), ("png", {})):
+        content = io.BytesIO()    # on a full disk, Matplotlib would raise anything
+        figure.savefig(content, format=kind, **more)
+        path = Path(f"{stem}.{kind}")
+        paths.append(write_whole(path, lambda file, content=content: file.write_bytes(
+            content.getvalue())))
+    return paths
 
 
 def make_all(folder, only=None):
