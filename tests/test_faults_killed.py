@@ -155,16 +155,16 @@ def test_a_run_killed_at_random_times_ends_as_if_it_had_not_been(run, whole, dem
     dice, kills = random.Random(0), 0  # noqa: S311
     command = [sys.executable, str(faults.ROOT / "too_feature.py"), *faults.TINY, *PLAIN,
                "--data-dir", str(demo_dir), "--cache-dir", str(tmp_path / "cache"), "--resume"]
-    for _ in range(60):
+    for _ in range(8):
         with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL) as child:
             try:
-                assert child.wait(dice.uniform(3, 12)) == 0
-                break
+                child.wait(dice.uniform(2, 8))
             except subprocess.TimeoutExpired:
                 child.kill()
                 kills += 1
     assert kills
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, timeout=200)
     assert faults.outcome(tmp_path) == faults.outcome(whole("plain"))
 
 
@@ -172,7 +172,7 @@ def test_a_run_killed_at_random_times_ends_as_if_it_had_not_been(run, whole, dem
 @pytest.mark.parametrize(("fault", "seed"), [
     pytest.param(r"die_half_written(r'model\.keras$')", 42, marks=SLOW),
     pytest.param(r"die_half_written(r'model\.json')", 42, marks=SLOW),
-    pytest.param(r"die_before_moving(r'model\.keras$')", 42, marks=SLOW),
+    (r"die_before_moving(r'model\.keras$')", 42),
     (r"die_after_moving(r'model\.keras$')", 7),
     pytest.param(r"die_before_moving(r'model\.json$')", 7, marks=SLOW),
     pytest.param(r"die_half_written(r'model\.json', 2)", 7, marks=SLOW)])

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import warnings
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def save(figure, stem):
     options = {"png": {}, "pdf": {"metadata": {"CreationDate": None}}}
     paths = {kind: Path(f"{stem}.{kind}") for kind in ("pdf", "png")}
     for kind, how in options.items():
-        write_whole(paths[kind], functools.partial(figure.savefig, format=kind, **how))
+        content = io.BytesIO()    # on a full disk, Matplotlib would raise anything
+        figure.savefig(content, format=kind, **how)
+        write_whole(paths[kind], functools.partial(Path.write_bytes, data=content.getvalue()))
         figure.set_layout_engine("none")    # what is laid out stays so: half of the time
     return list(paths.values())

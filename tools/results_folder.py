@@ -80,13 +80,13 @@ def read_metrics(folder):
 
 def write_whole(path, write):
     """Let `write` fill a file beside `path`, then move it there: `path` is never half written."""
-    scratch = path.with_name(f".{uuid.uuid4().hex}")
+    scratch = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(scratch)
         os.replace(scratch, path)
     except OSError as error:
-        raise OSError(f"{path}: {error.strerror or error}") from error
+        raise OSError(f"{path}: {error.strerror or error}; choose another folder") from error
     finally:
         with contextlib.suppress(OSError):
             scratch.unlink()
