@@ -449,6 +449,15 @@ def test_letters_that_no_font_has(written):
         "ecg_1", "ecg_2", "ecg_4", "ecg_5_x"]
 
 
+def test_chinese_letters_are_twice_as_broad():
+    assert figure_style.short("心房颤动", 8) == "心房颤动"
+    assert figure_style.short("心房颤动", 7) == "心房颤…"
+    assert figure_style.short("AF 心房颤动", 6) == "AF 心…"
+    assert figure_style.short("Normal rhythm", 8) == "Normal…"
+    text = ecg_page.write_probabilities(["心" * 10] * 9, np.zeros(9))
+    assert max(map(figure_style.breadth, text.split("\n"))) <= 130
+
+
 def test_nothing_measured_is_said(written):
     assert page(figures.features(written("nothing measured"))).count("not measured") == 8
 

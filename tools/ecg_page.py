@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tools.figure_style import BLUE, ORANGE, SYNTHETIC, drawable, short, styled
+from tools.figure_style import BLUE, ORANGE, SYNTHETIC, breadth, drawable, short, styled
 from tools.results_folder import read_run, reading
 
 A4 = 297, 210                    # mm
@@ -120,7 +120,8 @@ def write_probabilities(names, p):
     for most in range(95, 0, -5):
         each = [f"{short(name, most)} {x:.2f}".replace(" ", "\0") for name, x in
                 zip(names, p, strict=True)]    # \0: no line ends there
-        lines = textwrap.wrap("Probabilities: " + "   ".join(each), 120)
+        text = "Probabilities: " + "   ".join(each)
+        lines = textwrap.wrap(text, 120 * len(text) // breadth(text))
         if len(lines) <= 3:
             break
     return "\n".join(lines[:3]).replace("\0", " ")

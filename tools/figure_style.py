@@ -5,6 +5,7 @@ import functools
 import io
 import warnings
 from pathlib import Path
+from unicodedata import east_asian_width
 
 from matplotlib import style
 from matplotlib.font_manager import findfont, fontManager, get_font
@@ -38,9 +39,18 @@ def styled():
         yield
 
 
+def breadth(text):
+    """Count letters, a Chinese, Japanese or Korean one as two."""
+    return len(text) + sum(east_asian_width(letter) in "WF" for letter in text)
+
+
 def short(name, most):
-    """Cut off what is longer than `most` characters."""
-    return name if len(name) <= most else name[:most - 1].rstrip() + "…"
+    """Cut off what is broader than `most` letters."""
+    if breadth(name) <= most:
+        return name
+    while breadth(name) >= most:
+        name = name[:-1]
+    return name.rstrip() + "…"
 
 
 def drawable(classes):

@@ -37,6 +37,7 @@ from tools.figure_style import (  # noqa: E402
     SKY,
     SYNTHETIC,
     VERMILLION,
+    breadth,
     drawable,
     save,
     short,
@@ -68,6 +69,7 @@ def new_figure(width, height, run):
 
 def wrapped(names, most=26):
     """Break names into at most two lines each, as narrow as goes; cut off what is longer."""
+    names = [short(name, 2 * most) for name in names]
     width = next((width for width in range(12, most) if all(
         len(textwrap.wrap(name, width)) <= 2 for name in names)), most)
     return ["\n".join(textwrap.wrap(name, width, max_lines=2, placeholder="…")) for name in names]
@@ -88,7 +90,7 @@ def confusion_matrix(folder):
     n = len(names)
     counts = np.bincount(true * n + predicted, minlength=n * n).reshape(n, n)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
-    margin = 0.45 + 0.075 * max(len(line) for name in names for line in name.split("\n"))
+    margin = 0.45 + 0.075 * max(breadth(line) for name in names for line in name.split("\n"))
     size = max(0.4 * n, COLUMN - margin)
     figure = new_figure(size + margin, size + margin, run)
     axes = figure.add_subplot()
