@@ -1,0 +1,328 @@
+"""README.md and README.zh-CN.md say the same, and what they say is what the code takes and prints.
+
+No TensorFlow: commands go to the parsers only, and the example report to tools/report.py.
+"""
+
+import argparse
+import ast
+import collections
+import dataclasses
+import functools
+import importlib
+import re
+import runpy
+import shlex
+import subprocess
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+import too_feature
+from tools import report
+
+ROOT = Path(too_feature.__file__).parent
+README, CHINESE = "README.md", "README.zh-CN.md"
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in (README, CHINESE)}
+MARKER = "<!-- test command -->"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.S | re.M)
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+CODE = re.compile(r"`([^`]+)`")
+LINK = re.compile(r"!?\[[^]]*\]\([^)]+\)|<https?://[^>]+>")
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+DEFAULTS = dataclasses.asdict(too_feature.Settings())
+
+# What a run of a command in the READMEs writes
+WRITTEN = {
+    "ecg_stable_lstm_model.keras", "ecg_stable_lstm_model.json", "results/ecg_stable_lstm_model",
+    "results/ecg_stable_lstm_model/", "report.txt", "metrics.json", "predictions.csv", "split.csv",
+    "left_out.csv", "history.csv", "figures/", "MODEL_CARD.md", "run.json", "mimic-iv-ecg/demo",
+    "mimic_labels.csv", "mimic_model.keras", "classes.csv"}
+# What the user has: own files, or downloads
+OWN = {"my_labels.csv", "my_data/files/p1000/p10000032/s40689238/40689238",
+       "my_model.keras", "machine_measurements.csv", "record_list.csv"}
+ENDINGS = {".keras", ".hea", ".dat", ".mat"}    # named as such, without a file
+# Programs that are not ours, and their flags
+FOREIGN = {"git": set(), "cd": set(), "conda": set(), "pip": set(), "source": set(),
+           "tensorboard": {"--logdir"}}
+TAKE_ALL = "tools/check_labels.py", "tools/fetch_records.py"    # the flags of the script, too
+# Defaults that the table of settings puts in words
+WORDS = {"": False, "none": "", "automatic": None, "无": "", "自动": None}
+
+
+def outside(text):
+    """Return a README without its fenced blocks, whose places stay to be seen."""
+    return BLOCK.sub("(block)\n", text)
+
+
+def sections(text):
+    """Return [(level of the heading, [units])]; a unit is a paragraph, list item or table row."""
+    found, border = [], r"\n\n+|\n(?=- |\d+\. |\||<!--)"
+    for part in re.split(r"^(?=#+ )", outside(text), flags=re.M)[1:]:
+        heading, _, body = part.partition("\n")
+        units = [" ".join(unit.split()) for unit in re.split(border, body)]
+        found.append((len(heading) - len(heading.lstrip("#")), [heading, *filter(None, units)]))
+    return found
+
+
+def pairs():
+    """Return the (English, Chinese) units, but not those that lead from one README to the other."""
+    both = zip(*map(sections, TEXTS.values()), strict=True)
+    return [(ours, theirs) for (_, one), (_, two) in both
+            for ours, theirs in zip(one, two, strict=True) if CHINESE not in ours]
+
+
+def commands(name):
+    """Return every command of a README, from blocks and prose: lists of words, comments and all."""
+    lines = [line for kind, block in BLOCK.findall(TEXTS[name]) if kind == "sh"
+             for line in block.splitlines()]
+    programs = "|".join(["python", *FOREIGN])
+    lines += [span for span in CODE.findall(outside(TEXTS[name]))
+              if re.match(rf"({programs}) ", span)]
+    return [shlex.split(command, comments=True) for line in lines for command in line.split(" && ")]
+
+
+class CapturedError(Exception):
+    """Carries a parser out of a program's `main`."""
+
+
+@functools.cache
+def parser_of(path):
+    """Return the parser of a program of this repository."""
+    main = runpy.run_path(str(ROOT / path))["main"]
+
+    def capture(self, *_):
+        raise CapturedError(self)
+
+    with (mock.patch.object(argparse.ArgumentParser, "parse_known_args", capture),
+          pytest.raises(CapturedError) as found):
+        main([])
+    return found.value.args[0]
+
+
+def parse(path, arguments):
+    """Give arguments to the program's parser, which exits if it refuses them; return the rest."""
+    if path == "too_feature.py":
+        too_feature.parse_settings(arguments)
+        return []
+    _, rest = parser_of(path).parse_known_args(arguments)
+    if path in TAKE_ALL:
+        too_feature.parse_settings(rest)
+        return []
+    return rest
+
+
+def flags_of(path):
+    """Return all flags of a program of this repository."""
+    own = {flag for flag in parser_of(path)._option_string_actions if flag.startswith("--")}
+    return own | (flags_of("too_feature.py") if path in TAKE_ALL else set())
+
+
+# ------------------------------------------------------------------------------- the two editions
+def test_each_edition_names_the_other_below_its_title():
+    assert TEXTS[README].splitlines()[2] == f"English | [简体中文]({CHINESE})"
+    assert TEXTS[CHINESE].splitlines()[2] == f"[English]({README}) | 简体中文"
+
+
+def test_fenced_blocks_are_identical_and_one_is_marked_as_the_test_command():
+    english, chinese = map(BLOCK.findall, TEXTS.values())
+    assert english == chinese
+    assert len(english) > 5
+    for text in TEXTS.values():
+        assert text.count("```") == 2 * len(english)    # none that the pattern misses
+        assert text.count(MARKER) == 1
+
+
+def test_headings_and_units_match():
+    english, chinese = map(sections, TEXTS.values())
+    assert [level for level, _ in english] == [level for level, _ in chinese]
+    for (_, ours), (_, theirs) in zip(english, chinese, strict=True):
+        assert len(ours) == len(theirs), (ours[0], theirs[0])
+
+
+@pytest.mark.parametrize("pattern", [NUMBER, CODE, LINK], ids=["numbers", "code", "links"])
+def test_numbers_code_and_links_match_in_each_unit(pattern):
+    def content(unit):
+        found = pattern.findall(unit)
+        if pattern is LINK:    # the texts of links are translated
+            found = [re.sub(r"\[[^]]*\]", "[]", link) for link in found]
+        return found if unit.startswith("|") else collections.Counter(found)    # rows keep order
+
+    for ours, theirs in pairs():
+        assert content(ours) == content(theirs), (ours, theirs)
+
+
+def test_no_paragraph_is_left_in_english():
+    for ours, theirs in pairs():
+        if not ours.startswith(("|", "(block)", MARKER)):
+            assert re.search("[\u4e00-\u9fff]", theirs), theirs
+            assert not re.search("[\u4e00-\u9fff]", ours), ours
+
+
+# ------------------------------------------------------------------------------ what they say is so
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_command_names_files_that_exist_and_flags_that_its_parser_takes(name):
+    ours = 0
+    for program, *arguments in commands(name):
+        if ">" in arguments:
+            arguments = arguments[:arguments.index(">")]
+        if re.fullmatch(r"(\.venv/bin/)?python3?", program) and arguments[0] != "-m":
+            path, *arguments = arguments
+            assert (ROOT / path).is_file(), path
+            assert parse(path, arguments) == []
+            ours += 1
+        elif "python" in program:
+            assert arguments[1:] in (["venv", ".venv"], ["pytest"])
+        else:
+            known = FOREIGN[program.removeprefix(".venv/bin/")]
+            assert set(filter(FLAG.fullmatch, arguments)) <= known
+            if arguments[:2] == ["install", "-r"]:
+                assert (ROOT / arguments[2]).is_file()
+    assert ours > 10
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_flag_is_one_of_the_script_or_of_a_program_named_beside_it(name):
+    settings = flags_of("too_feature.py")
+    lines = [line for kind, block in BLOCK.findall(TEXTS[name]) if kind == "sh"
+             for line in block.splitlines()]
+    for unit in [*lines, *(unit for _, units in sections(TEXTS[name]) for unit in units)]:
+        programs = re.findall(r"[\w/]+\.py", unit)
+        known = settings.union(*(flags_of(path) for path in programs if "python " + path in unit))
+        known = known.union(*(FOREIGN[word] for word in FOREIGN if f"`{word} " in unit))
+        if unit in lines and programs:    # a command: its own program's only
+            known = flags_of(programs[0])
+        assert set(FLAG.findall(unit)) <= known, unit
+    assert len(set(FLAG.findall(outside(TEXTS[name])))) > 20
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_file_and_picture_named_is_there_or_listed_as_written_or_owned(name):
+    text = TEXTS[name]
+    words = {word for command in commands(name) for word in command}
+    words.update(CODE.findall(outside(text)), re.findall(r"\]\(([^):]+)\)", text))
+    words.update(*(re.findall(r'"(.+?)"', block) for kind, block in BLOCK.findall(text)
+                   if kind == "python"))
+    named = {word for word in words - ENDINGS if re.fullmatch(
+        r"[A-Z]{7}|[\w.-]+(/[\w.-]+)*(/|/[\w.-]+|\.(py|md|csv|json|keras|png|ipynb|txt))", word)
+        and not word.startswith(".venv/")}
+    labels = too_feature.read_labels(ROOT / too_feature.Settings.labels)
+    demo = {path for path in named if path.startswith("mimic-iv-ecg/demo/")}
+    assert {path.removeprefix("mimic-iv-ecg/") for path in demo} <= set(labels["waveform_path"])
+    elsewhere = WRITTEN | OWN
+    for path in named - elsewhere - demo:
+        assert (ROOT / path).exists(), path
+    assert elsewhere <= named    # nothing is listed in vain
+    assert len(named - elsewhere) > 15
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_what_the_notebook_lines_import_is_there(name):
+    lines = [node for kind, block in BLOCK.findall(TEXTS[name]) if kind == "python"
+             for node in ast.parse(block).body if isinstance(node, ast.ImportFrom)]
+    assert len(lines) == 2
+    for line in lines:
+        module = importlib.import_module(line.module)
+        assert all(hasattr(module, alias.name) for alias in line.names)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_table_of_settings_tells_the_defaults(name):
+    seen = set()
+    table, = (units for _, units in sections(TEXTS[name]) if "## Settings" in units[0]
+              or "## 设置" in units[0])
+    for row in [unit for unit in table if unit.startswith("| `--")]:
+        flags, default = row.strip("|").split("|")[:2]
+        flags = CODE.findall(flags)
+        values = [value.strip("` ") for value in re.split(", |、", default)]
+        plain = [flag for flag in flags if not flag.startswith("--no-")]
+        values *= len(plain) if len(values) == 1 else 1
+        for flag, value in zip(plain, values, strict=True):
+            field = flag[2:].replace("-", "_")
+            expected = DEFAULTS[field]
+            told = WORDS[value] if value in WORDS else type(expected)(value)
+            assert (told, type(told)) == (expected, type(expected)), flag
+            seen.add(field)
+        for flag in set(flags) - set(plain):    # what can be switched off is on, or automatic
+            assert DEFAULTS[flag[5:].replace("-", "_")] is not False, flag
+    assert len(seen) > 15
+
+
+def test_ci_extracts_the_one_test_command():
+    extract, = (line for line in (ROOT / ".ci/run").read_text().splitlines()
+                if line.startswith("command=$("))
+    command = subprocess.run(["bash", "-euo", "pipefail", "-c", f'{extract}\necho "$command"'],
+                             cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    block = BLOCK.match(TEXTS[README].partition(MARKER + "\n")[2])
+    assert command.stdout == block[2]
+    assert command.stdout.count("\n") == 1
+    assert command.stdout.endswith("-r tests/requirements.txt && .venv/bin/python -m pytest\n")
+
+
+# ------------------------------------------------------------------------------ the example report
+def form(line):
+    """Return a line with # for digits, those before a point counted once, and single blanks."""
+    line = re.sub(r"\d+(?=\.)|(?<![.\d])\d+", "0", " ".join(line.split()))
+    return re.sub(r"\d", "#", line)
+
+
+def example():
+    """Return the lines of the example of what a training prints, up to the report, and of that."""
+    block, = (block for kind, block in BLOCK.findall(TEXTS[README]) if kind == "text")
+    before, title, after = block.partition("Test on ")
+    return [list(filter(str.strip, part.splitlines())) for part in (before, title + after)]
+
+
+def printed():
+    """Return a pattern for what each `print` of the script prints."""
+    def pattern(part):
+        if isinstance(part, ast.Constant):
+            return re.escape(str(part.value))
+        if isinstance(part, ast.JoinedStr):
+            return "".join(map(pattern, part.values))
+        return ".+"
+
+    source = (ROOT / "too_feature.py").read_text(encoding="utf-8")
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
+             and isinstance(node.func, ast.Name) and node.func.id == "print"]
+    return source, [r"\ ".join(map(pattern, call.args)).removesuffix(r"\n").removesuffix("\\\n")
+                    for call in calls]
+
+
+def test_the_example_of_a_training_has_the_form_of_what_is_printed():
+    source, patterns = printed()
+    patterns = [pattern for pattern in patterns if pattern != ".+"]
+    lines = [line for line in example()[0] if line != "..."]
+    assert len(lines) == 4
+    for line in lines:
+        assert any(re.fullmatch(pattern, line) for pattern in patterns), line
+        for word in re.findall(r"[A-Za-z_]+", line):
+            assert re.search(rf"\b{word}\b", source), word
+    labels = too_feature.read_labels(ROOT / too_feature.Settings.labels)
+    assert lines[0] == f"{len(labels)} records of {labels['subject_id'].nunique()} patients"
+    assert f" {DEFAULTS['train_samples']} training and " in lines[1]
+    assert [line.split("  loss ")[0] for line in lines[2:]] == [
+        f"epoch {i:2}/{DEFAULTS['epochs']}" for i in (1, DEFAULTS["epochs"])]
+
+
+def test_the_example_report_has_the_form_of_what_is_printed():
+    labels = too_feature.read_labels(ROOT / too_feature.Settings.labels)
+    classes = sorted(labels["ecg_category"].unique())
+    targets = np.arange(79) % 5
+    predicted = np.where((np.arange(79) % 7 == 0) & (targets != 2), (targets + 1) % 5, targets)
+    predicted[predicted == 2] = np.where(targets[predicted == 2] == 2, 2, 0)    # so that 2 is best
+    each = (0.1 + 0.5 * np.eye(5)[predicted])[None]
+    vitals = np.random.default_rng(0).uniform(40, 120, (79, 4))
+    features = too_feature.FEATURES[too_feature.HEART_RATE:]
+    text, _ = report.evaluate(each, each, targets, np.arange(79) % 45, vitals, classes, features,
+                              np.full(5, 0.2))
+    lines, real = example()[1], [form(line) for line in text.splitlines()]
+    assert len(lines) > 20
+    at = 0
+    for line in lines[:-1]:
+        if line != "...":
+            assert form(line) in real[at:], line
+            at = real.index(form(line), at) + 1
+    source = (ROOT / "too_feature.py").read_text(encoding="utf-8")
+    assert f'"{lines[-1]}\\n"' in source
