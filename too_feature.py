@@ -11,8 +11,7 @@ read, preprocess, features, prepare, augment, model, train, evaluate, save, main
 import sys
 
 if not (3, 10) <= sys.version_info[:2] <= (3, 12):
-    print("error: Python 3.10, 3.11 or 3.12 is needed: TensorFlow 2.16 has no build for others",
-          file=sys.stderr)
+    print("error: Python 3.10, 3.11 or 3.12 is needed, for TensorFlow 2.16", file=sys.stderr)
     raise SystemExit(2)
 
 import runpy
@@ -36,8 +35,6 @@ import os
 import re
 import shlex
 import time
-import uuid
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +42,8 @@ import pandas as pd
 import wfdb
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft
-from scipy import signal as dsp
 from scipy.ndimage import uniform_filter1d
+from scipy.signal import find_peaks
 from sklearn.metrics import classification_report
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
@@ -102,14 +99,12 @@ class Settings:
     max_unusable: float = flag(0.5, "share of a class's records that may be damaged", 0, 1)
     test_share: float = flag(0.15, "test patients, share of all", 0.01, 0.9)
     val_share: float = flag(0.15, "validation patients, share of the rest", 0.01, 0.9)
-    # Preprocessing: hospitals differ in their filters; the quartiles' distance, taken as the unit,
-    # would clip the QRS complexes, whose shape tells a bundle branch block
+    # Preprocessing: hospitals differ in filters; quartiles as the unit would clip QRS complexes
     sequence_length: int = flag(SEQUENCE_LENGTH, "points per 10-second record", 50, 5000)
     high_pass: float = flag(0.5, "Hz below which baseline wander is taken out; 0: none", 0, 5)
     central_share: float = flag(0.99, "share of a lead's samples that sets its scale", 0.1, 1)
     span: float = flag(3.0, "units that they span", 0.1, 6)
-    # Model: from Keras's start, memories of some 60 ms, it hardly learns the shape of beats; batch
-    # normalisation by four records is noise, so from an epoch on it stays as it is
+    # Model: Keras's own start forgets a beat in 60 ms; normalisation by four records is noise
     memory: float = flag(4.0, "s of the LSTM's longest memory at first; 0: as in Keras", 0, 10)
     settle: int = flag(375, "steps after which batch normalisation is kept; 0: never", 0, 10**9)
     feature_limit: float = flag(2.5, "deviations at which scaled features are cut off", 0.5, 1000)
@@ -119,7 +114,6 @@ class Settings:
     learning_rate: float = flag(0.0005, "Adam's step size at the start", 1e-8, 1)
     weight_decay: float = flag(0.0, "share of a weight lost per step and unit of step size", 0, 1)
     schedule: str = flag("plateau", "step size: halved on plateaus, or cosine", "plateau", "cosine")
-    min_learning_rate: float = flag(1e-6, "on a plateau, never below", 0, 1)
     reduce_patience: int = flag(3, "epochs without a better loss make a plateau", 1, 10_000)
     stop_patience: int = flag(5, "epochs without better validation accuracy to stop", 1, 10_000)
     keep: str = flag("last", "weights: last, or best by validation accuracy", "last", "best")
@@ -170,7 +164,7 @@ def parse_settings(arguments=None):
 
 @functools.cache
 def _defined_in(source):
-    return SimpleNamespace(**runpy.run_path(str(source))) if source.exists() else None
+    return argparse.Namespace(**runpy.run_path(str(source))) if source.exists() else None
 
 
 def tool(name, needed=True):
@@ -280,8 +274,6 @@ def read_labels(path):
     for name, n in counts.items():
         for like in difflib.get_close_matches(name, counts.index[counts >= 10 * n], 1, 0.8):
             print(f"notice: {name!r} ({n} record{'s' * (n > 1)}), did you mean {like!r}?")
-    if len(counts) != 5:
-        print(f"notice: {len(counts)} classes instead of 5, the rarest {counts.index[-1]!r}")
     return rows
 
 
@@ -312,8 +304,7 @@ def split_patients(labels, test_share=0.15, val_share=0.15, seed=42):
         split = tool("extras").repair(split, member, needed, np.random.default_rng(seed))
     if split is None:
         scarce = ", ".join(table.columns[np.argsort(size[:-1])[:3]])
-        raise UserError("no split has every class in training, validation and test: too few "
-                        f"patients, or the same ones, in {scarce}")
+        raise UserError(f"too few patients, or the same, for every class in each split: {scarce}")
     of_record = labels["subject_id"].map(pd.Series(split, index=table.index))
     splits = {name: labels[of_record == i].reset_index(drop=True)
               for i, name in enumerate(("train", "validation", "test"))}
@@ -341,7 +332,6 @@ def balanced_sampling(df, target_samples, random_state=42, repeat=True):
 
 
 # ------------------------------------------------------------------------------------------ read
-# What a usable record is
 RECORD_SECONDS = 10         # of a longer record, the first
 MIN_SECONDS = 9.5           # a shorter one would be stretched by more than 5 % when resampled
 MIN_FS, MAX_FS = 50, 4000   # Hz; the QRS band reaches to 20 Hz
@@ -349,12 +339,10 @@ MIN_LEADS = 6               # of 12 must carry a signal
 MIN_LEAD_RANGE = 0.02       # mV; a lead that moves less carries none
 MAX_GAP_SHARE = 0.2         # of a lead may be missing and interpolated; beyond that it carries none
 MAX_AMPLITUDE = 1000.0      # mV; no electrode gives more, so such a sample counts as missing
-
 # MIMIC-IV-ECG stores aVF before aVL: leads are picked by name, into this order.
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 LEAD_II, HEART_RATE = 1, 4    # their places in LEADS and FEATURES
-# Name, unit and, where users are shown one, the usual range of each feature
-FEATURES = (
+FEATURES = (    # name, unit and, where users are shown one, the usual range
     ("mean", "mV", None), ("standard deviation", "mV", None), ("skewness", "", None),
     ("kurtosis", "", None), ("heart rate", "bpm", (60, 100)), ("SDNN", "ms", (20, 50)),
     ("RMSSD", "ms", (15, 40)), ("CV_RR", "", (0.03, 0.07)))
@@ -413,12 +401,9 @@ def read_record(path, data_dir=None):
         signal, names, units = record.dac(), record.sig_name, record.units
         sums = np.einsum("ij->j", record.d_signal).astype(np.uint16)
         given = np.array([int(x or 0) % 65_536 for x in record.checksum])
-    except RecordError:
-        raise
-    except EOFError as error:
-        raise RecordError(str(error)) from error
     except Exception as error:    # wfdb raises whatever the damage leads to
-        raise RecordError(f"cannot be read: {error!r:.99}") from error
+        known = isinstance(error, RecordError | EOFError)
+        raise RecordError(str(error) if known else f"cannot be read: {error!r:.99}") from error
     names = [str(name).strip().casefold() for name in names]
     if odd := [lead for lead in LEADS if names.count(lead.casefold()) != 1]:
         raise RecordError(f"lead missing or doubled: {' '.join(odd)}")
@@ -429,8 +414,7 @@ def read_record(path, data_dir=None):
     wrong = (sums != given)[columns]
     if samples == length and given.any() and wrong.any():    # all 0: nobody computed them
         raise RecordError(f"wrong checksum: {' '.join(np.array(LEADS)[wrong])}")
-    signal = signal.T[columns].T
-    signal *= scale
+    signal = signal.T[columns].T * scale
     valid = np.abs(signal) <= MAX_AMPLITUDE
     signal = _as_leads(signal if valid.all() else np.where(valid, signal, np.nan))
     usable = np.ptp(signal, axis=0) >= MIN_LEAD_RANGE
@@ -454,12 +438,11 @@ def _as_leads(signal, shortest=1, fs=None, n_leads=12):
                          f"{leads.dtype} of shape {leads.shape}")
     if len(leads) < shortest:
         raise ValueError(f"expected {shortest} samples or more, got {len(leads)}")
-    leads = np.asfortranarray(leads, dtype=np.float64)
+    leads = leads.astype(np.float64, copy=False)
     if not (leads.min() > -1e9 and leads.max() < 1e9):    # NaN, infinities, what no converter gives
         leads = pd.DataFrame(np.where(np.abs(leads) < 1e9, leads, np.nan))
         leads = leads.interpolate(limit_direction="both").fillna(0.0).to_numpy()
-        leads = np.asfortranarray(leads)
-    return leads
+    return np.asfortranarray(leads)
 
 
 def stable_preprocess_ecg(raw_signal, target_length=500, high_pass=0.5, central_share=0.99,
@@ -482,16 +465,14 @@ def stable_preprocess_ecg(raw_signal, target_length=500, high_pass=0.5, central_
     flat = np.ptp(signal, axis=0) < 1e-6
     # In the frequency domain nothing aliases. The cosine transform is the Fourier transform of the
     # signal and its mirror image: with no step from the last sample to the first, which would ring.
-    centred = (signal - signal.mean(axis=0)).astype(np.float32)
-    spectrum = fft.dct(centred, axis=0)[:target_length]
+    spectrum = fft.dct((signal - signal.mean(axis=0)).astype("f4"), axis=0)[:target_length]
     wave = np.arange(len(spectrum))[:, None]    # half waves in the record
     hertz4 = (wave / (2 * RECORD_SECONDS)) ** 4
     response = hertz4 / np.maximum(hertz4 + high_pass**4, 1e-12) if high_pass else 1.0
     start = np.exp(0.5j * np.pi * wave / len(signal))    # the transform starts half a sample late
     leads = fft.irfft(spectrum * response * start, 2 * target_length, axis=0)[:target_length]
     leads *= target_length / len(signal)
-    shares = 0.5 + np.array([-0.5, 0, 0.5]) * central_share
-    low, median, high = np.quantile(leads, shares, axis=0)
+    low, median, high = np.quantile(leads, 0.5 + np.array([-0.5, 0, 0.5]) * central_share, axis=0)
     spikes_only = high - low < 1e-3 * np.ptp(leads, axis=0)    # their range says nothing
     spread = np.where(spikes_only, leads.std(axis=0), (high - low) / span)
     scaled = np.where(flat, 0.0, (leads - median) / np.where(flat, 1.0, spread))
@@ -535,7 +516,7 @@ def detect_r_peaks(lead, fs):
     """
     lead = _as_leads(np.expand_dims(lead, -1), fs=fs, n_leads=1)[:, 0]
     envelope = _qrs_envelope(lead, fs)
-    coarse = dsp.find_peaks(envelope, height=np.std(envelope) * 0.5, distance=fs // 4)[0]
+    coarse = find_peaks(envelope, height=np.std(envelope) * 0.5, distance=fs // 4)[0]
     if not len(coarse):
         return np.zeros(0)
     # A T wave comes soon after a beat and is less than half as steep (Pan & Tompkins)
@@ -570,10 +551,7 @@ def detect_r_peaks(lead, fs):
 
 
 def find_r_peaks(leads, fs):
-    """Find the R peaks (in samples) of an ECG (samples, 12) in mV, a second or more.
-
-    Looked for in lead II, or in the steepest lead where II is flat beside the others.
-    """
+    """Find the R peaks of an ECG (samples, 12) in lead II or, if that is flat, the steepest."""
     step = round(0.02 * fs)
     steps = leads[step:] - leads[:-step]
     steepness = np.sqrt(np.einsum("ij,ij->j", steps, steps))
@@ -649,11 +627,8 @@ CODE = re.search(r"-- read\n.*-- augment\n", Path(__file__).read_text(encoding="
 
 
 def prepare_or_say_why(path, data_dir, settings, code=None):
-    """Do as `prepare_record`; return its two arrays and "", or two None and why it cannot.
-
-    `code` is that of the process which asks, where a worker could run another.
-    """
-    if code not in (None, CODE):
+    """Do as `prepare_record`; return its two arrays and "", or two None and why it cannot."""
+    if code not in (None, CODE):    # that of the process which asks
         raise UserError("a worker runs another version of the script: restart the workers")
     try:
         return *prepare_record(path, data_dir, settings), ""
@@ -662,25 +637,21 @@ def prepare_or_say_why(path, data_dir, settings, code=None):
 
 
 def prepare(paths, settings, data_dir, title):
-    """Prepare records; return (signal, features, why it is left out) of each.
-
-    tools/store.py does it on all cores and keeps the results in a cache; without it, one by one.
-    """
+    """Prepare records; return (signal, features, why it is left out) of each."""
     one = functools.partial(prepare_or_say_why, data_dir=data_dir, settings=settings, code=CODE)
     paths, store = [f"{data_dir}/{path}" for path in paths], tool("store", needed=False)
     if not store:
         return [one(path) for path in tqdm(paths, title, disable=not paths)]
     shapes = (settings.sequence_length, len(LEADS)), (len(feature_names(settings)),)
     key = CODE, versions(), [getattr(settings, name) for name in PREPARATION]
-    with mendable(title):
+    with mendable(title):    # on all cores, and kept in a cache
         return store.prepare_or_recall(paths, one, shapes, key, write_whole, settings, title)
 
 
 def load_split(name, labels, classes, settings, left_out):
-    """Sample and prepare the records of one split.
+    """Sample and prepare the records of one split; add those not usable to `left_out`, with why.
 
-    A record that cannot be used makes place for another of its class, and is added to `left_out`
-    as (path, why); one that is not on disk is never drawn. Only training repeats records.
+    Each makes place for another of its class; one that is not on disk is never drawn.
     """
     data_dir, prepared, new = os.path.abspath(settings.data_dir), {}, [None]
     class_of = labels.set_index("waveform_path")["ecg_category"]
@@ -698,13 +669,10 @@ def load_split(name, labels, classes, settings, left_out):
         whys = pd.Series({path: why for path, (_, _, why) in prepared.items()})
         left_out += whys[new][whys[new] != ""].items()
         usable = usable[~usable["waveform_path"].isin(whys.index[whys != ""])]
-        for category, tried in whys.groupby(class_of):
-            n, lost = len(tried), list(tried[tried != ""].items())
-            if len(lost) > settings.max_unusable * n and (n >= 20 or not new):    # few: go on first
-                raise UserError(
-                    f"{data_dir}: {len(lost)} of {n} {name} records of {category} cannot be used: "
-                    f"{reasons(lost)}, as {': '.join(lost[0])}; mend or fetch these, take them out "
-                    f"of the labels, or allow more than --max-unusable {settings.max_unusable:g}")
+        if extras := tool("extras", needed=False):
+            tried = whys.groupby(class_of)
+            with mendable(data_dir, ValueError):
+                extras.stop_if_unusable(tried, settings.max_unusable, name, not new)
     have = usable["ecg_category"].value_counts()
     gone = sorted(set(labels["ecg_category"]) - set(have.index))
     if gone and not (elsewhere and len(have)):
@@ -712,8 +680,7 @@ def load_split(name, labels, classes, settings, left_out):
                         f"{reasons(left_out)}); to fetch those that a run draws: "
                         f"python tools/fetch_records.py {shlex.join(sys.argv[1:])}")
     if absent := sorted(set(classes) - set(have.index)):
-        print(f"notice: {name} has no record of {', '.join(absent)}"
-              + ("" if elsewhere else ": fewer than three patients"))
+        print(f"notice: {name} has no record of {', '.join(absent)}: too few patients")
     signals, features, _ = zip(*map(prepared.get, sample["waveform_path"]), strict=True)
     store = tool("store", needed=False)
     return Records(sample, store.Signals(signals) if store else np.stack(signals),
@@ -845,10 +812,7 @@ def compile_model(model, schedule_steps, settings, jit, at_once=1):
 
 
 def train(training, validation, n_classes, settings, folder=None):
-    """Train a model; return it, its temperature already divided out, that, and its history.
-
-    After each epoch `folder` gets what --resume goes on from (tools/progress.py).
-    """
+    """Train a model; return it, its temperature already divided out, that, and its history."""
     keras = load_tensorflow()[1]
     keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
     features = pd.DataFrame(training.features, dtype=float)    # whose statistics pass over NaN
@@ -877,17 +841,16 @@ def train(training, validation, n_classes, settings, folder=None):
         restore_best_weights=settings.keep == "best")]
     if settings.schedule == "plateau":
         callbacks.append(keras.callbacks.ReduceLROnPlateau(
-            factor=0.5, patience=settings.reduce_patience, min_lr=settings.min_learning_rate))
+            factor=0.5, patience=settings.reduce_patience, min_lr=1e-6))
     callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=report))
-    if folder:
+    if folder:    # which gets after each epoch what --resume goes on from
         content = [training.features, training.targets, validation.features, validation.targets]
         with mendable(str(folder), (ValueError, ImportError)):
             done = tool("progress").follow(keras, callbacks, history, folder, settings, versions(),
                                            content, write_whole)
     weights = compute_sample_weight("balanced", validation.targets)
     steps = max(1, n // settings.batch_size)
-    # Steps between which Keras comes in; without XLA, many would take long to trace
-    at_once = max(i for i in range(1, 26 if jit else 2) if steps % i == 0)
+    at_once = max(i for i in range(1, 26 if jit else 2) if steps % i == 0)    # per call of Keras
     settle = min(-(-settings.settle // steps), settings.epochs)    # in epochs
     normalisations = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     for first, last in itertools.pairwise(sorted({0, settle, settings.epochs})):
@@ -913,26 +876,24 @@ def train(training, validation, n_classes, settings, folder=None):
 
 
 # -------------------------------------------------------------------------------------- evaluate
-def evaluate(each, temperatures, test, classes, shares, seed=42):
+def evaluate(each, temperatures, test, classes, shares):
     """Return the report on the test `Records` as text, and its figures ready for JSON.
 
-    `each` is (models, n, n_classes), probabilities to average, after scaling by `temperatures`;
-    `shares` are those of the classes in the label file. The script alone gives scikit-learn's
-    report: intervals, rate rule and calibration are in tools/report.py.
+    `each` is (models, n, n_classes), probabilities; `shares` are the classes' in the label file.
     """
-    if not (report := tool("report", needed=False)):
+    if not (report := tool("report", needed=False)):    # intervals, rate rule, calibration
         predicted = np.array(classes)[np.mean(each, axis=0).argmax(axis=1)]
         return classification_report(test.rows["ecg_category"], predicted, zero_division=0), {}
     vitals = slice(HEART_RATE, len(FEATURES))
     return report.evaluate(np.array(each), temperatures, test.targets,
                            test.rows["subject_id"].to_numpy(), test.features[:, vitals], classes,
-                           FEATURES[vitals], shares, seed)
+                           FEATURES[vitals], shares)
 
 
 # ------------------------------------------------------------------------------------------ save
 def write_whole(path, write):
     """Let `write` fill a file beside `path`, then move it there: `path` is never half written."""
-    scratch = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
+    scratch = path.with_name(f".{os.urandom(16).hex()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(scratch)
@@ -954,12 +915,10 @@ def save(model, card, path):
 
     Until both are in place, the card is a .json.new: at any moment, a whole one fits the model.
     """
-    path, keras = Path(path), load_tensorflow()[1]
-    plain = keras.Model(model.inputs, model.outputs, name=model.name)    # without its optimizer
-    new = path.with_suffix(".json.new")
+    keras, new = load_tensorflow()[1], path.with_suffix(".json.new")
 
     def write_both(scratch):
-        plain.save(scratch)
+        keras.Model(model.inputs, model.outputs, name=model.name).save(scratch)    # no optimizer
         text = json.dumps({**card, "model_sha256": sha256(scratch)}, indent=1)
         write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
 
@@ -986,9 +945,9 @@ def run(settings):
     labels, left_out = read_labels(settings.labels), []
     is_demo, label_hash = ensure_demo(labels, settings.data_dir), sha256(settings.labels)
     print("demo: synthetic records; name your own with --labels and --data-dir\n" * is_demo, end="")
-    by_class = labels.groupby("ecg_category")["subject_id"]
+    by_class, patients = labels.groupby("ecg_category")["subject_id"], set(labels["subject_id"])
     print(by_class.agg(records="size", patients="nunique").to_string(index_names=False))
-    print(f"{len(labels)} records of {labels['subject_id'].nunique()} patients\n")
+    print(f"{len(labels)} records of {len(patients)} patients\n")
     shares = by_class.size() / len(labels)
     classes = shares.index.tolist()    # alphabetical: the order of the model's outputs
     splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
@@ -1013,12 +972,11 @@ def run(settings):
     card = {"classes": classes, "leads": LEADS, "features": feature_names(settings),
             "synthetic": is_demo, "sampling_rate_hz": settings.sequence_length / RECORD_SECONDS,
             "settings": dataclasses.asdict(settings), "versions": used, "records": len(labels),
-            "patients": labels["subject_id"].nunique(), "labels_sha256": label_hash,
-            "history": histories, "temperature": temperatures, "left_out": left_out}
+            "patients": len(patients), "labels_sha256": label_hash, "history": histories,
+            "temperature": temperatures, "left_out": left_out}
     save(model, card, output)    # before the evaluation, so that nothing can lose it
     each = [predict(one, test) for one in models]
-    report, card["metrics"] = evaluate(each, temperatures, test, classes, shares.to_numpy(),
-                                       settings.seed)
+    report, card["metrics"] = evaluate(each, temperatures, test, classes, shares.to_numpy())
     report += f"""
 left out: {reasons(left_out)}
 The labels are machine reads, not a cardiologist's. This is not a medical device.

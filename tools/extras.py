@@ -1,4 +1,4 @@
-"""What `too_feature.py` seldom needs: rare classes in a split, another hospital, an ensemble.
+"""What `too_feature.py` seldom needs: rare classes, bad data, another hospital, an ensemble.
 
 The script imports this file when one of them is asked for; it knows nothing of the script.
 """
@@ -37,6 +37,23 @@ def repair(split, member, needed, rng):
         moved = np.concatenate([mine[split[mine] == s][wanted[kind, s]:] for s in range(n)])
         repaired[moved] = np.repeat(range(n), np.maximum(wanted[kind] - now[kind], 0))
     return repaired
+
+
+def stop_if_unusable(by_class, limit, split, is_over):
+    """Raise ValueError if more than a share `limit` of a class's records cannot be used.
+
+    `by_class` groups a Series of reasons ("" for a usable record) by class. Fewer than 20 records
+    of a class, while more are to be tried, are too few to tell.
+    """
+    for category, tried in by_class:
+        reasons = tried[tried != ""]
+        if len(reasons) > limit * len(tried) and (len(tried) >= 20 or is_over):
+            counts = reasons.str.split(":").str[0].value_counts()
+            raise ValueError(
+                f"{len(reasons)} of {len(tried)} {split} records of {category} cannot be used: "
+                + ", ".join(f"{reason} ({n})" for reason, n in counts.sort_index().items())
+                + f", as {reasons.index[0]}: {reasons.iloc[0]}; mend or fetch these, take them out "
+                f"of the labels, or allow more than --max-unusable {limit:g}")
 
 
 def same_tree(folder, other):
