@@ -59,7 +59,7 @@ def write_results(folder, classes=CLASSES, synthetic=True, n=90, tested=(0, 1, 3
     logits = rng.normal(size=(n, k)) + 2.5 * np.eye(k)[targets]
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     feature = rng.lognormal(typical, spread, (n, 8))
-    feature[:, 2] -= 20
+    feature[:, 2] -= np.exp(typical)
     feature[rng.random((n, 8)) < unknown] = np.nan
     feature[targets == 4, 5] = np.nan
     subjects, names = rng.integers(100, 150, n), np.array(classes)

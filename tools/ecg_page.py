@@ -102,7 +102,7 @@ def draw_ecg(signal, fs, leads, r_peaks=None, title="", text="", note="", import
         axes.plot(LEFT + PULSE + SPEED * peaks / fs, base + np.nan_to_num(height).clip(0, 30) + 2,
                   "v", color=BLUE, markersize=5, label="R peaks")
     axes.text(LEFT, 196, title, fontsize=12, weight="bold")
-    axes.text(LEFT, 192, text, fontsize=10, va="top", linespacing=1.4)
+    axes.text(LEFT, 192, text, fontsize=10, va="top", linespacing=1.25)
     axes.text(LEFT, 7, f"{SPEED} mm/s, {GAIN} mm/mV (printed at 100 % on A4)"
               + ("" if r_peaks is None else "; triangles: R peaks"))
     axes.text(LEFT + WIDTH, 7, note, ha="right", color="0.35")

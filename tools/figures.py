@@ -225,7 +225,7 @@ def features(folder):
     run, table, true, _, _ = read_predictions(folder)
     names, shown = wrapped(drawable(run["classes"])), run["shown"]
     rows = -(-len(shown) // 4)
-    figure = new_figure(PAGE, rows * (1.0 + 0.25 * len(names)) + 0.4, run)
+    figure = new_figure(PAGE, rows * (0.9 + 0.3 * len(names)) + 0.4, run)
     panels = figure.subplots(rows, 4, sharey=True, squeeze=False).ravel()
     for axes, (feature, limits) in zip(panels, shown, strict=False):
         values = table[feature].to_numpy()
