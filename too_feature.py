@@ -55,27 +55,21 @@ SEQUENCE_LENGTH = 500       # 10 s at 50 Hz: QRS and P waves survive, and every 
 BATCH_SIZE = 4              # small enough for any laptop; its noisy gradients also regularise
 EPOCHS = 15                 # at most: early stopping may end before
 
-
 class UserError(Exception):
     """Something the user can mend: printed as one line, exit code 2."""
-
     def __init__(self, message):
         super().__init__(" ".join(message.split()))
 
-
 class RecordError(ValueError):
     """A record that cannot be used: 'reason: detail', and the report counts by reason."""
-
 
 def flag(default, text, *limits):
     """Declare a field of `Settings`: default, help text, and its range or its choices."""
     return dataclasses.field(default=default, metadata={"help": text, "limits": limits})
 
-
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """All settings of a run; each is also a flag (`batch_size` is --batch-size)."""
-
     labels: str = flag("ecg_5_class_data.csv", "label file: subject_id,waveform_path,ecg_category")
     data_dir: str = flag("mimic-iv-ecg", "folder that waveform paths start from")
     output: str = flag("ecg_stable_lstm_model.keras", "model to write; a .json goes beside it")
@@ -108,7 +102,6 @@ class Settings:
     memory: float = flag(4.0, "s of the LSTM's longest memory at first; 0: as in Keras", 0, 10)
     settle: int = flag(375, "steps after which batch normalisation is kept; 0: never", 0, 10**9)
     feature_limit: float = flag(2.5, "deviations at which scaled features are cut off", 0.5, 1000)
-    # Training
     batch_size: int = flag(BATCH_SIZE, "records per training step", 2, 4096)
     epochs: int = flag(EPOCHS, "passes over the training records at most", 1, 10_000)
     learning_rate: float = flag(0.0005, "Adam's step size at the start", 1e-8, 1)
@@ -145,7 +138,6 @@ class Settings:
         for file in filter(os.path.isfile, (self.data_dir, self.test_data_dir, self.cache_dir)):
             raise UserError(f"{file}: expected a folder for --data-dir or --cache-dir, got a file")
 
-
 def parse_settings(arguments=None):
     """Read the command line, which is built from `Settings`, into one."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False,
@@ -161,11 +153,9 @@ def parse_settings(arguments=None):
         parser.set_defaults(**tool("recipes").defaults(asked.recipe, asked.model))
     return Settings(**vars(parser.parse_args(arguments)))
 
-
 @functools.cache
 def _defined_in(source):
     return argparse.Namespace(**runpy.run_path(str(source))) if source.exists() else None
-
 
 def tool(name, needed=True):
     """Return what tools/`name`.py defines; if it is missing and not `needed`, None."""
@@ -174,7 +164,6 @@ def tool(name, needed=True):
         raise UserError(f"tools/{name}.py is missing: copy tools/ beside the script for this")
     return found
 
-
 @contextlib.contextmanager
 def mendable(what, errors=(OSError, ImportError)):
     """Report such errors, which the user can mend, in one line that says about what."""
@@ -182,7 +171,6 @@ def mendable(what, errors=(OSError, ImportError)):
         yield
     except errors as error:
         raise UserError(f"{what}: {error}") from error
-
 
 # ----------------------------------------------------------------------------------- environment
 @functools.cache
@@ -205,7 +193,6 @@ def load_tensorflow():
         tf.config.threading.set_intra_op_parallelism_threads(1)   # so small a model is not shared
     return tf, keras
 
-
 def versions():
     """Return name and version of what could change a result."""
     names = r"tensorflow(.cpu|.macos|.metal)?|keras|jax|numpy|scipy|pandas|scikit.learn|wfdb"
@@ -213,12 +200,10 @@ def versions():
         package.name: package.version for package in importlib.metadata.distributions()
         if re.fullmatch(names, package.name or "")}    # a broken installation has no name
 
-
 # ---------------------------------------------------------------------------------------- labels
 COLUMNS = ["subject_id", "waveform_path", "ecg_category"]
 # Folders and a name below the data folder: no '..', no leading '/' or '~', no drive, no URL.
 SAFE_PATH = r"(?!.{1000})(?!(?:.*/)?\.\.?(?:/|$))[\w.][\w .,+=@()-]*(?:/[\w.][\w .,+=@()-]*)*"
-
 
 def read_labels(path):
     """Read a label file (UTF-8, a row per record, no header) into a DataFrame of `COLUMNS`.
@@ -276,7 +261,6 @@ def read_labels(path):
             print(f"notice: {name!r} ({n} record{'s' * (n > 1)}), did you mean {like!r}?")
     return rows
 
-
 # ----------------------------------------------------------------------------------------- split
 def split_patients(labels, test_share=0.15, val_share=0.15, seed=42):
     """Split records by patient; return {'train', 'validation', 'test': DataFrame}.
@@ -311,7 +295,6 @@ def split_patients(labels, test_share=0.15, val_share=0.15, seed=42):
     assert sum(part["subject_id"].nunique() for part in splits.values()) == len(table)
     return splits
 
-
 # ---------------------------------------------------------------------------------------- sample
 def balanced_sampling(df, target_samples, random_state=42, repeat=True):
     """Draw `target_samples // n_classes` records from every class of a DataFrame; shuffle them.
@@ -330,7 +313,6 @@ def balanced_sampling(df, target_samples, random_state=42, repeat=True):
         drawn.append(records.iloc[places % len(records)])
     return pd.concat(drawn).sample(frac=1, random_state=random_state).reset_index(drop=True)
 
-
 # ------------------------------------------------------------------------------------------ read
 RECORD_SECONDS = 10         # of a longer record, the first
 MIN_SECONDS = 9.5           # a shorter one would be stretched by more than 5 % when resampled
@@ -348,10 +330,8 @@ FEATURES = (    # name, unit and, where users are shown one, the usual range
     ("RMSSD", "ms", (15, 40)), ("CV_RR", "", (0.03, 0.07)))
 MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "nv": 1e-6}    # WFDB headers are ASCII
 
-
 # A signal's line: file name, format, and a gain that is not 0, which wfdb would take for 200
 SIGNAL = re.compile(r"(\w[\w.-]{0,99}) +\d{1,3}(?:x1)?(?:\+\d{1,6})? +(?!-?[0.]+(?:e\S*)?[(/ ])")
-
 
 def _read_header(path, data_dir):
     """Check sizes and file names, which wfdb would trust; return rate, length and signal lines."""
@@ -377,7 +357,6 @@ def _read_header(path, data_dir):
         check_file(os.path.join(os.path.dirname(path), name))
     return float(record[2]), int(record[3]), lines[1:]
 
-
 @np.errstate(all="ignore")    # what damaged numbers lead to is checked
 def read_record(path, data_dir=None):
     """Read ten seconds of a 12-lead WFDB record, by its path without extension.
@@ -395,9 +374,8 @@ def read_record(path, data_dir=None):
             raise RecordError(f"too short: {length / fs:.1f} s, not {MIN_SECONDS} or more")
         samples = min(length, int(RECORD_SECONDS * fs))
         fast = tool("fast_read", needed=False)
-        record = fast and fast.read(path, lines, samples)
-        if not record:
-            record = wfdb.rdrecord(path, sampto=samples, physical=False)
+        record = (fast and fast.read(path, lines, samples)) or wfdb.rdrecord(
+            path, sampto=samples, physical=False)
         signal, names, units = record.dac(), record.sig_name, record.units
         sums = np.einsum("ij->j", record.d_signal).astype(np.uint16)
         given = np.array([int(x or 0) % 65_536 for x in record.checksum])
@@ -423,7 +401,6 @@ def read_record(path, data_dir=None):
         raise RecordError(f"too little signal: in {usable.sum()} leads, not {MIN_LEADS} or more")
     return signal if usable.all() else np.where(usable, signal, 0.0), fs
 
-
 # ------------------------------------------------------------------------------------ preprocess
 def _as_leads(signal, shortest=1, fs=None, n_leads=12):
     """Validate an ECG; return float64 (samples, n_leads), not to be changed, each lead contiguous.
@@ -443,7 +420,6 @@ def _as_leads(signal, shortest=1, fs=None, n_leads=12):
         leads = pd.DataFrame(np.where(np.abs(leads) < 1e9, leads, np.nan))
         leads = leads.interpolate(limit_direction="both").fillna(0.0).to_numpy()
     return np.asfortranarray(leads)
-
 
 def stable_preprocess_ecg(raw_signal, target_length=500, high_pass=0.5, central_share=0.99,
                           span=3.0):
@@ -478,18 +454,15 @@ def stable_preprocess_ecg(raw_signal, target_length=500, high_pass=0.5, central_
     scaled = np.where(flat, 0.0, (leads - median) / np.where(flat, 1.0, spread))
     return np.clip(scaled, -3, 3).astype(np.float32, order="C")
 
-
 # -------------------------------------------------------------------------------------- features
 @functools.lru_cache
 def _band_response(low, high, fs, samples):
     hertz = np.arange(samples) * fs / (2 * samples)
     return 1 / (1 + ((hertz**2 - low * high) / np.maximum(hertz * (high - low), 1e-9)) ** 4)
 
-
 def _band_pass(lead, low, high, fs):
     """Filter by a squared second-order Butterworth response (Hz), without phase shift."""
     return fft.idct(fft.dct(lead) * _band_response(low, high, fs, len(lead)))
-
 
 def _qrs_envelope(lead, fs):
     """Return the energy of a lead's QRS complexes (Pan & Tompkins, IEEE TBME 1985;32:230-236).
@@ -505,7 +478,6 @@ def _qrs_envelope(lead, fs):
     starts = range(0, max(1, len(energy) - window // 2), window)
     usual = np.median([energy[i:i + window].max() for i in starts])
     return np.clip(energy - 0.5, 0, max(2 * usual, energy.max() / 400))
-
 
 def detect_r_peaks(lead, fs):
     """Find the R peaks of one lead (a second or more, `fs` in Hz); return positions in samples.
@@ -526,8 +498,7 @@ def detect_r_peaks(lead, fs):
     width = 2 * half + 1
     smooth = _band_pass(lead, 1, 40, fs)
     smooth -= np.median(smooth)
-    beats = sliding_window_view(    # beats[i] is centred on sample i
-        np.concatenate([np.zeros(half), smooth, np.zeros(half)]), width)
+    beats = sliding_window_view(np.pad(smooth, half), width)    # beats[i] is centred on sample i
     square, mean = (uniform_filter1d(x, width, mode="constant") for x in (smooth**2, smooth))
     deviation = np.sqrt(np.maximum(square - mean**2, 0)) + 1e-12
     around = coarse[:, None] + np.arange(-round(0.06 * fs), round(0.06 * fs) + 1)
@@ -549,7 +520,6 @@ def detect_r_peaks(lead, fs):
     peaks = np.where(odd, own, peaks)
     return np.unique(peaks[(peaks >= edge) & (peaks < len(lead) - edge) & ~(odd & at_end)])
 
-
 def find_r_peaks(leads, fs):
     """Find the R peaks of an ECG (samples, 12) in lead II or, if that is flat, the steepest."""
     step = round(0.02 * fs)
@@ -557,7 +527,6 @@ def find_r_peaks(leads, fs):
     steepness = np.sqrt(np.einsum("ij,ij->j", steps, steps))
     flat = steepness[LEAD_II] < 0.4 * np.median(steepness[steepness > 0] if steepness.any() else 0)
     return detect_r_peaks(leads[:, steepness.argmax() if flat else LEAD_II], fs)
-
 
 def extract_core_medical_features(signal, fs=100):
     """Measure the eight features of `FEATURES`.
@@ -590,19 +559,15 @@ def extract_core_medical_features(signal, fs=100):
         features[5:] = 1000 * sdnn, 1000 * rmssd, sdnn / rr.mean()
     return features
 
-
 # --------------------------------------------------------------------------------------- prepare
 PREPARATION = "model", "sequence_length", "high_pass", "central_share", "span"    # shape the inputs
 
-
 class Records(NamedTuple):
     """The prepared records of one split."""
-
     rows: pd.DataFrame          # subject_id, waveform_path, ecg_category
     signals: np.ndarray         # float32 (n, sequence_length, 12), or as such from disk
     features: np.ndarray        # float32 (n, 8); NaN: not measurable
     targets: np.ndarray         # int (n,), index into the class names
-
 
 def prepare_record(path, data_dir=None, settings=None):
     """Read one record; return the model's inputs, float32 (sequence_length, 12) and (8 or more)."""
@@ -616,15 +581,12 @@ def prepare_record(path, data_dir=None, settings=None):
                                 settings.central_share, settings.span)
     return ecg, features.astype(np.float32)
 
-
 def feature_names(settings):
     """Return `FEATURES`, for the large model with its own after them."""
     return FEATURES + (tool("large_model").EXTRA_FEATURES if settings.model == "large" else ())
 
-
 # What prepares records, as it is now: a file of the cache tells by its name which code made it
 CODE = re.search(r"-- read\n.*-- augment\n", Path(__file__).read_text(encoding="utf-8"), re.S)[0]
-
 
 def prepare_or_say_why(path, data_dir, settings, code=None):
     """Do as `prepare_record`; return its two arrays and "", or two None and why it cannot."""
@@ -634,7 +596,6 @@ def prepare_or_say_why(path, data_dir, settings, code=None):
         return *prepare_record(path, data_dir, settings), ""
     except RecordError as error:
         return None, None, str(error)
-
 
 def prepare(paths, settings, data_dir, title):
     """Prepare records; return (signal, features, why it is left out) of each."""
@@ -646,7 +607,6 @@ def prepare(paths, settings, data_dir, title):
     key = CODE, versions(), [getattr(settings, name) for name in PREPARATION]
     with mendable(title):    # on all cores, and kept in a cache
         return store.prepare_or_recall(paths, one, shapes, key, write_whole, settings, title)
-
 
 def load_split(name, labels, classes, settings, left_out):
     """Sample and prepare the records of one split; add those not usable to `left_out`, with why.
@@ -680,18 +640,16 @@ def load_split(name, labels, classes, settings, left_out):
                         f"{reasons(left_out)}); to fetch those that a run draws: "
                         f"python tools/fetch_records.py {shlex.join(sys.argv[1:])}")
     if absent := sorted(set(classes) - set(have.index)):
-        print(f"notice: {name} has no record of {', '.join(absent)}: too few patients")
+        print(f"notice: {name} has no record of {', '.join(absent)}")
     signals, features, _ = zip(*map(prepared.get, sample["waveform_path"]), strict=True)
     store = tool("store", needed=False)
     return Records(sample, store.Signals(signals) if store else np.stack(signals),
                    np.stack(features), pd.Index(classes).get_indexer(sample["ecg_category"]))
 
-
 def reasons(left_out):
     """Count left-out records by reason, as in 'file is missing (1), too short (3)'."""
     counts = pd.Series([why.split(":")[0] for _, why in left_out], dtype=str).value_counts()
     return ", ".join(f"{reason} ({n})" for reason, n in counts.sort_index().items()) or "none"
-
 
 # --------------------------------------------------------------------------------------- augment
 def lightweight_augmentation(signal, rng=None, settings=None):
@@ -713,7 +671,6 @@ def lightweight_augmentation(signal, rng=None, settings=None):
     batch[noisy] += np.float32(settings.noise_size) * noise
     return np.clip(batch, -3, 3).reshape(np.shape(signal))
 
-
 def vary_recording(signals, features, rng, settings, amplitude_noise=0.0):
     """Vary what another moment, electrode or device would have changed; for training only.
 
@@ -727,7 +684,6 @@ def vary_recording(signals, features, rng, settings, amplitude_noise=0.0):
     features = features.copy()
     features[:, :2] += rng.normal(0, amplitude_noise, (n, 2))
     return signals[np.arange(n)[:, None], places] * gain, features
-
 
 # ----------------------------------------------------------------------------------------- model
 def create_lightweight_lstm_model(n_classes=5, sequence_length=SEQUENCE_LENGTH,
@@ -763,11 +719,9 @@ def create_lightweight_lstm_model(n_classes=5, sequence_length=SEQUENCE_LENGTH,
     features = keras.Input((len(FEATURES),), name="features")
     y = layers.Normalization(mean=feature_mean, variance=feature_variance)(features)
     y = keras.ops.clip(keras.ops.nan_to_num(y, nan=0.0), -feature_limit, feature_limit)
-    y = dense(y, 16, 0.2)
-    z = dense(layers.Concatenate()([x, y]), 32, 0.3)
+    z = dense(layers.Concatenate()([x, dense(y, 16, 0.2)]), 32, 0.3)
     probabilities = layers.Dense(n_classes, activation="softmax")(z)
     return keras.Model([ecg, features], probabilities, name="ecg_lightweight_lstm")
-
 
 # ----------------------------------------------------------------------------------------- train
 def training_batches(records, settings, first_epoch=0):
@@ -785,7 +739,6 @@ def training_batches(records, settings, first_epoch=0):
             signals = lightweight_augmentation(signals, rng, settings)
             yield (signals, features), records.targets[batch], weights[batch]
 
-
 def whole_batches(records, weights):
     """Return all records in batches that Keras takes, each with its weight."""
     tf, keras = load_tensorflow()
@@ -794,22 +747,19 @@ def whole_batches(records, weights):
         return store.whole_batches(keras, *arrays)
     return tf.data.Dataset.from_tensor_slices(arrays).batch(100)
 
-
 def predict(model, records):
     """Return the probabilities (n, n_classes) that a model gives to records."""
-    batches = whole_batches(records, np.ones(len(records.targets)))
-    return model.predict(batches, verbose=0)[:len(records.targets)]
-
+    n = len(records.targets)
+    return model.predict(whole_batches(records, np.ones(n)), verbose=0)[:n]
 
 def compile_model(model, schedule_steps, settings, jit, at_once=1):
     """Prepare the model for training with a fresh Adam, on a cosine of so many steps if asked."""
     optimizers, rate = load_tensorflow()[1].optimizers, settings.learning_rate
     if settings.schedule == "cosine":
         rate = optimizers.schedules.CosineDecay(rate, schedule_steps)
-    optimizer = optimizers.Adam(rate, weight_decay=settings.weight_decay or None)
-    model.compile(optimizer, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"],
+    model.compile(optimizers.Adam(rate, weight_decay=settings.weight_decay or None),
+                  "sparse_categorical_crossentropy", weighted_metrics=["accuracy"],
                   jit_compile=jit, steps_per_execution=at_once)
-
 
 def train(training, validation, n_classes, settings, folder=None):
     """Train a model; return it, its temperature already divided out, that, and its history."""
@@ -820,11 +770,9 @@ def train(training, validation, n_classes, settings, folder=None):
     shape = n_classes, settings.sequence_length, mean, variance
     model = (tool("large_model").create_large_model(keras, *shape) if settings.model == "large" else
              create_lightweight_lstm_model(*shape, settings.feature_limit, settings.memory))
-    fast, jit = tool("fast_lstm", needed=False), settings.jit
-    if fast:
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.LSTM):    # as exact, and twice as fast
-                fast.quicken(keras, layer)
+    jit = settings.jit
+    if fast := tool("fast_lstm", needed=False):    # as exact, and twice as fast
+        fast.quicken_all(keras, model)
         jit = fast.xla_works(keras) if jit is None else jit
     n, start, history, done = len(training.targets), time.monotonic(), [], 0
     print(f"{model.count_params():,} parameters, {n} training and {len(validation.targets)} "
@@ -867,13 +815,11 @@ def train(training, validation, n_classes, settings, folder=None):
                   validation_data=whole_batches(validation, weights))
     for layer in normalisations:
         layer.trainable = True    # as whoever goes on training the model would expect
-    temperature, report = 1.0, tool("report", needed=False)
-    if report:    # softmax(x / temperature), without another layer
-        found = predict(model, validation)
+    temperature, found = 1.0, predict(model, validation)
+    if report := tool("report", needed=False):    # softmax(x / temperature), without another layer
         temperature = report.fit_temperature(found, validation.targets, weights)
         model.layers[-1].set_weights([x / temperature for x in model.layers[-1].get_weights()])
     return model, temperature, history
-
 
 # -------------------------------------------------------------------------------------- evaluate
 def evaluate(each, temperatures, test, classes, shares):
@@ -889,7 +835,6 @@ def evaluate(each, temperatures, test, classes, shares):
                            test.rows["subject_id"].to_numpy(), test.features[:, vitals], classes,
                            FEATURES[vitals], shares)
 
-
 # ------------------------------------------------------------------------------------------ save
 def write_whole(path, write):
     """Let `write` fill a file beside `path`, then move it there: `path` is never half written."""
@@ -904,11 +849,9 @@ def write_whole(path, write):
         with contextlib.suppress(OSError):
             scratch.unlink()
 
-
 def sha256(path):
     """Return the SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
 
 def save(model, card, path):
     """Save the model, and beside it as .json its card: all that is needed to use it.
@@ -926,7 +869,6 @@ def save(model, card, path):
     with mendable(f"{path}, whose card stays {new}"):
         os.replace(new, path.with_suffix(".json"))
 
-
 # ------------------------------------------------------------------------------------------ main
 def ensure_demo(labels, data_dir):
     """Have missing waveforms of the demo written; return whether `labels` is the demo's."""
@@ -935,7 +877,6 @@ def ensure_demo(labels, data_dir):
         with mendable("the demo's waveforms cannot be written"):
             tool("make_demo").write_demo(data_dir)
     return bool(ours)
-
 
 def run(settings):
     output, results = Path(settings.output), tool("results", needed=False)
@@ -992,7 +933,6 @@ The labels are machine reads, not a cardiologist's. This is not a medical device
         print(f"report, tables and figures are in {folder}")
     print(f"saved {settings.output}, and all that is needed to use it in the .json beside it")
 
-
 def main(arguments=None):
     """Run from the command line; return the exit code."""
     try:
@@ -1002,7 +942,6 @@ def main(arguments=None):
     except (UserError, KeyboardInterrupt) as error:
         print(f"too_feature.py: error: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 130
-
 
 if __name__ == "__main__":    # as a module, so that worker processes find its functions
     sys.path.insert(0, str(TOOLS.parent))

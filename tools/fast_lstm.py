@@ -104,6 +104,13 @@ def quicken(keras, lstm):
     return True
 
 
+def quicken_all(keras, model):
+    """Quicken each LSTM layer of a model, as far as possible."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.LSTM):
+            quicken(keras, layer)
+
+
 def xla_works(keras):
     """Try one tiny compiled LSTM step: XLA is missing or broken on some machines."""
     try:
