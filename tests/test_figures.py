@@ -693,7 +693,8 @@ def test_no_room_leaves_what_was_there(only, name, results, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(folder), "--only", only],
                           capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"figures.py: error: {folder / name}: {os.strerror(errno.EFBIG)}\n"
+    assert done.stderr == (f"figures.py: error: {folder / name}: {os.strerror(errno.EFBIG)}; "
+                           "choose another folder\n")
     assert sorted(folder.rglob("*")) == before
     assert (folder / name).read_text() == "of the run before"
 

@@ -84,6 +84,10 @@ Temperature, fitted on the validation patients: {", ".join(f"{x:.3f}" for x in r
 Accuracy where the least certain are left undecided, by share kept: {kept}."""
 
 
+# Settings that say where things lie on somebody's machine: nothing for a card that is passed on
+PLACES = {"labels", "data_dir", "test_labels", "test_data_dir", "output", "results", "cache_dir",
+          "scheduler"}
+
 CARD = """# Model card: ECG classifier
 
 {synthetic}Tells 10-second, 12-lead ECGs apart: {classes}. **This is not a medical device.**
@@ -145,7 +149,8 @@ def model_card(folder):
         results = write_results(run, metrics)
     with reading(folder / "run.json"):
         settings, versions = (", ".join(f"{plain(name)} {plain(x)}" for name, x in run[key].items()
-                              if x not in ("", None)) for key in ("settings", "versions"))
+                              if x not in ("", None) and name not in PLACES)
+                              for key in ("settings", "versions"))
         return CARD.format(
             synthetic="**The data is synthetic: nothing here is about real patients.**\n\n"
             if run["synthetic"] else "", classes=", ".join(map(plain, run["classes"])),
