@@ -288,6 +288,7 @@ def test_validation_figures_are_the_plain_weighted_ones(n, at_once):
     assert abs(np.average(losses, weights=weights) - losses.mean()) > 1e-3    # weights count
 
 
+@pytest.mark.slow
 def test_steps_at_once_are_as_many_and_learn_the_same():
     """Compared after few steps of a small size: rounding grows in training."""
     some, results = records(105), []

@@ -60,6 +60,7 @@ def dataset(tmp_path_factory):
     with mock.patch.object(make_demo, "catalogue", lambda: rows[:1]):
         make_demo.write_demo(folder)
     header, signal_data = ((folder / f"{rows[0][1]}.{x}").read_bytes() for x in ("hea", "dat"))
+    header = re.sub(rb" -?\d+ 0 (\S+)$", rb" 0 0 \1", header, flags=re.M)    # no checksums
     for _, path, _, study in rows:    # one record under many names, but no two files are the same
         files[f"{path}.hea"] = header.replace(b"40000000", b"%d" % study)
         files[f"{path}.dat"] = signal_data[:-4] + study.to_bytes(4, "little")
@@ -181,6 +182,7 @@ def test_a_record_without_a_checksum_is_not_fetched(server, wanted, capsys):
     assert f"failed: {wanted[0]}: no checksum" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_interrupted_five_times_and_started_again_it_ends_complete(server, wanted):
     command = [sys.executable, fetch_records.__file__, *arguments(server)]
     server.delay, had = 0.03, {}

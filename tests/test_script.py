@@ -403,7 +403,7 @@ def test_a_test_files_patients_leave_training_only_where_the_folders_are_of_one_
 
 @pytest.mark.parametrize(("content", "words"), [
     (None, "No such file"), ("1,a,Normal\n2,b,Flutter\n3,c,Unheard Of\n", "Flutter, Unheard Of"),
-    ("1,a,Normal\n2,../b,Tachycardia\n", "line 2"), ("1,a,Normal\n", "1 class"),
+    ("1,a,Normal\n2,../b,Tachycardia\n", "line 2"), ("1,a,Normal\n", "2 to 100 classes"),
     ("all", "other.csv"), ("all of a class", "Normal")])
 def test_a_test_file_that_cannot_be_used_is_one_line_and_exit_code_2(content, words, demo_dir,
                                                                      tmp_path):
@@ -422,6 +422,7 @@ def test_a_test_file_that_cannot_be_used_is_one_line_and_exit_code_2(content, wo
     assert os.listdir(tmp_path) == (["other.csv"] if content else [])    # and nothing was trained
 
 
+@pytest.mark.slow
 def test_damaged_records_are_replaced_counted_and_listed(demo_dir, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(demo_dir, data)

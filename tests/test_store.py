@@ -898,6 +898,7 @@ def test_git_passes_over_the_cache():
     assert f"/{Settings().cache_dir}/" in (ROOT / ".gitignore").read_text().split()
 
 
+@pytest.mark.slow
 def test_a_second_run_of_the_script_reads_nothing_and_reports_the_same(data, tmp_path):
     (tmp_path / "labels.csv").write_text("".join(
         f"{i // 2},{path},{'ab'[i // 2 % 2]}\n" for i, path in enumerate(PATHS)))
