@@ -109,7 +109,7 @@ class Settings:
     schedule: str = flag("plateau", "step size: halved on plateaus, or cosine", "plateau", "cosine")
     reduce_patience: int = flag(3, "epochs without a better loss make a plateau", 1, 10_000)
     stop_patience: int = flag(5, "epochs without better validation accuracy to stop", 1, 10_000)
-    keep: str = flag("last", "weights: last, or best by validation accuracy", "last", "best")
+    keep: str = flag("last", "weights: last, or best by accuracy once settled", "last", "best")
     # Augmentation: noise small beside a lead's span, gains as electrodes' contact varies
     noise_probability: float = flag(0.3, "share of records given noise", 0, 1)
     noise_size: float = flag(0.05, "its deviation, in scaled units", 0, 3)
@@ -600,8 +600,8 @@ def prepare_or_say_why(path, data_dir, settings, code=None):
 def prepare(paths, settings, data_dir, title):
     """Prepare records; return (signal, features, why it is left out) of each."""
     one = functools.partial(prepare_or_say_why, data_dir=data_dir, settings=settings, code=CODE)
-    paths, store = [f"{data_dir}/{path}" for path in paths], tool("store", needed=False)
-    if not store:
+    paths = [f"{data_dir}/{path}" for path in paths]
+    if not (store := tool("store", needed=settings.scheduler != "")):
         return [one(path) for path in tqdm(paths, title, disable=not paths)]
     shapes = (settings.sequence_length, len(LEADS)), (len(feature_names(settings)),)
     key = CODE, versions(), [getattr(settings, name) for name in PREPARATION]
@@ -778,7 +778,7 @@ def train(training, validation, n_classes, settings, folder=None):
     print(f"{model.count_params():,} parameters, {n} training and {len(validation.targets)} "
           f"validation records, XLA {'on' if jit else 'off'}")
 
-    def report(epoch, logs):
+    def print_epoch(epoch, logs):
         history.append(logs)
         names = "loss", "accuracy", "val_loss", "val_accuracy"
         print(f"epoch {epoch + 1:2}/{settings.epochs}", *(f" {x} {logs[x]:.3f}" for x in names),
@@ -790,9 +790,9 @@ def train(training, validation, n_classes, settings, folder=None):
     if settings.schedule == "plateau":
         callbacks.append(keras.callbacks.ReduceLROnPlateau(
             factor=0.5, patience=settings.reduce_patience, min_lr=1e-6))
-    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=report))
+    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=print_epoch))
     if folder:    # which gets after each epoch what --resume goes on from
-        content = [training.features, training.targets, validation.features, validation.targets]
+        content = [*training[2:], *validation[2:], np.fromfile(__file__, "u1")]
         with mendable(str(folder), (ValueError, ImportError)):
             done = tool("progress").follow(keras, callbacks, history, folder, settings, versions(),
                                            content, write_whole)
@@ -802,7 +802,7 @@ def train(training, validation, n_classes, settings, folder=None):
     settle = min(-(-settings.settle // steps), settings.epochs)    # in epochs
     normalisations = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     for first, last in itertools.pairwise(sorted({0, settle, settings.epochs})):
-        if last < done:
+        if last < done or callbacks[0].stopped_epoch:    # done before, or stopped early
             continue
         for layer in normalisations:
             layer.trainable = not first    # if not, Keras normalises by what it has gathered
@@ -879,8 +879,10 @@ def ensure_demo(labels, data_dir):
     return bool(ours)
 
 def run(settings):
-    output, results = Path(settings.output), tool("results", needed=False)
-    if (output.suffix != ".keras" or output.is_dir()
+    """Do all of it, from labels to a saved model and its results folder."""
+    output, kept = Path(settings.output), settings.resume or settings.tensorboard
+    results, extras = tool("results", needed=kept), tool("extras", needed=settings.repeats > 1)
+    if (output.suffix != ".keras" or not output.stem.strip(".") or output.is_dir()
             or not os.access(f"{output.absolute().parent}/", os.W_OK)):
         raise UserError(f"--output {output}: expected a .keras file in a writable folder")
     labels, left_out = read_labels(settings.labels), []
@@ -909,7 +911,7 @@ def run(settings):
               dataclasses.replace(settings, seed=(settings.seed + i) % 2**32),
               folder and folder / "progress" / str(i))
         for i in range(settings.repeats)), strict=True)
-    model = models[0] if len(models) == 1 else tool("extras").average_models(keras, models)
+    model = models[0] if len(models) == 1 else extras.average_models(keras, models)
     card = {"classes": classes, "leads": LEADS, "features": feature_names(settings),
             "synthetic": is_demo, "sampling_rate_hz": settings.sequence_length / RECORD_SECONDS,
             "settings": dataclasses.asdict(settings), "versions": used, "records": len(labels),
@@ -925,12 +927,12 @@ The labels are machine reads, not a cardiologist's. This is not a medical device
     print(report, end="")
     save(model, card, output)
     if folder:
-        results.write(folder, write_whole, card, report, splits, test, np.mean(each, axis=0),
-                      read_record, find_r_peaks)
-        if settings.figures:
-            with mendable(f"figures in {folder}"):
+        with mendable(f"results in {folder}", (OSError, ImportError, ValueError)):
+            results.write(folder, write_whole, card, report, splits, test, np.mean(each, axis=0),
+                          read_record, find_r_peaks)
+            if settings.figures:
                 tool("figures").make_all(folder)
-        print(f"report, tables and figures are in {folder}")
+        print(f"report, tables and what was drawn are in {folder}")
     print(f"saved {settings.output}, and all that is needed to use it in the .json beside it")
 
 def main(arguments=None):

@@ -136,7 +136,7 @@ def test_missing_xla_falls_back_with_one_line(monkeypatch, capsys):
     assert len(capsys.readouterr().out.strip().splitlines()) == 1
 
 
-def trained(monkeypatch, settle):
+def trained(monkeypatch, settle, **others):
     """Train on noise for 4 epochs of 5 steps; return the model and what BatchNormalization did."""
     rng = np.random.default_rng(0)
     records = too_feature.Records(
@@ -150,7 +150,8 @@ def trained(monkeypatch, settle):
         compile_model(model, *rest)
 
     monkeypatch.setattr(too_feature, "compile_model", spy)
-    settings = too_feature.Settings(sequence_length=50, epochs=4, settle=settle, jit=False)
+    settings = too_feature.Settings(**{"sequence_length": 50, "epochs": 4, "settle": settle,
+                                       "jit": False, **others})
     model, _, history = too_feature.train(records, records, 5, settings)
     return model, history, frozen
 
@@ -164,3 +165,9 @@ def test_batch_normalisation_settles_from_the_epoch_after_so_many_steps(
     assert len(history) == 4    # the epochs of both phases
     assert all(layer.trainable for layer in model.layers)
     assert model.count_params() == 8461
+
+
+def test_training_that_stops_early_while_normalisation_settles_is_over(monkeypatch):
+    _, history, frozen = trained(monkeypatch, 20, epochs=8, stop_patience=1, learning_rate=1e-8)
+    assert len(history) == 2    # nothing was learnt in the second
+    assert frozen == [[False] * 3]    # and no second phase begun

@@ -1,5 +1,6 @@
 """The results folder of a run: every file, and that its numbers are those of the saved model."""
 
+import errno
 import json
 import re
 import subprocess
@@ -175,3 +176,11 @@ def test_a_second_run_in_the_same_folder_is_refused_and_the_same_process_may_go_
     other.communicate("")
     for _ in range(2):
         assert results.claim(here) == here
+
+
+def test_a_file_system_without_locks_is_used_without_them(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refuse)
+    assert results.claim(tmp_path / "m") == tmp_path / "m"

@@ -461,6 +461,17 @@ def test_script_alone_says_what_is_missing_for_the_demo(tmp_path):
     assert "make_demo.py" in result.stderr
 
 
+@pytest.mark.parametrize(("flags", "missing"), [
+    (["--repeats", "2"], "extras"), (["--resume"], "results"), (["--tensorboard"], "results"),
+    (["--recipe", "best"], "recipes"), (["--model", "large"], "recipes")])
+def test_script_alone_refuses_at_once_what_it_cannot_do_without_tools(flags, missing, tmp_path):
+    shutil.copy(ROOT / "too_feature.py", tmp_path)
+    result = run_script(tmp_path, *flags, script="too_feature.py")
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert f"tools/{missing}.py is missing" in result.stderr
+
+
 def test_a_failed_write_leaves_the_older_model_whole(tmp_path):
     model = tmp_path / "model.keras"
     model.write_text("older")

@@ -49,9 +49,9 @@ def out_of_fold(records, n_classes, settings):
             array[part] for array in records[1:])) for part in (seen, unseen))
         once = ~validation.rows["waveform_path"].duplicated().to_numpy()
         chosen = script.Records(validation.rows[once], *(array[once] for array in validation[1:]))
-        model, _, _ = script.train(training, chosen, n_classes, settings)
-        probabilities[unseen] = model.predict((validation.signals[:], validation.features),
-                                              batch_size=100, verbose=0)
+        model, temperature, _ = script.train(training, chosen, n_classes, settings)
+        probabilities[unseen] = script.tool("report").soften(    # which was fitted on these
+            script.predict(model, validation), 1 / temperature)
     return probabilities
 
 

@@ -236,7 +236,9 @@ def _predict(model, signals, features):
 @functools.lru_cache(maxsize=2)
 def _slopes(model):
     """Return a function: probabilities of a class along a batch, and their gradients."""
-    tf = script.load_tensorflow()[0]
+    tf, keras = script.load_tensorflow()
+    if keras.backend.backend() != "tensorflow":
+        raise script.UserError("--explain: expected KERAS_BACKEND=tensorflow, which can do it")
 
     @tf.function
     def slopes(ecg, features, target):
@@ -511,6 +513,7 @@ def page(result, classes):
     """Return a record's ECG page (a matplotlib Figure), its importance, not `summed`, over it."""
     signal, fs = script.read_record(result.record)
     order = np.argsort(-result.probabilities, kind="stable")
+    classes = script.tool("figure_style").drawable(classes)
     return script.tool("figures").draw_ecg(
         signal, fs, script.LEADS, script.find_r_peaks(signal, fs),
         f"{classes[order[0]]}, heart rate {number(result.features[script.HEART_RATE])} bpm: record "
@@ -522,10 +525,8 @@ def page(result, classes):
 
 def plot(result, classes, file, kinds):
     """Draw a record's page into `file` with each extension."""
-    figure = page(result, classes)
-    for kind in kinds:
-        script.write_whole(file.with_name(f"{file.name}.{kind}"), functools.partial(
-            figure.savefig, format=kind, dpi=150))
+    with script.mendable("--plot"):
+        script.tool("figure_style").save(page(result, classes), file, kinds, dpi=150)
 
 
 def free_name(folder, path, taken):

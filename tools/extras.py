@@ -1,6 +1,6 @@
 """What `too_feature.py` seldom needs: rare classes, bad data, another hospital, an ensemble.
 
-The script imports this file when one of them is asked for; it knows nothing of the script.
+The script does without where it stands alone; this file knows nothing of the script.
 """
 
 from pathlib import Path

@@ -61,11 +61,12 @@ def drawable(classes):
 
 
 @styled()
-def save(figure, stem):
-    """Write a figure as `stem`.pdf and .png, the same bytes each time; return both paths."""
-    options = {"png": {}, "pdf": {"metadata": {"CreationDate": None}}}
-    paths = {kind: Path(f"{stem}.{kind}") for kind in ("pdf", "png")}
-    for kind, how in options.items():
+def save(figure, stem, kinds=("pdf", "png"), dpi=STYLE["savefig.dpi"]):
+    """Write a figure as `stem`.pdf and .png, the same bytes each time; return the paths."""
+    options = {"png": {"dpi": dpi}, "pdf": {"metadata": {"CreationDate": None}}}
+    paths = {kind: Path(f"{stem}.{kind}") for kind in kinds}
+    for kind in sorted(kinds, reverse=True):    # PNG first
+        how = options[kind]
         content = io.BytesIO()    # on a full disk, Matplotlib would raise anything
         figure.savefig(content, format=kind, **how)
         write_whole(paths[kind], functools.partial(Path.write_bytes, data=content.getvalue()))

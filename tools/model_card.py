@@ -173,7 +173,8 @@ def write_card(folder):
 
 def main(arguments=None):
     """Run from the command line; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
+                                     usage=argparse.SUPPRESS)    # so that an error takes one line
     parser.add_argument("folder", help="results folder of a run")
     folder = parser.parse_args(arguments).folder
     return report(lambda: [write_card(folder)])

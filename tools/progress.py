@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ import pandas as pd
 COUNTERS = "wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter"
 STATE, LOG = "state.npz", "history.csv"
 # Settings that change nothing of how one model is trained
-ELSEWHERE = {"output", "results", "figures", "tensorboard", "resume", "repeats", "jobs",
+ELSEWHERE = {"labels", "data_dir", "test_labels", "test_data_dir", "test_samples",
+             "output", "results", "figures", "tensorboard", "resume", "repeats", "jobs",
              "scheduler", "cache", "cache_dir", "max_unusable"}
 
 
@@ -55,7 +57,7 @@ def follow(keras, callbacks, history, folder, settings, versions, content, write
     settings : dataclass; if it says `resume`, the state in `folder` is taken up, and if it says
         `tensorboard`, events are written, too
     versions : dict, of the packages
-    content : list of ndarray, by which the same records are known
+    content : list of ndarray, by which the same records and the same script are known
     write : callable (file, save), lets `save` fill a new file and moves it to `file` as a whole
 
     Returns
@@ -71,7 +73,10 @@ def follow(keras, callbacks, history, folder, settings, versions, content, write
     """
     counting, arrays, done, resume = list(callbacks), None, 0, settings.resume
     key = {name: value for name, value in vars(settings).items() if name not in ELSEWHERE}
-    key |= versions | {"records": [zlib.crc32(np.ascontiguousarray(x)) for x in content]}
+    for name in ("fast_lstm.py", "large_model.py"):
+        if (source := Path(__file__).with_name(name)).exists():
+            key[name] = zlib.crc32(source.read_bytes())
+    key |= versions | {"records and script": [zlib.crc32(np.ascontiguousarray(x)) for x in content]}
     if resume and (folder / STATE).exists():
         arrays, notes = load(folder / STATE, key)
         done, counters = notes["done"], notes["counters"]

@@ -51,6 +51,8 @@ def claim(folder, shared=()):
     except BlockingIOError as error:
         raise OSError(f"another run is writing to {folder}: wait for it, or give this one another "
                       "--output") from error
+    except OSError:
+        pass    # a file system without locks, as some of clusters
     _claimed[folder.resolve()] = lock    # let go of by the system, at any end
     for other in shared:
         sweep(other, STALE)

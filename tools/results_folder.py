@@ -20,6 +20,8 @@ def reading(path):
     """Name the file in a `ResultsError` for whatever its damage leads to."""
     try:
         yield
+    except ResultsError:    # of a file read on the way
+        raise
     except FileNotFoundError as error:
         raise ResultsError(f"{path} is missing") from error
     except Exception as error:

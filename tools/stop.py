@@ -3,6 +3,7 @@
 For programs that write all files whole, and so can end at any moment. Knows nothing of the script.
 """
 
+import contextlib
 import multiprocessing
 import os
 import shlex
@@ -30,8 +31,10 @@ def watch(name):
 
     def end(number, _frame=None):
         try:
-            for child in multiprocessing.active_children():
-                os.kill(child.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+            with contextlib.suppress(Exception):    # one that has just ended
+                for child in multiprocessing.active_children():
+                    with contextlib.suppress(OSError):
+                        os.kill(child.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
             os.write(2, line.encode(errors="replace"))    # print may be in use where a handler runs
         finally:
             os._exit(128 + number)
@@ -41,6 +44,6 @@ def watch(name):
     sys.stdout.reconfigure(line_buffering=True)    # nothing is lost if it ends so
     for number in signals:    # for Windows, and should something unblock them
         signal.signal(number, end)
-    if hasattr(signal, "pthread_sigmask"):
+    if signals and hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         threading.Thread(target=lambda: end(signal.sigwait(signals)), daemon=True).start()
