@@ -932,7 +932,7 @@ The labels are machine reads, not a cardiologist's. This is not a medical device
                           read_record, find_r_peaks)
             if settings.figures:
                 tool("figures").make_all(folder)
-        print(f"report, tables and what was drawn are in {folder}")
+        print(f"results are in {folder}")
     print(f"saved {settings.output}, and all that is needed to use it in the .json beside it")
 
 def main(arguments=None):
