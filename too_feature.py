@@ -882,9 +882,9 @@ def run(settings):
     """Do all of it, from labels to a saved model and its results folder."""
     output, kept = Path(settings.output), settings.resume or settings.tensorboard
     results, extras = tool("results", needed=kept), tool("extras", needed=settings.repeats > 1)
-    if (output.suffix != ".keras" or not output.stem.strip(".") or output.is_dir()
+    if (output.suffix != ".keras" or not 0 < len(output.stem.strip(".")) < 60 or output.is_dir()
             or not os.access(f"{output.absolute().parent}/", os.W_OK)):
-        raise UserError(f"--output {output}: expected a .keras file in a writable folder")
+        raise UserError(f"--output {output!s:.99}: expected a .keras file in a writable folder")
     labels, left_out = read_labels(settings.labels), []
     is_demo, label_hash = ensure_demo(labels, settings.data_dir), sha256(settings.labels)
     print("demo: synthetic records; name your own with --labels and --data-dir\n" * is_demo, end="")

@@ -79,7 +79,8 @@ def test_a_file_in_place_of_a_folder_is_refused(flag, refused, tmp_path):
 
 
 @pytest.mark.parametrize("output", ["", "m.h5", "m", "m.keras.zip", ".keras", "no/m.keras",
-                                    "folder.keras", "m.keras/x", "."])
+                                    "folder.keras", "m.keras/x", ".", "...keras",
+                                    "m" * 250 + ".keras", "心" * 80 + ".keras"])
 def test_an_output_that_cannot_be_written_is_refused(output, refused, tmp_path):
     (tmp_path / "folder.keras").mkdir()
     assert "expected a .keras file in a writable folder" in refused("--output", output)
