@@ -119,7 +119,11 @@ def expected(data):
 
 def files_of(cache):
     """All that is in a cache, by name, scratch files too; {} if it is not there."""
-    return {file.name: file.read_bytes() for file in cache.iterdir()} if cache.exists() else {}
+    found = {}
+    for file in cache.iterdir() if cache.exists() else ():
+        with contextlib.suppress(FileNotFoundError):    # a scratch file that was just moved
+            found[file.name] = file.read_bytes()
+    return found
 
 
 def error_of(main, capfd):
