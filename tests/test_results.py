@@ -13,7 +13,7 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import too_feature
-from tools import results
+from tools import progress, results
 
 ROOT = Path(too_feature.__file__).parent
 FIGURES = ["confusion_matrix", "training_curves", "roc_precision_recall", "reliability", "features",
@@ -184,3 +184,10 @@ def test_a_file_system_without_locks_is_used_without_them(tmp_path, monkeypatch)
 
     monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refuse)
     assert results.claim(tmp_path / "m") == tmp_path / "m"
+
+
+def test_without_tensorboard_its_flag_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr(progress.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install tensorboard"):
+        progress.follow(None, [], [], tmp_path, too_feature.Settings(tensorboard=True), {}, [],
+                        None)

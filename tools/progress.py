@@ -3,6 +3,7 @@
 Knows nothing of ECGs or of the script: a Keras model, callbacks and a folder.
 """
 
+import importlib.util
 import io
 import json
 import shutil
@@ -71,6 +72,8 @@ def follow(keras, callbacks, history, folder, settings, versions, content, write
     ImportError
         If TensorBoard is asked for and not installed.
     """
+    if settings.tensorboard and not importlib.util.find_spec("tensorboard"):
+        raise ImportError("TensorBoard is not installed: pip install tensorboard")
     counting, arrays, done, resume = list(callbacks), None, 0, settings.resume
     key = {name: value for name, value in vars(settings).items() if name not in ELSEWHERE}
     for name in ("fast_lstm.py", "large_model.py"):
