@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import too_feature
-from tools import classify
+from tools import classify, safe_model
 
 CLASSES = ["Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
 MEAN, VARIANCE = [0, 0.2, 1, 2, 75, 80, 80, 0.1], [0.01, 0.04, 4, 9, 400, 6400, 6400, 0.01]
@@ -338,7 +338,7 @@ def test_the_projects_own_page_takes_what_is_given_to_it(data, models, tmp_path,
                                   pytest.param("ensemble", marks=pytest.mark.slow)])
 def test_importance_adds_up_to_the_change_of_the_probability(kind, models, records):
     """Completeness, and the two ends are those of the model itself."""
-    model, _, settings = classify.load_model(models(kind))
+    model, _, settings = safe_model.load_model(models(kind))
     ecg, features = too_feature.prepare_record(records[0], None, settings)
     features[3] = np.nan
     for target in (0, 3):
@@ -456,13 +456,13 @@ def test_models_not_to_be_trusted_are_refused_in_one_line(damage, models, record
                 content = old.read(part)
                 new.writestr(part, content.replace(b'"units": 32', b'"units": 3200000000'))
             if damage == "bomb":
-                new.writestr("assets/zeros", bytes(classify.MOST_BYTES))
+                new.writestr("assets/zeros", bytes(safe_model.MOST_BYTES))
     elif damage == "features":
         changed["features"][2][0] = "another"
     elif damage == "classes":
         changed["classes"][0] = "\x1b[31m"
     elif damage == "huge json":
-        monkeypatch.setattr(classify, "MOST_BYTES", card_file.stat().st_size - 1)
+        monkeypatch.setattr(safe_model, "MOST_BYTES", card_file.stat().st_size - 1)
     elif damage == "wrong settings":
         changed["settings"]["span"] = "wide"
     elif damage == "many samples":

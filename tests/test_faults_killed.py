@@ -20,7 +20,7 @@ import pytest
 
 import faults
 import too_feature
-from tools import classify, progress, results
+from tools import progress, results, safe_model
 
 SLOW = pytest.mark.slow
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no such signals")
@@ -181,7 +181,7 @@ def test_at_any_moment_of_saving_there_is_a_whole_model_with_its_card(
     """The older run's, or the newer's: never a mixture, which classify would refuse."""
     shutil.copytree(whole("plain"), tmp_path, dirs_exist_ok=True)
     assert run(tmp_path, "--epochs", "1", "--seed", "7", before=fault) == -signal.SIGKILL
-    card = classify.read_card(tmp_path / "model.keras")
+    card = safe_model.read_card(tmp_path / "model.keras")
     assert card["settings"]["seed"] == seed
     assert card["model_sha256"] == too_feature.sha256(tmp_path / "model.keras")
     if seed == 42:
@@ -196,12 +196,12 @@ def test_the_new_card_is_used_until_it_is_in_place(whole, tmp_path):
     (tmp_path / "model.json").rename(tmp_path / "model.json.new")
     other = whole("stopped early, by the thesis recipe") / "model.json"
     shutil.copy(other, tmp_path)
-    assert classify.read_card(tmp_path / "model.keras")["settings"]["recipe"] == "default"
-    classify.load_model(tmp_path / "model.keras")
+    assert safe_model.read_card(tmp_path / "model.keras")["settings"]["recipe"] == "default"
+    safe_model.load_model(tmp_path / "model.keras")
     shutil.copy(other, tmp_path / "model.json.new")
     os.utime(tmp_path / "model.keras")    # load_model has kept it
     with pytest.raises(too_feature.UserError, match="describes another model"):
-        classify.load_model(tmp_path / "model.keras")
+        safe_model.load_model(tmp_path / "model.keras")
 
 
 def test_what_kills_left_half_written_is_removed_but_never_what_another_run_writes(tmp_path):

@@ -17,7 +17,7 @@ import pytest
 
 import too_feature
 from test_classify import build, card
-from tools import classify, export_onnx
+from tools import classify, export_onnx, safe_model
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def refused(path, words=""):
     """Return the one line with which both tools refuse a model."""
     start = time.monotonic()
     with pytest.raises(too_feature.UserError) as caught:
-        classify.load_model(path)
+        safe_model.load_model(path)
     assert time.monotonic() - start < 10
     text = str(caught.value)
     assert text.startswith(f"{path} and its .json cannot be loaded: ")
@@ -84,8 +84,8 @@ def first(layers, kind):
 
 
 def test_the_model_of_these_tests_is_loaded_as_it_is_and_packed_anew(good, parts, tmp_path):
-    assert len(classify.load_model(good)[1]) == 5
-    assert len(classify.load_model(pack(tmp_path, parts))[1]) == 5
+    assert len(safe_model.load_model(good)[1]) == 5
+    assert len(safe_model.load_model(pack(tmp_path, parts))[1]) == 5
 
 
 # ------------------------------------------------------------------------------------ the archive

@@ -14,7 +14,7 @@ from tools import check_labels, make_demo
 FIELDS = [field for field in dataclasses.fields(too_feature.Settings) if field.type in (int, float)]
 FLAGS = {"--" + field.name.replace("_", "-"): field for field in FIELDS}
 TOOLS = ["classify", "figures", "make_labels", "fetch_records", "export_onnx", "check_labels",
-         "make_demo"]
+         "make_demo", "model_card"]
 ROWS = "".join(f"{i},r{i},{make_demo.CLASSES[i % 5]}\n" for i in range(100))
 
 
@@ -124,6 +124,7 @@ def test_each_tool_explains_itself_and_refuses_wrong_flags_in_one_line(name, tmp
            "export_onnx": [["x.keras", "--output", "x.h5"], ["x", "y"]],
            "check_labels": [["--top", "many"], ["--top", "-1"], ["--csv", "no/x.csv"],
                             ["--csv", "."], ["--epochs", "0"], ["--labels", "none.csv"]],
+           "model_card": [["x", "y"], ["x"], ["."]],
            "make_demo": [["--data-dir"], ["--labels", "no/x.csv"], ["--labels", "."]]}[name]
     for arguments in [["--wrong"], ["--wrong=1", "x"], *own]:
         try:

@@ -17,7 +17,7 @@ import pytest
 
 import faults
 import too_feature
-from tools import classify, results
+from tools import results, safe_model
 
 SLOW = pytest.mark.slow
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts and limits")
@@ -87,7 +87,7 @@ def small_disk(tmp_path):
 def check_older(folder, older):
     """The older model and results are as they were."""
     assert faults.outcome(folder) == faults.outcome(older)
-    classify.read_card(folder / "model.keras")
+    safe_model.read_card(folder / "model.keras")
 
 
 # ------------------------------------------------------------------------------------- disk full
@@ -110,7 +110,7 @@ def test_on_a_full_disk_the_older_model_survives_and_resume_goes_on_when_there_i
     check_older(small_disk, older)
     if file != "model.json":
         assert run(small_disk, *new, "--resume") == 0
-        assert classify.read_card(small_disk / "model.keras")["settings"]["learning_rate"] == 0.01
+        assert safe_model.read_card(small_disk / "model.keras")["settings"]["learning_rate"] == 0.01
 
 
 @pytest.mark.parametrize(("file", "fault", "more"), [
@@ -125,7 +125,7 @@ def test_on_a_full_disk_the_new_model_is_saved_though_its_results_are_not(
     error = faults.error_of(tmp_path)
     assert file in error
     assert "No space left on device" in error
-    assert classify.read_card(small_disk / "model.keras")["metrics"]
+    assert safe_model.read_card(small_disk / "model.keras")["metrics"]
     assert not faults.scratch_files(small_disk)
 
 

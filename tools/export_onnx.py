@@ -78,8 +78,8 @@ def to_onnx(model, metadata):
 
 def describe(model_path):
     """Return the metadata of a model as a dict of str: what its inputs and outputs mean."""
-    _, classes, settings = script.tool("classify").load_model(model_path)
-    card = script.tool("classify").read_card(model_path)
+    _, classes, settings = script.tool("safe_model").load_model(model_path)
+    card = script.tool("safe_model").read_card(model_path)
     values = {
         "classes": classes, "leads": script.LEADS,
         "features": [{"name": name, "unit": unit or "1"} for name, unit, _ in
@@ -133,7 +133,7 @@ def check(model, content):
 def run(model_path, output, check_only):
     """Export a model, or only compare; return the largest difference."""
     packages()
-    model, _, _ = script.tool("classify").load_model(model_path)
+    model, _, _ = script.tool("safe_model").load_model(model_path)
     try:
         if check_only:
             return check(model, output.read_bytes())
