@@ -39,7 +39,8 @@ def load(file, key):
     except Exception as error:    # NumPy and its archives raise whatever the damage leads to
         raise ValueError(f"{file} is damaged ({type(error).__name__}): start without --resume, "
                          "from the beginning") from error
-    other = [f"{name} {before.get(name)}, not {now.get(name)}" for name in {**before, **now}
+    other = [f"other {name}" if isinstance(now.get(name), list) else
+             f"{name} {before.get(name)}, not {now.get(name)}" for name in {**before, **now}
              if before.get(name) != now.get(name)]
     if other:
         raise ValueError(f"--resume: the interrupted run had {'; '.join(other)[:200]}: give the "
