@@ -80,7 +80,7 @@ def follow(keras, callbacks, history, folder, settings, versions, content, write
     for name in ("fast_lstm.py", "large_model.py"):
         if (source := Path(__file__).with_name(name)).exists():
             key[name] = zlib.crc32(source.read_bytes())
-    key |= versions | {"records and script": [zlib.crc32(np.ascontiguousarray(x)) for x in content]}
+    key |= versions | {"records or script": [zlib.crc32(np.ascontiguousarray(x)) for x in content]}
     if resume and (folder / STATE).exists():
         arrays, notes = load(folder / STATE, key)
         done, counters = notes["done"], notes["counters"]
