@@ -134,6 +134,7 @@ print(json.dumps(dict(zip(classes, out.tolist()))))""")
     assert json.loads(printed.splitlines()[-1]) == pytest.approx(here, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_report_and_another_seed_another(demo_run, demo_dir, tmp_path):
     def printed(seed):
         result = run_script(tmp_path, "--labels", str(ROOT / "ecg_5_class_data.csv"), "--data-dir",
