@@ -5,7 +5,8 @@
     python too_feature.py --help                                      # every setting, with its unit
 
 The file reads in the order in which the data flows: settings, environment, labels, split, sample,
-read, preprocess, features, prepare, augment, model, train, evaluate, save, main.
+read, preprocess, features, prepare, augment, model, train, evaluate, save, main. What it imports
+from ecg/ is detail that a reader may skip.
 """
 
 import sys
@@ -14,40 +15,64 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 12):
     print("error: Python 3.10, 3.11 or 3.12 is needed, for TensorFlow 2.16", file=sys.stderr)
     raise SystemExit(2)
 
-import runpy
 from pathlib import Path
 
-TOOLS = Path(__file__).resolve().parent / "tools"
-if __name__ == "__main__" and (TOOLS / "stop.py").exists():    # Ctrl-C may come during imports
-    runpy.run_path(str(TOOLS / "stop.py"))["watch"](Path(__file__).name)
+ROOT = Path(__file__).resolve().parent
+if not (ROOT / "ecg" / "__init__.py").exists():
+    print("error: the folder ecg/ belongs next to this script: copy it too", file=sys.stderr)
+    raise SystemExit(2)
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))    # also where Python was told not to (python -P)
+
+from ecg import interrupt
+
+if __name__ == "__main__":    # Ctrl-C may come while the packages below are imported
+    interrupt.watch(Path(__file__).name)
+    interrupt.prepare_for_a_sudden_end()
 
 import argparse
 import contextlib
 import dataclasses
-import difflib
 import functools
-import hashlib
-import importlib.metadata
-import io
-import itertools
+import importlib
 import json
+import math
 import os
 import re
 import shlex
 import time
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import wfdb
-from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
-from sklearn.metrics import classification_report
+from sklearn.metrics import balanced_accuracy_score, classification_report
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
-from tqdm import tqdm
+
+from ecg import (
+    __version__,
+    cache,
+    checkpoint,
+    fast_lstm,
+    files,
+    label_file,
+    left_out,
+    metrics,
+    patients,
+    provenance,
+    r_peaks,
+    report,
+    safe_keras,
+    wfdb_files,
+)
+from ecg.errors import RecordError, UserError, exit_code, user_errors
+from ecg.large_features import EXTRA_FEATURES, extra_features
+from ecg.settings import Parser, check_fields, describe_fields, flag, parse_assignments
+from ecg.signals import as_leads
 
 # -------------------------------------------------------------------------------------- settings
 TRAIN_SAMPLES = 1500        # in equal shares of the classes; an 8 GB laptop trains on it in minutes
@@ -55,127 +80,173 @@ SEQUENCE_LENGTH = 500       # 10 s at 50 Hz: QRS and P waves survive, and every 
 BATCH_SIZE = 4              # small enough for any laptop; its noisy gradients also regularise
 EPOCHS = 15                 # at most: early stopping may end before
 
-class UserError(Exception):
-    """Something the user can mend: printed as one line, exit code 2."""
-    def __init__(self, message):
-        super().__init__(" ".join(message.split()))
+data = functools.partial(flag, "your data")
+this_run = functools.partial(flag, "this run")
+tuned = functools.partial(flag, "what people tune")
+method = functools.partial(flag, "")    # changed by --set name=value
 
-class RecordError(ValueError):
-    """A record that cannot be used: 'reason: detail', and the report counts by reason."""
 
-def flag(default, text, *limits):
-    """Declare a field of `Settings`: default, help text, and its range or its choices."""
-    return dataclasses.field(default=default, metadata={"help": text, "limits": limits})
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The method: how records are prepared, and how a model is built and trained."""
+
+    name: str = method("default", "name in RECIPES")
+    model: str = method("lstm", "architecture", "lstm", "large")
+    epochs: int = tuned(EPOCHS, "passes over the training records at most", 1, 10_000)
+    batch_size: int = tuned(BATCH_SIZE, "records per training step", 2, 4096)
+    learning_rate: float = tuned(0.0005, "Adam's learning rate at the start", 1e-8, 1)
+    sequence_length: int = tuned(SEQUENCE_LENGTH, "points per 10-second record", 50, 5000)
+
+    # Recorders filter differently, so we remove slow drift ourselves. Scaling by the interquartile
+    # range would clip QRS complexes.
+    high_pass: float = method(0.5, "Hz below which baseline wander is removed; 0: none", 0, 5)
+    central_share: float = method(
+        0.99, "central share of a lead's samples used to set its scale", 0.1, 1)
+    span: float = method(3.0, "scaled units that this central share covers", 0.1, 6)
+
+    # Keras's own start forgets a beat within 60 ms. Statistics of four records are noise.
+    memory: float = method(
+        4.0, "s of the LSTM's longest memory at the start; 0: as in Keras", 0, 10)
+    settle: int = method(
+        375, "training steps after which batch-norm statistics are frozen; 0: never", 0, 10**9)
+    feature_limit: float = method(
+        2.5, "standard deviations at which scaled features are cut off", 0.5, 1000)
+
+    weight_decay: float = method(
+        0.0, "share of a weight lost per step and unit of learning rate", 0, 1)
+    schedule: str = method(
+        "plateau", "learning rate: halved on plateaus, or a cosine", "plateau", "cosine")
+    reduce_patience: int = method(3, "epochs without a better loss that make a plateau", 1, 10_000)
+    stop_patience: int = method(
+        5, "epochs without better validation accuracy before training stops", 1, 10_000)
+    keep: str = method(
+        "last", "weights to keep: the last, or the best by validation accuracy", "last", "best")
+    xla: bool = method(True, "whether XLA makes this model faster on a CPU")
+
+    # Noise is small compared with a lead's span; gains vary as the contact of electrodes does
+    noise_probability: float = method(0.3, "share of records given noise", 0, 1)
+    noise_size: float = method(0.05, "standard deviation of that noise, in scaled units", 0, 3)
+    scaling_probability: float = method(0.2, "share of records whose amplitude is changed", 0, 1)
+    scaling_size: float = method(0.1, "largest relative change of amplitude", 0, 0.9)
+    shift: float = method(5.0, "s at most by which a record is moved around in time", 0, 5)
+    lead_gain: float = method(0.2, "standard deviation of each lead's log gain", 0, 2)
+    amplitude_noise: float = method(
+        2.0, "noise on the features mean and SD of lead II, in standard deviations", 0, 10)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+RECIPES = {
+    "default": Recipe(),
+    # The thesis's way with only its bugs fixed: the right clock, features scaled inside the model,
+    # no record repeated in validation or test.
+    "thesis": Recipe(
+        name="thesis", high_pass=0.0, central_share=0.5, span=1.0, memory=0.0, settle=0,
+        feature_limit=1000.0, keep="best", shift=0.0, lead_gain=0.0, amplitude_noise=0.0),
+    # Convolutions, attention and 40 more features, with AdamW: the learning rate falls to zero
+    # along a cosine, without early stopping. XLA slows convolutions down on a CPU.
+    "large": Recipe(
+        name="large", model="large", epochs=30, batch_size=32, learning_rate=0.002,
+        weight_decay=0.01, schedule="cosine", stop_patience=30, settle=0, amplitude_noise=0.0,
+        xla=False)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All settings of a run; each is also a flag (`batch_size` is --batch-size)."""
-    labels: str = flag("ecg_5_class_data.csv", "label file: subject_id,waveform_path,ecg_category")
-    data_dir: str = flag("mimic-iv-ecg", "folder that waveform paths start from")
-    output: str = flag("ecg_stable_lstm_model.keras", "model to write; a .json goes beside it")
-    results: str = flag("results", "folder for report, figures and tables, in one of model's name")
-    figures: bool = flag(True, "draw figures and write a model card there")
-    tensorboard: bool = flag(False, "write events for TensorBoard there")
-    jobs: int = flag(0, "processes that prepare records; 0: as many as pay", 0, 1024)
-    scheduler: str = flag("", "tcp://host:port of a Dask scheduler, to prepare them there instead")
-    cache: bool = flag(True, "keep prepared records for the next run")
-    cache_dir: str = flag(".ecg_cache", "folder to keep them in")
-    resume: bool = flag(False, "go on after the last epoch that an interrupted run finished")
-    seed: int = flag(42, "seed of everything random", 0, 2**32 - 1)
-    recipe: str = flag("default", "thesis: mended; best: more epochs", "default", "thesis", "best")
-    model: str = flag("lstm", "lstm; or large, with more features (tools/)", "lstm", "large")
-    repeats: int = flag(1, "models to train on other seeds; saved as one ensemble", 1, 100)
-    test_labels: str = flag("", "label file of another hospital, to test on instead")
-    test_data_dir: str = flag("", "folder that its paths start from (default: --data-dir)")
-    train_samples: int = flag(TRAIN_SAMPLES, "training records over all classes", 2, 10**7)
-    val_samples: int = flag(300, "validation records at most", 2, 10**7)
-    test_samples: int = flag(400, "test records at most", 2, 10**7)
-    max_unusable: float = flag(0.5, "share of a class's records that may be damaged", 0, 1)
-    test_share: float = flag(0.15, "test patients, share of all", 0.01, 0.9)
-    val_share: float = flag(0.15, "validation patients, share of the rest", 0.01, 0.9)
-    # Preprocessing: hospitals differ in filters; quartiles as the unit would clip QRS complexes
-    sequence_length: int = flag(SEQUENCE_LENGTH, "points per 10-second record", 50, 5000)
-    high_pass: float = flag(0.5, "Hz below which baseline wander is taken out; 0: none", 0, 5)
-    central_share: float = flag(0.99, "share of a lead's samples that sets its scale", 0.1, 1)
-    span: float = flag(3.0, "units that they span", 0.1, 6)
-    # Model: Keras's own start forgets a beat in 60 ms; normalisation by four records is noise
-    memory: float = flag(4.0, "s of the LSTM's longest memory at first; 0: as in Keras", 0, 10)
-    settle: int = flag(375, "steps after which batch normalisation is kept; 0: never", 0, 10**9)
-    feature_limit: float = flag(2.5, "deviations at which scaled features are cut off", 0.5, 1000)
-    batch_size: int = flag(BATCH_SIZE, "records per training step", 2, 4096)
-    epochs: int = flag(EPOCHS, "passes over the training records at most", 1, 10_000)
-    learning_rate: float = flag(0.0005, "Adam's step size at the start", 1e-8, 1)
-    weight_decay: float = flag(0.0, "share of a weight lost per step and unit of step size", 0, 1)
-    schedule: str = flag("plateau", "step size: halved on plateaus, or cosine", "plateau", "cosine")
-    reduce_patience: int = flag(3, "epochs without a better loss make a plateau", 1, 10_000)
-    stop_patience: int = flag(5, "epochs without better validation accuracy to stop", 1, 10_000)
-    keep: str = flag("last", "weights: last, or best by accuracy once settled", "last", "best")
-    # Augmentation: noise small beside a lead's span, gains as electrodes' contact varies
-    noise_probability: float = flag(0.3, "share of records given noise", 0, 1)
-    noise_size: float = flag(0.05, "its deviation, in scaled units", 0, 3)
-    scaling_probability: float = flag(0.2, "share of records scaled", 0, 1)
-    scaling_size: float = flag(0.1, "largest relative change of amplitude", 0, 0.9)
-    shift: float = flag(5.0, "s at most by which a record is moved around in time", 0, 5)
-    lead_gain: float = flag(0.2, "deviation of each lead's log gain", 0, 2)
-    amplitude_noise: float = flag(2.0, "noise on the features mean and SD, in deviations", 0, 10)
-    jit: bool = flag(None, "compile the step with XLA (default: if a tiny trial works)")
+    """What a user sets for a run; each is also a flag (`data_dir` is --data-dir)."""
 
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value, limits = getattr(self, field.name), field.metadata["limits"]
-            with contextlib.suppress(ValueError):    # text that is no number stays, to be refused
-                value = field.type(value) if isinstance(value, str) else value
-                object.__setattr__(self, field.name, value)
-            if limits and not (value in limits if isinstance(value, str) else
-                               limits[0] <= value <= limits[1]):
-                kind = "a whole number" if field.type is int else "a number"
-                expected = (f"one of {', '.join(limits)}" if field.type is str else
-                            f"{kind} from {limits[0]} to {limits[1]}")
-                name = field.name.replace("_", "-")
-                raise UserError(f"--{name} {value!s:.80}: expected {expected}")
+    labels: str = data("ecg_5_class_data.csv", "label file: subject_id,waveform_path,ecg_category")
+    data_dir: str = data("mimic-iv-ecg", "folder that waveform paths start from")
+    test_labels: str = data("", "label file of another hospital, to test on instead")
+    test_data_dir: str = data("", "folder that the paths of --test-labels start from "
+                              "(default: that of --data-dir)")
+    train_samples: int = data(TRAIN_SAMPLES, "training records over all classes", 2, 10**7)
+    val_samples: int = data(300, "validation records at most", 2, 10**7)
+    test_samples: int = data(400, "test records at most", 2, 10**7)
+    test_share: float = data(0.15, "test patients, as a share of all patients", 0.01, 0.9)
+    val_share: float = data(0.15, "validation patients, as a share of the others", 0.01, 0.9)
+    max_unusable: float = data(0.5, "share of a class's records that may be damaged", 0, 1)
+    output: str = data("ecg_stable_lstm_model.keras",
+                       "model to write; its card (.json) gets the same name")
+
+    seed: int = this_run(42, "seed of everything random", 0, 2**32 - 1)
+    recipe: Recipe = this_run(RECIPES["default"], "method: default; thesis (as published, its bugs "
+                              "fixed); large (convolutions, attention, 40 more features)")
+    repeats: int = this_run(1, "models to train with other seeds; saved as one ensemble", 1, 100)
+    resume: bool = this_run(False, "continue an interrupted run after its last finished epoch")
+    results: str = this_run("results", "folder for the results folders, one for each model")
+    figures: bool = this_run(True, "draw figures and write a model card")
+    tensorboard: bool = this_run(False, "write events for TensorBoard into the results folder")
+    jobs: int = this_run(0, "worker processes that read records; 0 chooses for you", 0, 1024)
+    scheduler: str = this_run("", "tcp://host:port of a Dask scheduler whose workers read records")
+    cache: bool = this_run(True, "keep prepared records for the next run")
+    cache_dir: str = this_run(".ecg_cache", "folder to keep prepared records in")
+    jit: bool = this_run(None, "compile the training step with XLA (default: where it works and "
+                         "the recipe gains from it)")
+    quick: bool = this_run(False, "a first result in a third of the time: fewer records and epochs")
+    traceback: bool = this_run(False, "show the whole traceback of an error")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
         if self.test_data_dir and not self.test_labels:
-            raise UserError("--test-data-dir: expected --test-labels beside it")
-        for file in filter(os.path.isfile, (self.data_dir, self.test_data_dir, self.cache_dir)):
-            raise UserError(f"{file}: expected a folder for --data-dir or --cache-dir, got a file")
+            raise UserError("--test-data-dir: expected --test-labels as well")
+        for folder in (self.data_dir, self.test_data_dir, self.cache_dir):
+            if os.path.isfile(folder):
+                raise UserError(f"{folder}: expected a folder for --data-dir or --cache-dir, got a "
+                                "file")
 
-def parse_settings(arguments=None):
-    """Read the command line, which is built from `Settings`, into one."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False,
-                                     usage=argparse.SUPPRESS)    # so that an error takes one line
-    for field in dataclasses.fields(Settings):
-        kind = ({"action": argparse.BooleanOptionalAction} if field.type is bool else
-                {"metavar": field.type.__name__.upper()})
-        default = " (default: %(default)s)" if field.default not in (None, "") else ""
-        parser.add_argument("--" + field.name.replace("_", "-"), default=field.default,
-                            help=field.metadata["help"] + default, **kind)
-    asked = Settings(**vars(parser.parse_args(arguments)))
-    if (asked.recipe, asked.model) != ("default", "lstm"):
-        parser.set_defaults(**tool("recipes").defaults(asked.recipe, asked.model))
-    return Settings(**vars(parser.parse_args(arguments)))
 
-@functools.cache
-def _defined_in(source):
-    return argparse.Namespace(**runpy.run_path(str(source))) if source.exists() else None
+QUICK_SETTINGS = {"train_samples": 300, "val_samples": 100, "test_samples": 200}
+QUICK_RECIPE = {"epochs": 5}
+METHOD = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
+RENAMED = {"--" + name.replace("_", "-"): f"it is now --set {name}=VALUE" for name in METHOD}
+RENAMED["--model"] = "--model large is now --recipe large"
 
-def tool(name, needed=True):
-    """Return what tools/`name`.py defines; if it is missing and not `needed`, None."""
-    found = _defined_in(TOOLS / f"{name}.py")
-    if needed and not found:
-        raise UserError(f"tools/{name}.py is missing: copy tools/ beside the script for this")
-    return found
 
-@contextlib.contextmanager
-def mendable(what, errors=(OSError, ImportError)):
-    """Report such errors, which the user can mend, in one line that says about what."""
-    try:
-        yield
-    except errors as error:
-        raise UserError(f"{what}: {error}") from error
+def parse_settings(arguments: list[str] | None = None) -> Settings:
+    """Read the command line. Flags win over --set, which wins over --quick and the recipe.
+
+    Raises
+    ------
+    UserError
+        A value is not of its type, or out of range.
+    """
+    parser = Parser(
+        __doc__.split("\n")[0],
+        RENAMED,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"settings of the method, for --set:\n{describe_fields(Recipe, METHOD)}")
+    parser.add_flags(Settings, Recipe)
+    parser.groups["this run"].add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE",
+        help="change a setting of the method, listed below; may be given several times")
+    asked = vars(parser.parse_args(arguments))
+    name = asked.pop("recipe", "default")
+    if name == "best":
+        raise UserError("--recipe best is gone, as it was no better than the default on other "
+                        "hospitals; try --recipe large")
+    if name not in RECIPES:
+        raise UserError(f"--recipe {name:.80}: expected one of {', '.join(RECIPES)}")
+
+    changes: dict[str, Any] = dict(QUICK_RECIPE) if asked.get("quick") else {}
+    changes |= parse_assignments(asked.pop("set"), METHOD)
+    changes |= {name: asked.pop(name) for name in METHOD if name in asked}
+    if asked.get("quick"):
+        asked = QUICK_SETTINGS | asked
+    return Settings(recipe=dataclasses.replace(RECIPES[name], **changes), **asked)
+
 
 # ----------------------------------------------------------------------------------- environment
 @functools.cache
-def load_tensorflow():
-    """Import TensorFlow, only where a model is built, with all GPUs hidden; return it and Keras."""
+def load_tensorflow() -> tuple[Any, Any]:
+    """Import TensorFlow, only where a model is built, with all GPUs hidden; return it and Keras.
+
+    Raises
+    ------
+    UserError
+        It is not installed, too old, or next to a tensorflow-metal that does not fit.
+    """
     os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_METAL_DEVICE_ENABLE="0",
                       TF_USE_LEGACY_KERAS="0")    # Keras 2 would give other optimizers
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -185,133 +256,171 @@ def load_tensorflow():
         if tuple(map(int, tf.__version__.split(".")[:2])) < (2, 16):
             raise ImportError(f"{tf.__version__} is too old")
         import keras
-    except Exception as error:    # not installed, or beside a tensorflow-metal that does not fit
+    except Exception as error:    # whatever an installation that does not fit raises
         raise UserError(f"TensorFlow 2.16 or newer is needed ({str(error).splitlines()[0]}): "
                         "pip install -r requirements.txt") from error
+
     with contextlib.suppress(RuntimeError):    # a notebook may have used TensorFlow before
         tf.config.set_visible_devices([], "GPU")    # Metal crashes (SIGBUS) or slows LSTMs
         tf.config.threading.set_intra_op_parallelism_threads(1)   # so small a model is not shared
     return tf, keras
 
-def versions():
-    """Return name and version of what could change a result."""
-    names = r"tensorflow(.cpu|.macos|.metal)?|keras|jax|numpy|scipy|pandas|scikit.learn|wfdb"
-    return {"python": sys.version.split()[0], "platform": sys.platform} | {
-        package.name: package.version for package in importlib.metadata.distributions()
-        if re.fullmatch(names, package.name or "")}    # a broken installation has no name
 
 # ---------------------------------------------------------------------------------------- labels
 COLUMNS = ["subject_id", "waveform_path", "ecg_category"]
-# Folders and a name below the data folder: no '..', no leading '/' or '~', no drive, no URL.
-SAFE_PATH = r"(?!.{1000})(?!(?:.*/)?\.\.?(?:/|$))[\w.][\w .,+=@()-]*(?:/[\w.][\w .,+=@()-]*)*"
 
-def read_labels(path):
-    """Read a label file (UTF-8, a row per record, no header) into a DataFrame of `COLUMNS`.
 
-    A byte order mark, a header, blank lines and duplicates are passed over, extensions cut off, and
-    case variants of a class merged. `UserError` names the first malformed row.
+def read_labels(path: str) -> pd.DataFrame:
+    """Read a label file: UTF-8, one row per record, no header.
+
+    A byte order mark, a header, blank lines and duplicates are skipped, file extensions cut off,
+    and case variants of a class merged.
+
+    Returns
+    -------
+    DataFrame
+        subject_id (int64), waveform_path and ecg_category (str).
+
+    Raises
+    ------
+    UserError
+        Names the file and the first malformed row.
     """
-    try:    # pandas itself would also open a URL or an archive, and cut a cell at a NUL
-        if os.stat(path).st_size > 2e8 or not os.path.isfile(path):    # MIMIC-IV-ECG has 6e7 bytes
-            raise ValueError("not a plain file of at most 200 MB")
-        text = Path(path).read_text(encoding="utf-8-sig")
-        for number, line in enumerate(io.StringIO(text), 1):
-            if line.count('"') % 2 or "\0" in line or number > 3e6:
-                raise ValueError(f"line {number}: open quote, NUL (UTF-16?), or too many lines")
-        rows = pd.read_csv(io.StringIO(text), header=None, names=[*COLUMNS, "excess"], dtype=str,
-                           index_col=False, na_filter=False, skip_blank_lines=False)
-    except (OSError, ValueError) as error:    # parser errors and UnicodeDecodeError among them
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: expected a label file, as CSV UTF-8: {why}") from error
-
-    def refuse(bad, why):
-        if bad.any():
-            raise UserError(f"{path}, line {bad.idxmax() + 1}: expected {why}, got "
-                            f"{','.join(rows.loc[bad.idxmax()]).rstrip(',')[:80]!r}")
-
-    rows = rows.fillna("").apply(lambda column: column.str.strip())
-    rows = rows[(rows != "").any(axis=1)]
+    rows = label_file.read_rows(path, COLUMNS)
     if len(rows) and re.fullmatch(r"[A-Za-z_ ]+", "".join(rows.iloc[0])):
         rows = rows.iloc[1:]    # a header: letters only
+
+    refuse = functools.partial(label_file.refuse_rows, path, rows)
     refuse((rows[COLUMNS] == "").any(axis=1) | (rows["excess"] != ""),
            f"three columns {','.join(COLUMNS)} with commas, as CSV UTF-8")
     refuse(~rows["subject_id"].str.fullmatch(r"[0-9]{1,18}"),
            "a whole number as subject_id (format it as text in a spreadsheet)")
+
     rows["waveform_path"] = rows["waveform_path"].str.replace(
         r"^mimic-iv-ecg/|\.(?:hea|dat)$", "", regex=True)
-    refuse(~rows["waveform_path"].str.fullmatch(SAFE_PATH),
+    refuse(~rows["waveform_path"].str.fullmatch(label_file.SAFE_PATH),
            "a waveform path inside the data folder (short, no '..', no '/' in front, no URL)")
+
     rows["ecg_category"] = rows["ecg_category"].str.split().str.join(" ")
-    refuse(~rows["ecg_category"].map(lambda name: name.isprintable() and len(name) <= 100),
-           "a class name of at most 100 printable characters")
+    is_name = rows["ecg_category"].map(lambda name: name.isprintable() and len(name) <= 100)
+    refuse(~is_name, "a class name of at most 100 printable characters")
+
     rows = rows[COLUMNS].astype({"subject_id": "int64"})
     folded = rows["ecg_category"].str.casefold()
     rows["ecg_category"] = rows["ecg_category"].groupby(folded).transform(lambda c: c.mode()[0])
-    rows = rows.drop_duplicates()
-    ambiguous = rows["waveform_path"].duplicated(keep=False)
-    if ambiguous.any():
-        print(f"notice: left out {ambiguous.sum()} rows that give a record several classes or "
-              f"patients, the first on line {ambiguous.idxmax() + 1}")
-    rows = rows[~ambiguous].reset_index(drop=True)
-    counts = rows["ecg_category"].value_counts()
-    if not 2 <= len(counts) <= 100:
-        raise UserError(f"{path}: expected 2 to 100 classes in column 3, got {len(counts)}")
-    for name, n in counts.items():
-        for like in difflib.get_close_matches(name, counts.index[counts >= 10 * n], 1, 0.8):
-            print(f"notice: {name!r} ({n} record{'s' * (n > 1)}), did you mean {like!r}?")
+    rows = label_file.leave_out_ambiguous(rows.drop_duplicates())
+    label_file.check_classes(path, rows["ecg_category"].value_counts())
     return rows
 
+
 # ----------------------------------------------------------------------------------------- split
-def split_patients(labels, test_share=0.15, val_share=0.15, seed=42):
-    """Split records by patient; return {'train', 'validation', 'test': DataFrame}.
+def draw_patients(pool: np.ndarray, share: float, strata: np.ndarray, seed: int) -> np.ndarray:
+    """Draw a share of the patients, by strata; where these are too few, at random."""
+    if math.ceil(share * len(pool)) >= len(pool):    # nobody would be left
+        return pool[:0]
+    counts = np.bincount(strata)
+    strata = np.where(counts[strata] < 2, counts.argmax(), strata)    # one alone joins the largest
+    try:
+        return train_test_split(pool, test_size=share, random_state=seed, stratify=strata)[1]
+    except ValueError:
+        return train_test_split(pool, test_size=share, random_state=seed)[1]
+
+
+def split_patients(
+    labels: pd.DataFrame,
+    test_share: float = 0.15,
+    val_share: float = 0.15,
+    seed: int = 42,
+) -> dict[str, pd.DataFrame]:
+    """Split records by patient, so that nobody is both trained and tested on.
 
     Stratified by each patient's rarest class, then repaired: every class of three patients or more
-    is in all three (a smaller one in training), or `UserError` where no assignment can do that.
+    is in all three splits, a smaller one in training.
+
+    Parameters
+    ----------
+    labels : DataFrame with subject_id and ecg_category
+    test_share, val_share : float, of all patients, and of the others
+
+    Returns
+    -------
+    dict of DataFrame: 'train', 'validation' and 'test'
+
+    Raises
+    ------
+    UserError
+        No split has every class in training, validation and test.
     """
     table = pd.crosstab(labels["subject_id"], labels["ecg_category"]) > 0
-    table[""] = True    # as if of a class that all are in: no split may be empty
+    table[""] = True    # as if of a class that all are in: so no split can be empty
     member = table.to_numpy().astype(int)                            # (patients, classes)
     size = member.sum(axis=0)
     rarest = np.where(member, size, np.inf).argmin(axis=1)
+
     split = np.zeros(len(member), dtype=int)
     for number, share in ((2, test_share), (1, val_share)):
         pool = np.flatnonzero(split == 0)
-        strata = rarest[pool]
-        strata[np.bincount(strata)[strata] < 2] = np.bincount(strata).argmax()    # one joins most
-        for stratify in (strata, None):    # None: too few patients, the repair will see to it
-            with contextlib.suppress(ValueError):
-                split[train_test_split(pool, test_size=share, random_state=seed,
-                                       stratify=stratify)[1]] = number
-                break
-    needed = np.where((size < 3) & (table.columns != ""), [[1], [0], [0]], 1)    # (splits, classes)
-    if any((member[split == i].sum(axis=0) < needed[i]).any() for i in range(3)):
-        split = tool("extras").repair(split, member, needed, np.random.default_rng(seed))
-    if split is None:
-        scarce = ", ".join(table.columns[np.argsort(size[:-1])[:3]])
-        raise UserError(f"too few patients, or the same, for every class in each split: {scarce}")
-    of_record = labels["subject_id"].map(pd.Series(split, index=table.index))
-    splits = {name: labels[of_record == i].reset_index(drop=True)
+        split[draw_patients(pool, share, rarest[pool], seed)] = number
+
+    is_scarce = (size < 3) & (table.columns != "")
+    needed = np.ones((3, len(size)), dtype=int)                      # (splits, classes)
+    needed[1:, is_scarce] = 0
+    repaired = patients.repair(split, member, needed, np.random.default_rng(seed))
+    if repaired is None:
+        scarce = table.columns[np.argsort(size[:-1])[:3]]
+        raise UserError("no split has every class in training, validation and test: too few "
+                        f"patients, or the same ones, in {', '.join(scarce)}")
+    return split_records(labels, pd.Series(repaired, index=table.index))
+
+
+def split_records(labels: pd.DataFrame, split_of: pd.Series) -> dict[str, pd.DataFrame]:
+    """Return the records of each split, given the number of each patient's split."""
+    number = labels["subject_id"].map(split_of)
+    splits = {name: labels[number == i].reset_index(drop=True)
               for i, name in enumerate(("train", "validation", "test"))}
-    assert sum(part["subject_id"].nunique() for part in splits.values()) == len(table)
+    n_patients = sum(part["subject_id"].nunique() for part in splits.values())
+    if n_patients != len(split_of):    # not an assert, which python -O would drop
+        raise RuntimeError("a patient is in two splits")
     return splits
 
-# ---------------------------------------------------------------------------------------- sample
-def balanced_sampling(df, target_samples, random_state=42, repeat=True):
-    """Draw `target_samples // n_classes` records from every class of a DataFrame; shuffle them.
 
-    A record's rank depends on the seed and its path alone: taking one out changes no other's. Only
-    with `repeat`, meant for training, a class that is short repeats its records, evenly.
+# ---------------------------------------------------------------------------------------- sample
+def balanced_sampling(
+    df: pd.DataFrame,
+    target_samples: int,
+    random_state: int = 42,
+    repeat: bool = True,
+) -> pd.DataFrame:
+    """Draw `target_samples // n_classes` records from every class, and shuffle them.
+
+    A record's rank depends on the seed and its path alone: taking one out changes no other's.
+
+    Parameters
+    ----------
+    df : DataFrame with waveform_path and ecg_category
+    target_samples : int
+    random_state : int
+    repeat : bool
+        Whether a class that is short repeats its records, evenly; meant for training only.
+
+    Raises
+    ------
+    ValueError
+        There are no records.
     """
     if df.empty:
         raise ValueError("expected records to draw from, got none")
     paths = df["waveform_path"].to_numpy(dtype=object)
     rank = pd.util.hash_array(paths, hash_key=f"{random_state:016d}"[-16:])
-    wanted, drawn = max(1, target_samples // df["ecg_category"].nunique()), []
     ranked = df.iloc[np.argsort(rank, kind="stable")]
+    wanted = max(1, target_samples // df["ecg_category"].nunique())
+
+    drawn = []
     for _, records in ranked.groupby("ecg_category", observed=True):
-        places = np.arange(wanted if repeat else min(wanted, len(records)))
-        drawn.append(records.iloc[places % len(records)])
+        n = wanted if repeat else min(wanted, len(records))
+        drawn.append(records.iloc[np.arange(n) % len(records)])
     return pd.concat(drawn).sample(frac=1, random_state=random_state).reset_index(drop=True)
+
 
 # ------------------------------------------------------------------------------------------ read
 RECORD_SECONDS = 10         # of a longer record, the first
@@ -328,623 +437,1083 @@ FEATURES = (    # name, unit and, where users are shown one, the usual range
     ("mean", "mV", None), ("standard deviation", "mV", None), ("skewness", "", None),
     ("kurtosis", "", None), ("heart rate", "bpm", (60, 100)), ("SDNN", "ms", (20, 50)),
     ("RMSSD", "ms", (15, 40)), ("CV_RR", "", (0.03, 0.07)))
+VITALS = list(FEATURES[HEART_RATE:])    # heart rate and its variability
 MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "nv": 1e-6}    # WFDB headers are ASCII
 
-# A signal's line: file name, format, and a gain that is not 0, which wfdb would take for 200
-SIGNAL = re.compile(r"(\w[\w.-]{0,99}) +\d{1,3}(?:x1)?(?:\+\d{1,6})? +(?!-?[0.]+(?:e\S*)?[(/ ])")
 
-def _read_header(path, data_dir):
-    """Check sizes and file names, which wfdb would trust; return rate, length and signal lines."""
-    root = os.path.realpath(data_dir)
+def pick_leads(names: list[str]) -> list[int]:
+    """Return the places of the 12 `LEADS` among a record's signals, whatever their order."""
+    folded = [name.strip().casefold() for name in names]
+    odd = [lead for lead in LEADS if folded.count(lead.casefold()) != 1]
+    if odd:
+        raise RecordError(f"lead missing or doubled: {' '.join(odd)}")
+    return [folded.index(lead.casefold()) for lead in LEADS]
 
-    def check_file(file):
-        if not os.path.isfile(file):
-            raise RecordError(f"file is missing: {os.path.basename(file)}")
-        if os.path.commonpath([root, os.path.realpath(file)]) != root:
-            raise RecordError(f"link out of the data folder: {os.path.basename(file)}")
 
-    check_file(f"{path}.hea")
-    with open(f"{path}.hea", encoding="ascii", errors="ignore") as file:
-        text = file.read(65_537)    # far more than twelve leads need
-    lines = [line for line in text.splitlines() if line.strip() and line[0] != "#"] or [""]
-    record = re.match(r"[\w.-]+ +([1-9]\d?) +(\d{1,5}(?:\.\d+)?)\S* +(\d{1,12})(?!\S)", lines[0])
-    signals = [SIGNAL.match(line) for line in lines[1:]]
-    if not record or not all(signals) or len(signals) != int(record[1]) or len(text) > 65_536:
-        raise RecordError("header is damaged")
-    if "::" in os.path.abspath(path):    # wfdb's file layer would take it for a chain of URLs
-        raise RecordError("path holds '::'")
-    for name in {match[1] for match in signals}:
-        check_file(os.path.join(os.path.dirname(path), name))
-    return float(record[2]), int(record[3]), lines[1:]
+def to_millivolts(units: list[str]) -> list[float]:
+    """Return the factors from these units to mV."""
+    factors = []
+    for unit in units:
+        if unit.casefold() not in MILLIVOLTS:
+            raise RecordError(f"unit is not a voltage: {unit!r:.20}")
+        factors.append(MILLIVOLTS[unit.casefold()])
+    return factors
+
 
 @np.errstate(all="ignore")    # what damaged numbers lead to is checked
-def read_record(path, data_dir=None):
-    """Read ten seconds of a 12-lead WFDB record, by its path without extension.
+def read_record(path: str | Path, data_dir: str | None = None) -> tuple[np.ndarray, float]:
+    """Read ten seconds of a 12-lead WFDB record.
 
-    Returns float (samples, 12) in mV in the order of `LEADS`, gaps interpolated and leads without
-    signal all zeros, and the rate in Hz; or `RecordError` says why it cannot be used. Nothing
-    outside `data_dir` (by default the record's own folder) is read.
+    Parameters
+    ----------
+    path : str
+        Without extension.
+    data_dir : str, optional
+        Nothing outside of this folder is read; by default the record's own.
+
+    Returns
+    -------
+    signal : ndarray of float64, shape (samples, 12)
+        mV, in the order of `LEADS`; gaps interpolated, leads without signal all zeros.
+    fs : float
+        Sampling rate, Hz.
+
+    Raises
+    ------
+    RecordError
+        The record cannot be used.
     """
     path = str(path)
-    try:
-        fs, length, lines = _read_header(path, data_dir or os.path.dirname(path) or ".")
-        if not MIN_FS <= fs <= MAX_FS:
-            raise RecordError(f"sampling rate not supported: {fs:g} Hz, not {MIN_FS} to {MAX_FS}")
-        if length < MIN_SECONDS * fs:
-            raise RecordError(f"too short: {length / fs:.1f} s, not {MIN_SECONDS} or more")
-        samples = min(length, int(RECORD_SECONDS * fs))
-        fast = tool("fast_read", needed=False)
-        record = (fast and fast.read(path, lines, samples)) or wfdb.rdrecord(
-            path, sampto=samples, physical=False)
-        signal, names, units = record.dac(), record.sig_name, record.units
-        sums = np.einsum("ij->j", record.d_signal).astype(np.uint16)
-        given = np.array([int(x or 0) % 65_536 for x in record.checksum])
-    except Exception as error:    # wfdb raises whatever the damage leads to
-        known = isinstance(error, RecordError | EOFError)
-        raise RecordError(str(error) if known else f"cannot be read: {error!r:.99}") from error
-    names = [str(name).strip().casefold() for name in names]
-    if odd := [lead for lead in LEADS if names.count(lead.casefold()) != 1]:
-        raise RecordError(f"lead missing or doubled: {' '.join(odd)}")
-    columns = [names.index(lead.casefold()) for lead in LEADS]
-    scale = [MILLIVOLTS.get(str(units[column]).casefold()) for column in columns]
-    if None in scale:
-        raise RecordError(f"unit is not a voltage: {units[columns[scale.index(None)]]!r:.20}")
-    wrong = (sums != given)[columns]
-    if samples == length and given.any() and wrong.any():    # all 0: nobody computed them
-        raise RecordError(f"wrong checksum: {' '.join(np.array(LEADS)[wrong])}")
-    signal = signal.T[columns].T * scale
-    valid = np.abs(signal) <= MAX_AMPLITUDE
-    signal = _as_leads(signal if valid.all() else np.where(valid, signal, np.nan))
-    usable = np.ptp(signal, axis=0) >= MIN_LEAD_RANGE
-    usable &= valid.all() or valid.mean(axis=0) >= 1 - MAX_GAP_SHARE
-    if usable.sum() < MIN_LEADS:
-        raise RecordError(f"too little signal: in {usable.sum()} leads, not {MIN_LEADS} or more")
-    return signal if usable.all() else np.where(usable, signal, 0.0), fs
+    header = wfdb_files.read_header(path, data_dir or os.path.dirname(path) or ".")
+    fs = header.fs
+    if not MIN_FS <= fs <= MAX_FS:
+        raise RecordError(f"sampling rate not supported: {fs:g} Hz, not {MIN_FS} to {MAX_FS}")
+    if header.samples < MIN_SECONDS * fs:
+        raise RecordError(f"too short: {header.samples / fs:.1f} s, not {MIN_SECONDS} or more")
+
+    samples = min(header.samples, int(RECORD_SECONDS * fs))
+    recording = wfdb_files.read_signals(path, header, samples)
+    columns = pick_leads(recording.names)
+    factors = to_millivolts([recording.units[column] for column in columns])
+    is_wrong = (recording.checksums != recording.expected)[columns]
+    was_computed = samples == header.samples and recording.expected.any()    # not all 0
+    if was_computed and is_wrong.any():
+        raise RecordError(f"wrong checksum: {' '.join(np.array(LEADS)[is_wrong])}")
+    return keep_usable_leads(recording.signal.T[columns].T * factors), fs
+
+
+def keep_usable_leads(signal: np.ndarray) -> np.ndarray:
+    """Interpolate gaps in a signal (samples, 12) in mV, and set leads without signal to zero."""
+    is_valid = np.abs(signal) <= MAX_AMPLITUDE
+    leads = as_leads(signal if is_valid.all() else np.where(is_valid, signal, np.nan))
+    moves = np.ptp(leads, axis=0) >= MIN_LEAD_RANGE
+    is_filled = is_valid.mean(axis=0) >= 1 - MAX_GAP_SHARE
+    is_usable = moves & is_filled
+    if is_usable.sum() < MIN_LEADS:
+        raise RecordError(f"too little signal: in {is_usable.sum()} leads, not {MIN_LEADS} or more")
+    return leads if is_usable.all() else np.where(is_usable, leads, 0.0)
+
 
 # ------------------------------------------------------------------------------------ preprocess
-def _as_leads(signal, shortest=1, fs=None, n_leads=12):
-    """Validate an ECG; return float64 (samples, n_leads), not to be changed, each lead contiguous.
-
-    Gaps in a lead are interpolated; a lead of gaps alone is 0. With `fs`, a second is the shortest.
-    """
-    if fs is not None and not MIN_FS <= fs <= MAX_FS:
-        raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
-    leads, shortest = np.asarray(signal), shortest if fs is None else int(np.ceil(fs))
-    if leads.ndim != 2 or leads.shape[1] != n_leads or leads.dtype.kind not in "biuf":
-        raise ValueError(f"expected real numbers of shape (samples, {n_leads}), got "
-                         f"{leads.dtype} of shape {leads.shape}")
-    if len(leads) < shortest:
-        raise ValueError(f"expected {shortest} samples or more, got {len(leads)}")
-    leads = leads.astype(np.float64, copy=False)
-    if not (leads.min() > -1e9 and leads.max() < 1e9):    # NaN, infinities, what no converter gives
-        leads = pd.DataFrame(np.where(np.abs(leads) < 1e9, leads, np.nan))
-        leads = leads.interpolate(limit_direction="both").fillna(0.0).to_numpy()
-    return np.asfortranarray(leads)
-
-def stable_preprocess_ecg(raw_signal, target_length=500, high_pass=0.5, central_share=0.99,
-                          span=3.0):
+def stable_preprocess_ecg(
+    raw_signal: Any,
+    target_length: int = 500,
+    high_pass: float = 0.5,
+    central_share: float = 0.99,
+    span: float = 3.0,
+) -> np.ndarray:
     """Band-limit and resample a 12-lead ECG, and scale each lead robustly.
 
     Parameters
     ----------
-    raw_signal : array_like (10 or more samples, 12), ten seconds; NaN and infinities interpolated
+    raw_signal : array_like, shape (10 or more samples, 12)
+        Ten seconds; NaN and infinities are interpolated.
     target_length : int, points to resample to
     high_pass : float, Hz of a squared second-order Butterworth response without phase shift, or 0
-    central_share, span : float, the central share of a lead's samples spans that much (0.5: IQR)
+    central_share, span : float
+        The central share of a lead's samples spans that many units (0.5 and 1: the IQR is one).
 
     Returns
     -------
-    ndarray of float32 (target_length, 12): leads less their medians, scaled, clipped to [-3, 3], 0
-        where flat. `ValueError` if the input is not of that shape or not real numbers.
+    ndarray of float32, shape (target_length, 12)
+        Leads less their medians, scaled, clipped to [-3, 3]; 0 where flat.
+
+    Raises
+    ------
+    ValueError
+        The input is not of that shape or not real numbers.
     """
-    signal = _as_leads(raw_signal, shortest=10)
-    flat = np.ptp(signal, axis=0) < 1e-6
-    # In the frequency domain nothing aliases. The cosine transform is the Fourier transform of the
-    # signal and its mirror image: with no step from the last sample to the first, which would ring.
-    spectrum = fft.dct((signal - signal.mean(axis=0)).astype("f4"), axis=0)[:target_length]
-    wave = np.arange(len(spectrum))[:, None]    # half waves in the record
-    hertz4 = (wave / (2 * RECORD_SECONDS)) ** 4
-    response = hertz4 / np.maximum(hertz4 + high_pass**4, 1e-12) if high_pass else 1.0
-    start = np.exp(0.5j * np.pi * wave / len(signal))    # the transform starts half a sample late
-    leads = fft.irfft(spectrum * response * start, 2 * target_length, axis=0)[:target_length]
-    leads *= target_length / len(signal)
-    low, median, high = np.quantile(leads, 0.5 + np.array([-0.5, 0, 0.5]) * central_share, axis=0)
-    spikes_only = high - low < 1e-3 * np.ptp(leads, axis=0)    # their range says nothing
-    spread = np.where(spikes_only, leads.std(axis=0), (high - low) / span)
-    scaled = np.where(flat, 0.0, (leads - median) / np.where(flat, 1.0, spread))
+    signal = as_leads(raw_signal, shortest=10)
+    is_flat = np.ptp(signal, axis=0) < 1e-6
+    leads = resample(signal, target_length, high_pass)
+
+    shares = 0.5 + np.array([-0.5, 0, 0.5]) * central_share
+    low, median, high = np.quantile(leads, shares, axis=0)
+    has_spikes_only = high - low < 1e-3 * np.ptp(leads, axis=0)    # their range says nothing
+    spread = np.where(has_spikes_only, leads.std(axis=0), (high - low) / span)
+    spread = np.where(is_flat, 1.0, spread)
+    scaled = np.where(is_flat, 0.0, (leads - median) / spread)
     return np.clip(scaled, -3, 3).astype(np.float32, order="C")
 
+
+def resample(signal: np.ndarray, target_length: int, high_pass: float) -> np.ndarray:
+    """High-pass leads (samples, 12) of ten seconds and resample them to (target_length, 12).
+
+    In the frequency domain nothing aliases. The cosine transform is the Fourier transform of the
+    signal and its mirror image: with no step from the last sample to the first, which would ring.
+    """
+    centred = signal - signal.mean(axis=0)
+    spectrum = fft.dct(centred.astype("f4"), axis=0)[:target_length]
+    wave = np.arange(len(spectrum))[:, None]    # half waves in the record
+    response: Any = 1.0
+    if high_pass:
+        hertz4 = (wave / (2 * RECORD_SECONDS)) ** 4
+        response = hertz4 / np.maximum(hertz4 + high_pass**4, 1e-12)
+
+    start = np.exp(0.5j * np.pi * wave / len(signal))    # the transform starts half a sample late
+    leads: np.ndarray = fft.irfft(spectrum * response * start, 2 * target_length, axis=0)
+    return leads[:target_length] * (target_length / len(signal))
+
+
 # -------------------------------------------------------------------------------------- features
-@functools.lru_cache
-def _band_response(low, high, fs, samples):
-    hertz = np.arange(samples) * fs / (2 * samples)
-    return 1 / (1 + ((hertz**2 - low * high) / np.maximum(hertz * (high - low), 1e-9)) ** 4)
-
-def _band_pass(lead, low, high, fs):
-    """Filter by a squared second-order Butterworth response (Hz), without phase shift."""
-    return fft.idct(fft.dct(lead) * _band_response(low, high, fs, len(lead)))
-
-def _qrs_envelope(lead, fs):
+def qrs_envelope(lead: np.ndarray, fs: float) -> np.ndarray:
     """Return the energy of a lead's QRS complexes (Pan & Tompkins, IEEE TBME 1985;32:230-236).
 
     The two moving averages have a single summit, where a boxcar's plateau would jitter. Under 0.5
     (mV/s)^2 nothing is a QRS complex; cut off at twice the usual beat (but not below 1/400 of the
     largest), so that a large ectopic beat or artefact does not hide the others.
     """
-    energy = (np.gradient(_band_pass(lead, 5, 20, fs)) * fs) ** 2
+    energy = (np.gradient(r_peaks.band_pass(lead, 5, 20, fs)) * fs) ** 2
     for _ in range(2):
         energy = uniform_filter1d(energy, round(0.08 * fs), mode="constant")
+
     window = int(2 * fs)
     starts = range(0, max(1, len(energy) - window // 2), window)
     usual = np.median([energy[i:i + window].max() for i in starts])
     return np.clip(energy - 0.5, 0, max(2 * usual, energy.max() / 400))
 
-def detect_r_peaks(lead, fs):
-    """Find the R peaks of one lead (a second or more, `fs` in Hz); return positions in samples.
 
-    Peaks of the QRS envelope are shifted by up to 60 ms to where each fits the median beat best;
-    the R peak is that beat's top (or its nadir, if 1.6 times as large): so neither noise nor the
-    notch of a wide QRS moves it. Complexes that the record's ends cut are left out.
+def check_rate(fs: float) -> int:
+    """Return the samples of a second, the least that features are measured on."""
+    if not MIN_FS <= fs <= MAX_FS:
+        raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
+    return math.ceil(fs)
+
+
+def detect_r_peaks(lead: Any, fs: float) -> np.ndarray:
+    """Find the R peaks of one lead.
+
+    Parameters
+    ----------
+    lead : array_like, shape (samples,), a second or more in mV
+    fs : float, Hz
+
+    Returns
+    -------
+    ndarray, positions in samples, with fractions
+
+    Raises
+    ------
+    ValueError
+        The input is not so.
     """
-    lead = _as_leads(np.expand_dims(lead, -1), fs=fs, n_leads=1)[:, 0]
-    envelope = _qrs_envelope(lead, fs)
+    leads = as_leads(np.expand_dims(lead, -1), check_rate(fs), n_leads=1)
+    return _r_peaks_of(leads[:, 0], fs)
+
+
+def _r_peaks_of(lead: np.ndarray, fs: float) -> np.ndarray:
+    envelope = qrs_envelope(lead, fs)
     coarse = find_peaks(envelope, height=np.std(envelope) * 0.5, distance=fs // 4)[0]
     if not len(coarse):
         return np.zeros(0)
-    # A T wave comes soon after a beat and is less than half as steep (Pan & Tompkins)
-    t_wave = (np.diff(coarse) < 0.36 * fs) & (envelope[coarse[1:]] < 0.25 * envelope[coarse[:-1]])
-    coarse = np.delete(coarse, np.flatnonzero(t_wave) + 1)
-    half, near, edge = round(0.1 * fs), round(0.07 * fs), 0.05 * fs
-    width = 2 * half + 1
-    smooth = _band_pass(lead, 1, 40, fs)
-    smooth -= np.median(smooth)
-    beats = sliding_window_view(np.pad(smooth, half), width)    # beats[i] is centred on sample i
-    square, mean = (uniform_filter1d(x, width, mode="constant") for x in (smooth**2, smooth))
-    deviation = np.sqrt(np.maximum(square - mean**2, 0)) + 1e-12
-    around = coarse[:, None] + np.arange(-round(0.06 * fs), round(0.06 * fs) + 1)
-    around, centres = np.clip(around, 0, len(lead) - 1), coarse
-    for _ in range(2):    # the second median beat is sharper, being made of aligned beats
-        beat = np.median(beats[centres], axis=0)
-        pattern = (beat - beat.mean()) / (beat.std() + 1e-12)
-        correlation = np.correlate(smooth, pattern, "same") / (width * deviation)
-        centres = around[np.arange(len(coarse)), correlation[around].argmax(axis=1)]
-    three = centres + np.array([[-1], [0], [1]])
-    before, at, after = correlation[np.clip(three, 0, len(lead) - 1)]
-    bend = np.minimum(before - 2 * at + after, -1e-9)    # vertex of the parabola through the three
-    top = beat.argmin() if -beat.min() > 1.6 * beat.max() else beat.argmax()
-    peaks = centres + np.clip((before - after) / (2 * bend), -0.5, 0.5) + top - half
-    own = np.abs(beats[coarse])[:, half - near:half + near + 1].argmax(axis=1) + coarse - near
-    size = smooth[np.clip(np.rint(peaks).astype(int), 0, len(lead) - 1)] / beat[top]
-    at_end = (coarse < half) | (coarse >= len(lead) - half)
-    odd = (at < 0.7) | at_end & (size < 0.5)    # an ectopic beat, or what the record leaves of one
-    peaks = np.where(odd, own, peaks)
-    return np.unique(peaks[(peaks >= edge) & (peaks < len(lead) - edge) & ~(odd & at_end)])
 
-def find_r_peaks(leads, fs):
-    """Find the R peaks of an ECG (samples, 12) in lead II or, if that is flat, the steepest."""
+    # A T wave comes soon after a beat and is less than half as steep (Pan & Tompkins)
+    is_soon = np.diff(coarse) < 0.36 * fs
+    is_low = envelope[coarse[1:]] < 0.25 * envelope[coarse[:-1]]
+    t_waves = np.flatnonzero(is_soon & is_low) + 1
+    return r_peaks.refine(lead, np.delete(coarse, t_waves), fs)
+
+
+def find_r_peaks(leads: np.ndarray, fs: float) -> np.ndarray:
+    """Find the R peaks of an ECG in lead II or, if that is flat, in the steepest lead.
+
+    Parameters
+    ----------
+    leads : ndarray, shape (samples, 12), mV, as `read_record` gives them
+    fs : float, Hz
+
+    Returns
+    -------
+    ndarray, positions in samples, with fractions
+    """
     step = round(0.02 * fs)
     steps = leads[step:] - leads[:-step]
     steepness = np.sqrt(np.einsum("ij,ij->j", steps, steps))
-    flat = steepness[LEAD_II] < 0.4 * np.median(steepness[steepness > 0] if steepness.any() else 0)
-    return detect_r_peaks(leads[:, steepness.argmax() if flat else LEAD_II], fs)
+    usual = np.median(steepness[steepness > 0]) if steepness.any() else 0
+    is_flat = steepness[LEAD_II] < 0.4 * usual
+    return _r_peaks_of(leads[:, steepness.argmax() if is_flat else LEAD_II], fs)
 
-def extract_core_medical_features(signal, fs=100):
+
+def extract_core_medical_features(
+    signal: Any,
+    fs: float = 100,
+    peaks: np.ndarray | None = None,
+) -> np.ndarray:
     """Measure the eight features of `FEATURES`.
 
     Parameters
     ----------
-    signal : array_like (samples, 12), a second or more in mV, in the order of `LEADS`
-    fs : float, its true sampling rate in Hz
+    signal : array_like, shape (samples, 12)
+        A second or more in mV, in the order of `LEADS`.
+    fs : float
+        True sampling rate, Hz.
+    peaks : ndarray, optional
+        R peaks in samples, where they are known already.
 
     Returns
     -------
-    ndarray (8,)
+    ndarray, shape (8,)
         Mean, standard deviation, skewness and excess kurtosis of lead II; heart rate (bpm), SDNN
         (ms), RMSSD (ms) and CV_RR = SDNN / mean RR over all beats found (Task Force of the ESC and
         NASPE, Circulation 1996;93:1043-1065). NaN: not measurable, as on a flat lead, or with
         fewer than two beats (rate) or three (the others). `ValueError` if the input is not so.
     """
-    leads = _as_leads(signal, fs=fs)
-    features = np.full(len(FEATURES), np.nan)
+    leads = as_leads(signal, check_rate(fs))
     lead = leads[:, LEAD_II]
-    mean, deviation = features[:2] = lead.mean(), lead.std()
-    if deviation > 1e-6:
-        z = (lead - mean) / deviation
-        features[2:4] = np.mean(z * z * z), np.mean((z * z) ** 2) - 3
-    rr = np.diff(find_r_peaks(leads, fs)) / fs    # RR intervals, s
+    measured = {"mean": lead.mean(), "standard deviation": lead.std()}
+    if measured["standard deviation"] > 1e-6:
+        z = (lead - measured["mean"]) / measured["standard deviation"]
+        measured["skewness"] = np.mean(z * z * z)
+        measured["kurtosis"] = np.mean((z * z) ** 2) - 3
+
+    rr = np.diff(find_r_peaks(leads, fs) if peaks is None else peaks) / fs    # RR intervals, s
     if len(rr) >= 1:
-        features[4] = 60 / rr.mean()
+        measured["heart rate"] = 60 / rr.mean()
     if len(rr) >= 2:
-        sdnn, rmssd = rr.std(ddof=1), np.sqrt(np.mean(np.diff(rr) ** 2))
-        features[5:] = 1000 * sdnn, 1000 * rmssd, sdnn / rr.mean()
-    return features
+        sdnn = rr.std(ddof=1)
+        measured["SDNN"] = 1000 * sdnn
+        measured["RMSSD"] = 1000 * np.sqrt(np.mean(np.diff(rr) ** 2))
+        measured["CV_RR"] = sdnn / rr.mean()
+    return np.array([measured.get(name, np.nan) for name, _, _ in FEATURES])
+
 
 # --------------------------------------------------------------------------------------- prepare
 PREPARATION = "model", "sequence_length", "high_pass", "central_share", "span"    # shape the inputs
 
+
 class Records(NamedTuple):
     """The prepared records of one split."""
-    rows: pd.DataFrame          # subject_id, waveform_path, ecg_category
-    signals: np.ndarray         # float32 (n, sequence_length, 12), or as such from disk
-    features: np.ndarray        # float32 (n, 8); NaN: not measurable
-    targets: np.ndarray         # int (n,), index into the class names
 
-def prepare_record(path, data_dir=None, settings=None):
-    """Read one record; return the model's inputs, float32 (sequence_length, 12) and (8 or more)."""
-    settings = settings or Settings()
+    rows: pd.DataFrame          # subject_id, waveform_path, ecg_category
+    signals: Any                # float32 (n, sequence_length, 12): ndarray, or cache.Signals
+    features: np.ndarray        # float32 (n, 8 or more); NaN: not measurable
+    targets: np.ndarray         # int (n,), index into the class names
+    left_out: tuple = ()        # (path, reason) of each record that could not be used
+
+
+def prepare_record(
+    path: str | Path,
+    data_dir: str | None = None,
+    recipe: Recipe | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read one record and return the model's inputs.
+
+    Returns
+    -------
+    ecg : ndarray of float32, shape (sequence_length, 12)
+    features : ndarray of float32, shape (8,), or more for the large model
+
+    Raises
+    ------
+    RecordError
+        The record cannot be used.
+    """
+    recipe = recipe or Recipe()
     signal, fs = read_record(path, data_dir)
-    features = extract_core_medical_features(signal, fs)
-    if settings.model == "large":    # its own features follow the eight
-        features = np.append(features, tool("large_model").extra_features(
-            signal, fs, find_r_peaks(signal, fs)))
-    ecg = stable_preprocess_ecg(signal, settings.sequence_length, settings.high_pass,
-                                settings.central_share, settings.span)
+    peaks = find_r_peaks(signal, fs)
+    features = extract_core_medical_features(signal, fs, peaks)
+    if recipe.model == "large":    # its own features follow the eight
+        features = np.append(features, extra_features(signal, fs, peaks))
+
+    ecg = stable_preprocess_ecg(signal, recipe.sequence_length, recipe.high_pass,
+                                recipe.central_share, recipe.span)
     return ecg, features.astype(np.float32)
 
-def feature_names(settings):
-    """Return `FEATURES`, for the large model with its own after them."""
-    return FEATURES + (tool("large_model").EXTRA_FEATURES if settings.model == "large" else ())
 
-# What prepares records, as it is now: a file of the cache tells by its name which code made it
-CODE = re.search(r"-- read\n.*-- augment\n", Path(__file__).read_text(encoding="utf-8"), re.S)[0]
+def feature_names(recipe: Recipe) -> tuple:
+    """Return the names, units and usual ranges of the model's features, in order."""
+    return FEATURES + EXTRA_FEATURES if recipe.model == "large" else FEATURES
 
-def prepare_or_say_why(path, data_dir, settings, code=None):
-    """Do as `prepare_record`; return its two arrays and "", or two None and why it cannot."""
-    if code not in (None, CODE):    # that of the process which asks
-        raise UserError("a worker runs another version of the script: restart the workers")
-    try:
-        return *prepare_record(path, data_dir, settings), ""
-    except RecordError as error:
-        return None, None, str(error)
 
-def prepare(paths, settings, data_dir, title):
-    """Prepare records; return (signal, features, why it is left out) of each."""
-    one = functools.partial(prepare_or_say_why, data_dir=data_dir, settings=settings, code=CODE)
-    paths = [f"{data_dir}/{path}" for path in paths]
-    if not (store := tool("store", needed=settings.scheduler != "")):
-        return [one(path) for path in tqdm(paths, title, disable=not paths)]
-    shapes = (settings.sequence_length, len(LEADS)), (len(feature_names(settings)),)
-    key = CODE, versions(), [getattr(settings, name) for name in PREPARATION]
-    with mendable(title):    # on all cores, and kept in a cache
-        return store.prepare_or_recall(paths, one, shapes, key, write_whole, settings, title)
+def prepare_many(
+    paths: list[str],
+    data_dir: str | None,
+    settings: Settings,
+    title: str,
+) -> list[tuple]:
+    """Prepare records on all cores or a cluster, or take them from the cache.
 
-def load_split(name, labels, classes, settings, left_out):
-    """Sample and prepare the records of one split; add those not usable to `left_out`, with why.
+    Parameters
+    ----------
+    paths : list of str
+        Starting from `data_dir` where there is one.
+    data_dir : str, or None if each record is in a folder of its own
 
-    Each makes place for another of its class; one that is not on disk is never drawn.
+    Returns
+    -------
+    list of (ecg, features, reason)
+        As `prepare_record` gives them, and ""; or zeros and why the record cannot be used.
     """
-    data_dir, prepared, new = os.path.abspath(settings.data_dir), {}, [None]
-    class_of = labels.set_index("waveform_path")["ecg_category"]
-    target_samples = getattr(settings, {"validation": "val"}.get(name, name) + "_samples")
-    elsewhere = name == "test" and settings.test_labels
-    if elsewhere:    # every record there is
-        data_dir, target_samples = os.path.abspath(settings.test_data_dir or data_dir), 10**9
-    usable = labels[[os.path.exists(f"{data_dir}/{x}.hea") for x in labels["waveform_path"]]]
-    if missing := len(labels) - len(usable):
-        print(f"notice: {name} draws from {len(usable)} records, {missing} more are not on disk")
-    while new and len(usable):
-        sample = balanced_sampling(usable, target_samples, settings.seed, name == "train")
-        new = [path for path in sample["waveform_path"].unique() if path not in prepared]
-        prepared |= zip(new, prepare(new, settings, data_dir, f"reading {name}"), strict=True)
-        whys = pd.Series({path: why for path, (_, _, why) in prepared.items()})
-        left_out += whys[new][whys[new] != ""].items()
-        usable = usable[~usable["waveform_path"].isin(whys.index[whys != ""])]
-        if extras := tool("extras", needed=False):
-            tried = whys.groupby(class_of)
-            with mendable(data_dir, ValueError):
-                extras.stop_if_unusable(tried, settings.max_unusable, name, not new)
-    have = usable["ecg_category"].value_counts()
-    gone = sorted(set(labels["ecg_category"]) - set(have.index))
-    if gone and not (elsewhere and len(have)):
-        raise UserError(f"{data_dir}: no usable {name} record of {', '.join(gone)} (left out: "
-                        f"{reasons(left_out)}); to fetch those that a run draws: "
-                        f"python tools/fetch_records.py {shlex.join(sys.argv[1:])}")
-    if absent := sorted(set(classes) - set(have.index)):
-        print(f"notice: {name} has no record of {', '.join(absent)}")
-    signals, features, _ = zip(*map(prepared.get, sample["waveform_path"]), strict=True)
-    store = tool("store", needed=False)
-    return Records(sample, store.Signals(signals) if store else np.stack(signals),
-                   np.stack(features), pd.Index(classes).get_indexer(sample["ecg_category"]))
+    recipe = settings.recipe
+    one = functools.partial(prepare_record, data_dir=data_dir, recipe=recipe)
+    if data_dir is not None:
+        paths = [f"{data_dir}/{path}" for path in paths]
+    shapes = (recipe.sequence_length, len(LEADS)), (len(feature_names(recipe)),)
+    key = provenance.versions(), [getattr(recipe, name) for name in PREPARATION]
+    folder = Path(settings.cache_dir).absolute() if settings.cache else None
+    with user_errors(title):
+        return cache.prepare_many(
+            paths, one, shapes, key, folder, settings.jobs, settings.scheduler, title)
 
-def reasons(left_out):
-    """Count left-out records by reason, as in 'file is missing (1), too short (3)'."""
-    counts = pd.Series([why.split(":")[0] for _, why in left_out], dtype=str).value_counts()
-    return ", ".join(f"{reason} ({n})" for reason, n in counts.sort_index().items()) or "none"
+
+def draw_usable(
+    name: str,
+    labels: pd.DataFrame,
+    target_samples: int,
+    data_dir: str,
+    settings: Settings,
+) -> tuple[pd.DataFrame, dict[str, tuple]]:
+    """Draw records and prepare them; each that cannot be used is replaced by one of its class.
+
+    Returns
+    -------
+    sample : DataFrame, the rows drawn, all of them usable
+    prepared : dict, what `prepare_many` gave by path, of those that cannot be used too
+
+    Raises
+    ------
+    UserError
+        More than `max_unusable` of a class cannot be used.
+    """
+    class_of = labels.set_index("waveform_path")["ecg_category"]
+    sample = usable = labels
+    prepared: dict[str, tuple] = {}
+    while len(usable):
+        sample = balanced_sampling(usable, target_samples, settings.seed, repeat=name == "train")
+        new = [path for path in sample["waveform_path"].unique() if path not in prepared]
+        found = prepare_many(new, data_dir, settings, f"reading {name}")
+        prepared |= zip(new, found, strict=True)
+
+        reasons = pd.Series({path: reason for path, (_, _, reason) in prepared.items()})
+        with user_errors(data_dir, ValueError):
+            left_out.stop_if_unusable(reasons, class_of, settings.max_unusable, name, not new)
+        if not new:    # this draw holds usable records alone
+            return sample, prepared
+        usable = usable[~usable["waveform_path"].isin(reasons.index[reasons != ""])]
+    return usable, prepared
+
+
+def load_split(name: str, labels: pd.DataFrame, classes: list[str], settings: Settings) -> Records:
+    """Sample and prepare the records of one split: 'train', 'validation' or 'test'.
+
+    Records that are not on disk are never drawn. Of another hospital's test file, all are.
+
+    Raises
+    ------
+    UserError
+        A class has no usable record.
+    """
+    samples = {"train": settings.train_samples, "validation": settings.val_samples,
+               "test": settings.test_samples}[name]
+    data_dir = os.path.abspath(settings.data_dir)
+    is_elsewhere = name == "test" and bool(settings.test_labels)
+    if is_elsewhere:
+        data_dir = os.path.abspath(settings.test_data_dir or data_dir)
+        samples = len(labels) * len(classes)    # enough for every record
+
+    is_there = [os.path.exists(f"{data_dir}/{path}.hea") for path in labels["waveform_path"]]
+    missing = is_there.count(False)
+    if missing:
+        print(f"notice: {name} draws from {sum(is_there)} records, {missing} more are not on disk")
+
+    sample, prepared = draw_usable(name, labels[is_there], samples, data_dir, settings)
+    unusable = tuple((path, reason) for path, (_, _, reason) in prepared.items() if reason)
+
+    have = set(sample["ecg_category"])
+    lost = sorted(set(labels["ecg_category"]) - have)
+    if lost and not (is_elsewhere and have):
+        raise UserError(f"{data_dir}: no usable {name} record of {', '.join(lost)} (left out: "
+                        f"{left_out.reasons(unusable)}); to fetch those that a run draws: "
+                        f"python tools/fetch_records.py {shlex.join(sys.argv[1:])}")
+    if have < set(classes):
+        print(f"notice: {name} has no record of {', '.join(sorted(set(classes) - have))}")
+
+    rows = [prepared[path] for path in sample["waveform_path"]]
+    signals = cache.Signals([signal for signal, _, _ in rows])
+    features = np.stack([feature for _, feature, _ in rows])
+    targets = pd.Index(classes).get_indexer(sample["ecg_category"])
+    return Records(sample, signals, features, targets, unusable)
+
 
 # --------------------------------------------------------------------------------------- augment
-def lightweight_augmentation(signal, rng=None, settings=None):
+def lightweight_augmentation(
+    signal: Any,
+    rng: np.random.Generator | None = None,
+    recipe: Recipe | None = None,
+) -> np.ndarray:
     """Add noise to some records and change the amplitude of some; for training only.
 
-    Each record of `signal`, (samples, 12) or (n, samples, 12), draws for itself from the NumPy
-    generator `rng`. Returns float32 of that shape, clipped to [-3, 3]; `ValueError` if not finite.
+    Parameters
+    ----------
+    signal : array_like, shape (samples, 12) or (n, samples, 12)
+        Each record draws for itself.
+    rng : numpy.random.Generator, optional
+    recipe : Recipe, optional
+
+    Returns
+    -------
+    ndarray of float32, of that shape, clipped to [-3, 3]
+
+    Raises
+    ------
+    ValueError
+        Not finite numbers.
     """
-    rng, settings = rng or np.random.default_rng(), settings or Settings()
+    rng = rng or np.random.default_rng()
+    recipe = recipe or Recipe()
     batch = np.array(signal, ndmin=3)
     if batch.ndim > 3 or batch.dtype.kind not in "biuf" or not np.isfinite(batch).all():
         raise ValueError(f"expected finite numbers, got {batch.dtype} of shape {batch.shape}")
+
     batch = np.clip(batch, -1e9, 1e9).astype(np.float32)
-    scaled = rng.random(len(batch)) < settings.scaling_probability
-    noisy = rng.random(len(batch)) < settings.noise_probability
-    change = rng.uniform(-settings.scaling_size, settings.scaling_size, len(batch))
-    batch *= np.float32(1 + scaled * change)[:, None, None]
-    noise = rng.standard_normal((noisy.sum(), *batch.shape[1:]), dtype=np.float32)
-    batch[noisy] += np.float32(settings.noise_size) * noise
+    is_scaled = rng.random(len(batch)) < recipe.scaling_probability
+    is_noisy = rng.random(len(batch)) < recipe.noise_probability
+    change = rng.uniform(-recipe.scaling_size, recipe.scaling_size, len(batch))
+    batch *= (1 + is_scaled * change).astype(np.float32)[:, None, None]
+    noise = rng.standard_normal((is_noisy.sum(), *batch.shape[1:]), dtype=np.float32)
+    batch[is_noisy] += np.float32(recipe.noise_size) * noise
     return np.clip(batch, -3, 3).reshape(np.shape(signal))
 
-def vary_recording(signals, features, rng, settings, amplitude_noise=0.0):
+
+def vary_recording(
+    signals: np.ndarray,
+    features: np.ndarray,
+    rng: np.random.Generator,
+    recipe: Recipe,
+    amplitude_noise: Any = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
     """Vary what another moment, electrode or device would have changed; for training only.
 
-    `signals` (n, samples, 12) are moved in a circle of time and each lead gets a gain of its own;
-    mean and deviation in `features` (n, 8 or more) get noise, in mV. Returns float32 copies.
+    Parameters
+    ----------
+    signals : ndarray, shape (n, samples, 12)
+        Moved in a circle of time; each lead gets a gain of its own.
+    features : ndarray, shape (n, 8 or more)
+        Mean and standard deviation of lead II get noise.
+    rng : numpy.random.Generator
+    recipe : Recipe
+    amplitude_noise : float or array_like, shape (2,), standard deviation of that noise, mV
+
+    Returns
+    -------
+    signals, features : ndarray of float32, copies
     """
     n, samples, leads = signals.shape
-    most = round(settings.shift * samples / RECORD_SECONDS)
+    most = round(recipe.shift * samples / RECORD_SECONDS)
     places = (np.arange(samples) + rng.integers(-most, most + 1, (n, 1))) % samples
-    gain = np.exp(rng.normal(0, settings.lead_gain, (n, 1, leads))).astype(np.float32)
+    gain = np.exp(rng.normal(0, recipe.lead_gain, (n, 1, leads))).astype(np.float32)
     features = features.copy()
     features[:, :2] += rng.normal(0, amplitude_noise, (n, 2))
     return signals[np.arange(n)[:, None], places] * gain, features
 
+
 # ----------------------------------------------------------------------------------------- model
-def create_lightweight_lstm_model(n_classes=5, sequence_length=SEQUENCE_LENGTH,
-                                  feature_mean=(0.0,) * 8, feature_variance=(1.0,) * 8,
-                                  feature_limit=2.5, memory=4.0):
+def create_lightweight_lstm_model(
+    n_classes: int = 5,
+    sequence_length: int = SEQUENCE_LENGTH,
+    feature_mean: Any = (0.0,) * 8,
+    feature_variance: Any = (1.0,) * 8,
+    feature_limit: float = 2.5,
+    memory: float = 4.0,
+) -> Any:
     """Build the dual-branch LSTM, 8,461 parameters for five classes.
 
     Parameters
     ----------
-    feature_mean, feature_variance : array_like (8,), constants in the model, not weights
-    feature_limit : float, deviations from the mean at which scaled features are cut off
-    memory : float, s; forget gates start with memories of all lengths up to it (Tallec & Ollivier,
-        Can recurrent neural networks warp time?, ICLR 2018), or for 0 as Keras starts them
+    n_classes, sequence_length : int
+    feature_mean, feature_variance : array_like, shape (8,), constants in the model, not weights
+    feature_limit : float, standard deviations at which scaled features are cut off
+    memory : float, s; longest memory of the forget gates at the start, or 0: as in Keras
 
     Returns
     -------
-    keras.Model: (n, sequence_length, 12) and (n, 8), NaN counting as the mean, to (n, n_classes)
+    keras.Model
+        (n, sequence_length, 12) and (n, 8), NaN counting as the mean, to (n, n_classes).
     """
     keras = load_tensorflow()[1]
     layers = keras.layers
-
-    def dense(x, units, dropout):
-        x = layers.BatchNormalization()(layers.Dense(units, activation="relu")(x))
-        return layers.Dropout(dropout)(x)
-
     ecg = keras.Input((sequence_length, len(LEADS)), name="ecg")
     lstm = layers.LSTM(32, dropout=0.2)
     x = lstm(ecg)
-    if memory:    # a gate of bias b forgets in some exp(b) steps
-        steps = np.linspace(1, max(2, memory * sequence_length / RECORD_SECONDS - 1), lstm.units)
-        lstm.cell.bias.assign(np.concatenate([-np.log(steps), np.log(steps), 0 * steps, 0 * steps]))
-    x = dense(x, 24, 0.3)
+    if memory:
+        start_with_memory(lstm, memory * sequence_length / RECORD_SECONDS)
+    x = dense_block(layers, x, 24, 0.3)
+
     features = keras.Input((len(FEATURES),), name="features")
     y = layers.Normalization(mean=feature_mean, variance=feature_variance)(features)
     y = keras.ops.clip(keras.ops.nan_to_num(y, nan=0.0), -feature_limit, feature_limit)
-    z = dense(layers.Concatenate()([x, dense(y, 16, 0.2)]), 32, 0.3)
+    y = dense_block(layers, y, 16, 0.2)
+
+    z = dense_block(layers, layers.Concatenate()([x, y]), 32, 0.3)
     probabilities = layers.Dense(n_classes, activation="softmax")(z)
     return keras.Model([ecg, features], probabilities, name="ecg_lightweight_lstm")
 
+
+def dense_block(layers: Any, x: Any, units: int, dropout: float) -> Any:
+    """Apply Dense, batch normalisation and dropout."""
+    x = layers.Dense(units, activation="relu")(x)
+    return layers.Dropout(dropout)(layers.BatchNormalization()(x))
+
+
+def start_with_memory(lstm: Any, longest: float) -> None:
+    """Let the forget gates of an LSTM start with memories of 2 to `longest` steps.
+
+    A gate of bias b forgets within some exp(b) steps (Tallec & Ollivier, Can recurrent neural
+    networks warp time?, ICLR 2018).
+    """
+    steps = np.linspace(1, max(2, longest - 1), lstm.units)
+    zero = 0 * steps
+    gates = [-np.log(steps), np.log(steps), zero, zero]    # input, forget, cell, output
+    lstm.cell.bias.assign(np.concatenate(gates))
+
+
+def average_models(keras: Any, models: list) -> Any:
+    """Return a model of the same inputs that averages the probabilities of several."""
+    named = [    # a layer needs a name of its own, and one output, not a list of one
+        keras.Model(model.inputs, model.output, name=f"{model.name}_{i}")
+        for i, model in enumerate(models)]
+    inputs = [keras.Input(array.shape[1:], name=array.name) for array in models[0].inputs]
+    average = keras.layers.Average()([model(inputs) for model in named])
+    return keras.Model(inputs, average, name="ensemble")
+
+
 # ----------------------------------------------------------------------------------------- train
-def training_batches(records, settings, first_epoch=0):
+def training_batches(records: Records, settings: Settings, first_epoch: int = 0) -> Iterator[tuple]:
     """Yield (inputs, targets, weights) for ever, shuffled and augmented afresh in each pass."""
-    rng, n = np.random.default_rng([settings.seed, first_epoch]), len(records.targets)
+    recipe = settings.recipe
+    rng = np.random.default_rng([settings.seed, first_epoch])
+    n = len(records.targets)
     weights = compute_sample_weight("balanced", records.targets).astype(np.float32)
-    noise = settings.amplitude_noise * pd.DataFrame(records.features[:, :2]).std(ddof=0).fillna(0)
-    size = min(settings.batch_size, n)
+    deviation = pd.DataFrame(records.features[:, :2]).std(ddof=0).fillna(0)
+    noise = recipe.amplitude_noise * deviation
+    size = min(recipe.batch_size, n)
     while True:
         order = rng.permutation(n)
         for start in range(0, n - size + 1, size):    # a short last batch would be compiled anew
             batch = order[start:start + size]
-            signals, features = vary_recording(records.signals[batch], records.features[batch],
-                                               rng, settings, noise)
-            signals = lightweight_augmentation(signals, rng, settings)
+            signals, features = vary_recording(
+                records.signals[batch], records.features[batch], rng, recipe, noise)
+            signals = lightweight_augmentation(signals, rng, recipe)
             yield (signals, features), records.targets[batch], weights[batch]
 
-def whole_batches(records, weights):
-    """Return all records in batches that Keras takes, each with its weight."""
-    tf, keras = load_tensorflow()
-    arrays = (records.signals, records.features), records.targets, weights
-    if store := tool("store", needed=False):    # from disk as needed; for XLA, of one shape
-        return store.whole_batches(keras, *arrays)
-    return tf.data.Dataset.from_tensor_slices(arrays).batch(100)
 
-def predict(model, records):
+def predict(model: Any, records: Records) -> np.ndarray:
     """Return the probabilities (n, n_classes) that a model gives to records."""
-    n = len(records.targets)
-    return model.predict(whole_batches(records, np.ones(n)), verbose=0)[:n]
-
-def compile_model(model, schedule_steps, settings, jit, at_once=1):
-    """Prepare the model for training with a fresh Adam, on a cosine of so many steps if asked."""
-    optimizers, rate = load_tensorflow()[1].optimizers, settings.learning_rate
-    if settings.schedule == "cosine":
-        rate = optimizers.schedules.CosineDecay(rate, schedule_steps)
-    model.compile(optimizers.Adam(rate, weight_decay=settings.weight_decay or None),
-                  "sparse_categorical_crossentropy", weighted_metrics=["accuracy"],
-                  jit_compile=jit, steps_per_execution=at_once)
-
-def train(training, validation, n_classes, settings, folder=None):
-    """Train a model; return it, its temperature already divided out, that, and its history."""
     keras = load_tensorflow()[1]
-    keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
-    features = pd.DataFrame(training.features, dtype=float)    # whose statistics pass over NaN
-    mean, variance = features.mean().fillna(0), features.var(ddof=0).fillna(1).replace(0, 1)
-    shape = n_classes, settings.sequence_length, mean, variance
-    model = (tool("large_model").create_large_model(keras, *shape) if settings.model == "large" else
-             create_lightweight_lstm_model(*shape, settings.feature_limit, settings.memory))
-    jit = settings.jit
-    if fast := tool("fast_lstm", needed=False):    # as exact, and twice as fast
-        fast.quicken_all(keras, model)
-        jit = fast.xla_works(keras) if jit is None else jit
-    n, start, history, done = len(training.targets), time.monotonic(), [], 0
-    print(f"{model.count_params():,} parameters, {n} training and {len(validation.targets)} "
-          f"validation records, XLA {'on' if jit else 'off'}")
+    n = len(records.targets)
+    inputs = records.signals, records.features
+    batches = cache.whole_batches(keras, inputs, records.targets, np.ones(n))
+    return model.predict(batches, verbose=0)[:n]
 
-    def print_epoch(epoch, logs):
+
+def build_model(n_classes: int, training: Records, recipe: Recipe) -> Any:
+    """Build the recipe's model; its features are scaled as in the training records."""
+    keras = load_tensorflow()[1]
+    features = pd.DataFrame(training.features, dtype=float)    # whose statistics ignore NaN
+    mean = features.mean().fillna(0)
+    variance = features.var(ddof=0).fillna(1).replace(0, 1)
+    if recipe.model == "large":
+        from ecg.large_model import create_large_model
+
+        model = create_large_model(
+            keras, n_classes, recipe.sequence_length, mean, variance, HEART_RATE)
+    else:
+        model = create_lightweight_lstm_model(
+            n_classes, recipe.sequence_length, mean, variance, recipe.feature_limit, recipe.memory)
+    fast_lstm.quicken_all(keras, model)    # as exact, and twice as fast
+    return model
+
+
+def compile_model(model: Any, n_steps: int, recipe: Recipe, jit: bool, at_once: int = 1) -> None:
+    """Prepare a model for training with a fresh Adam, on a cosine of `n_steps` if asked for."""
+    optimizers = load_tensorflow()[1].optimizers
+    rate: Any = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        rate = optimizers.schedules.CosineDecay(rate, n_steps)
+    model.compile(
+        optimizers.Adam(rate, weight_decay=recipe.weight_decay or None),
+        "sparse_categorical_crossentropy", weighted_metrics=["accuracy"], jit_compile=jit,
+        steps_per_execution=at_once)
+
+
+def phases(recipe: Recipe, steps: int) -> list[tuple[int, int]]:
+    """Return the first and last epoch of each phase of training.
+
+    In the second, batch normalisation keeps the statistics that it has gathered in the first.
+    """
+    settled = min(math.ceil(recipe.settle / steps), recipe.epochs)
+    if settled in (0, recipe.epochs):
+        return [(0, recipe.epochs)]
+    return [(0, settled), (settled, recipe.epochs)]
+
+
+def make_callbacks(recipe: Recipe, history: list[dict]) -> list:
+    """Return Keras's callbacks: early stopping, the plateau, and one that prints each epoch.
+
+    The last one also appends the epoch's logs to `history`.
+    """
+    callbacks = load_tensorflow()[1].callbacks
+    start = time.monotonic()
+
+    def print_epoch(epoch: int, logs: dict) -> None:
         history.append(logs)
-        names = "loss", "accuracy", "val_loss", "val_accuracy"
-        print(f"epoch {epoch + 1:2}/{settings.epochs}", *(f" {x} {logs[x]:.3f}" for x in names),
-              f" {time.monotonic() - start:.0f} s", flush=True)
+        shown = "loss", "accuracy", "val_loss", "val_accuracy"
+        figures = "".join(f"  {name} {logs[name]:.3f}" for name in shown)
+        seconds = time.monotonic() - start
+        print(f"epoch {epoch + 1:2}/{recipe.epochs}{figures}  {seconds:.0f} s", flush=True)
 
-    callbacks = [keras.callbacks.EarlyStopping(
-        "val_accuracy", mode="max", patience=settings.stop_patience,
-        restore_best_weights=settings.keep == "best")]
-    if settings.schedule == "plateau":
-        callbacks.append(keras.callbacks.ReduceLROnPlateau(
-            factor=0.5, patience=settings.reduce_patience, min_lr=1e-6))
-    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=print_epoch))
-    if folder:    # which gets after each epoch what --resume goes on from
-        content = [*training[2:], *validation[2:], np.fromfile(__file__, "u1")]
-        with mendable(str(folder), (ValueError, ImportError)):
-            done = tool("progress").follow(keras, callbacks, history, folder, settings, versions(),
-                                           content, write_whole)
+    made = [callbacks.EarlyStopping(
+        "val_accuracy", mode="max", patience=recipe.stop_patience,
+        restore_best_weights=recipe.keep == "best")]
+    if recipe.schedule == "plateau":
+        made.append(callbacks.ReduceLROnPlateau(
+            factor=0.5, patience=recipe.reduce_patience, min_lr=1e-6))
+    return [*made, callbacks.LambdaCallback(on_epoch_end=print_epoch)]
+
+
+def fit(
+    model: Any,
+    training: Records,
+    validation: Records,
+    settings: Settings,
+    jit: bool,
+    callbacks: list,
+    done: int = 0,
+) -> None:
+    """Train a model in its phases; `done` epochs of them were done by an interrupted run."""
+    keras = load_tensorflow()[1]
+    recipe = settings.recipe
     weights = compute_sample_weight("balanced", validation.targets)
-    steps = max(1, n // settings.batch_size)
-    at_once = max(i for i in range(1, 26 if jit else 2) if steps % i == 0)    # per call of Keras
-    settle = min(-(-settings.settle // steps), settings.epochs)    # in epochs
-    normalisations = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
-    for first, last in itertools.pairwise(sorted({0, settle, settings.epochs})):
-        if last < done or callbacks[0].stopped_epoch:    # done before, or stopped early
+    steps = max(1, len(training.targets) // recipe.batch_size)
+    most_at_once = 25 if jit else 1    # steps in one call of Keras
+    at_once = max(i for i in range(1, most_at_once + 1) if steps % i == 0)
+    normalisations = [layer for layer in model.layers
+                      if isinstance(layer, keras.layers.BatchNormalization)]
+    stopping = callbacks[0]
+    for first, last in phases(recipe, steps):
+        if last < done or stopping.stopped_epoch:    # done before, or stopped early
             continue
-        for layer in normalisations:
-            layer.trainable = not first    # if not, Keras normalises by what it has gathered
-        compile_model(model, steps * (settings.epochs - first), settings, jit, at_once)
-        batches, passed = training_batches(training, settings, first), max(0, done - first)
-        for _ in range(passed * steps):    # so that the next is the one it would have been
+        for layer in normalisations:    # not trainable: it keeps the statistics that it has
+            layer.trainable = first == 0
+
+        compile_model(model, steps * (recipe.epochs - first), recipe, jit, at_once)
+        batches = training_batches(training, settings, first)
+        passed = max(0, done - first)
+        for _ in range(passed * steps):    # so that the next is the one that would have come
             next(batches)
-        model.fit(batches, steps_per_epoch=steps, initial_epoch=first + passed, epochs=last,
-                  verbose=0, callbacks=callbacks, shuffle=False,
-                  validation_data=whole_batches(validation, weights))
-    for layer in normalisations:
-        layer.trainable = True    # as whoever goes on training the model would expect
-    temperature, found = 1.0, predict(model, validation)
-    if report := tool("report", needed=False):    # softmax(x / temperature), without another layer
-        temperature = report.fit_temperature(found, validation.targets, weights)
-        model.layers[-1].set_weights([x / temperature for x in model.layers[-1].get_weights()])
-    return model, temperature, history
+        inputs = validation.signals, validation.features
+        model.fit(
+            batches, steps_per_epoch=steps, initial_epoch=first + passed, epochs=last, verbose=0,
+            callbacks=callbacks, shuffle=False,
+            validation_data=cache.whole_batches(keras, inputs, validation.targets, weights))
+
+    for layer in normalisations:    # as whoever trains the model further would expect
+        layer.trainable = True
+
+
+def calibrate(model: Any, validation: Records) -> float:
+    """Divide a temperature, fitted on validation patients, out of the last layer; return it."""
+    weights = compute_sample_weight("balanced", validation.targets)
+    probabilities = predict(model, validation)
+    temperature = metrics.fit_temperature(probabilities, validation.targets, weights)
+    last = model.layers[-1]
+    last.set_weights([array / temperature for array in last.get_weights()])
+    return temperature
+
+
+# Settings that change how one model is trained, beside its recipe
+TRAINING = "seed", "train_samples", "val_samples", "test_share", "val_share", "jit"
+
+
+def training_key(training: Records, validation: Records, settings: Settings) -> dict[str, Any]:
+    """Return what has to be the same where --resume continues a run."""
+    own = {name: getattr(settings, name) for name in TRAINING}
+    arrays = [*training[2:4], *validation[2:4]]
+    return {
+        **dataclasses.asdict(settings.recipe), **own, **provenance.versions(),
+        "code": [files.fingerprint(train)],
+        "records": [checkpoint.checksum(array) for array in arrays]}
+
+
+def open_checkpoint(
+    folder: Path,
+    training: Records,
+    validation: Records,
+    settings: Settings,
+) -> checkpoint.Checkpoint:
+    """Return the state of an interrupted run, or start one in an empty folder."""
+    key = training_key(training, validation, settings)
+    state = checkpoint.Checkpoint(folder, key, settings.resume)
+    if not state.done:
+        state.start_afresh()
+    return state
+
+
+def train(
+    training: Records,
+    validation: Records,
+    n_classes: int,
+    settings: Settings,
+    folder: Path | None = None,
+) -> tuple[Any, float, list[dict]]:
+    """Train one model.
+
+    Parameters
+    ----------
+    training, validation : Records
+    folder : Path, optional, where each epoch leaves what --resume continues from
+
+    Returns
+    -------
+    model : keras.Model
+    temperature : float, already divided out of the last layer
+    history : list of dict, the logs of each epoch
+    """
+    keras = load_tensorflow()[1]
+    recipe = settings.recipe
+    keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
+    model = build_model(n_classes, training, recipe)
+    jit = settings.jit
+    if jit is None:
+        jit = recipe.xla and fast_lstm.xla_works(keras)
+    print(f"{model.count_params():,} parameters, {len(training.targets)} training and "
+          f"{len(validation.targets)} validation records, XLA {'on' if jit else 'off'}")
+
+    history: list[dict] = []
+    callbacks = make_callbacks(recipe, history)
+    done = 0
+    if folder:
+        with user_errors(str(folder), (ValueError, ImportError)):
+            state = open_checkpoint(folder, training, validation, settings)
+            done = state.done
+            history += state.history
+            keeping = state.callback(keras, callbacks[:-1], history)
+            if settings.tensorboard:
+                callbacks.append(checkpoint.tensorboard_callback(keras, folder))
+            callbacks.append(keeping)    # last, so that what the others did is kept too
+
+    fit(model, training, validation, settings, jit, callbacks, done)
+    return model, calibrate(model, validation), history
+
 
 # -------------------------------------------------------------------------------------- evaluate
-def evaluate(each, temperatures, test, classes, shares):
-    """Return the report on the test `Records` as text, and its figures ready for JSON.
+def heart_rates_by_class(test: Records, classes: list[str]) -> pd.DataFrame:
+    """Return mean, deviation and count of heart rate and its variability by true class."""
+    names = [f"{name} [{unit or '1'}]" for name, unit, _ in VITALS]
+    rates = pd.DataFrame(test.features[:, HEART_RATE:len(FEATURES)].astype(float), columns=names)
+    true = np.array(classes)[test.targets]
+    return rates.groupby(true).agg(["mean", "std", "count"]).round(2)
 
-    `each` is (models, n, n_classes), probabilities; `shares` are the classes' in the label file.
+
+def evaluate(
+    each: Any,
+    temperatures: list[float],
+    test: Records,
+    classes: list[str],
+    shares: np.ndarray,
+) -> tuple[str, dict[str, Any]]:
+    """Measure a model, or several whose probabilities are averaged, on the test patients.
+
+    Parameters
+    ----------
+    each : array_like, shape (models, n, n_classes), probabilities
+    temperatures : list of float, by which the models' logits were divided
+    shares : ndarray, shape (n_classes,), of the classes in the label file
+
+    Returns
+    -------
+    str, dict: the report, and its figures ready for JSON
     """
-    if not (report := tool("report", needed=False)):    # intervals, rate rule, calibration
-        predicted = np.array(classes)[np.mean(each, axis=0).argmax(axis=1)]
-        return classification_report(test.rows["ecg_category"], predicted, zero_division=0), {}
-    vitals = slice(HEART_RATE, len(FEATURES))
-    return report.evaluate(np.array(each), temperatures, test.targets,
-                           test.rows["subject_id"].to_numpy(), test.features[:, vitals], classes,
-                           FEATURES[vitals], shares)
+    targets = test.targets
+    subjects = test.rows["subject_id"].to_numpy()
+    probabilities = np.mean(each, axis=0)
+    predicted = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    rule = metrics.rate_rule(test.features[:, HEART_RATE], classes, shares)
+    table = functools.partial(
+        classification_report, targets, predicted, digits=3, zero_division=0,
+        labels=range(len(classes)), target_names=classes)
+    label_weights = (shares / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
+
+    figures = {
+        "records": len(targets),
+        "patients": len(np.unique(subjects)),
+        "model": metrics.accuracies(targets, predicted, subjects),
+        "rate rule": metrics.accuracies(targets, rule, subjects),
+        "confidence": [float(confidence.mean()), float(confidence.std())],
+        "calibration": metrics.calibrations(each, temperatures, targets, label_weights),
+        "accuracy by share kept": metrics.accuracy_by_share_kept(probabilities, targets),
+        "per class": table(output_dict=True),
+        "at label shares": table(output_dict=True, sample_weight=label_weights)}
+    if len(each) > 1:
+        alone = [balanced_accuracy_score(targets, p.argmax(axis=1)) for p in each]
+        figures["balanced accuracy of each"] = alone
+    rates = heart_rates_by_class(test, classes).to_string()
+    return report.in_words(figures, table(), rates, classes, VITALS), figures
+
 
 # ------------------------------------------------------------------------------------------ save
-def write_whole(path, write):
-    """Let `write` fill a file beside `path`, then move it there: `path` is never half written."""
-    scratch = path.with_name(f".{os.urandom(16).hex()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(scratch)
-        os.replace(scratch, path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; choose another folder") from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
+def save(model: Any, card: dict[str, Any], path: Path) -> None:
+    """Save a model and, in a .json of the same name, its card: all that is needed to use it.
 
-def sha256(path):
-    """Return the SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-def save(model, card, path):
-    """Save the model, and beside it as .json its card: all that is needed to use it.
-
-    Until both are in place, the card is a .json.new: at any moment, a whole one fits the model.
+    The card is first written as .json.new, so that a card that fits the model exists at every
+    moment.
     """
-    keras, new = load_tensorflow()[1], path.with_suffix(".json.new")
+    keras = load_tensorflow()[1]
+    new = path.with_suffix(".json.new")
 
-    def write_both(scratch):
+    def write_both(scratch: Path) -> None:
         keras.Model(model.inputs, model.outputs, name=model.name).save(scratch)    # no optimizer
-        text = json.dumps({**card, "model_sha256": sha256(scratch)}, indent=1)
-        write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
+        text = json.dumps({**card, "model_sha256": files.sha256(scratch)}, indent=1)
+        files.write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
 
-    write_whole(path, write_both)
-    with mendable(f"{path}, whose card stays {new}"):
+    files.write_whole(path, write_both)
+    with user_errors(f"{path}, whose card stays {new}"):
         os.replace(new, path.with_suffix(".json"))
 
+
+class Loaded(NamedTuple):
+    """A model that was loaded, with what is needed to use it."""
+
+    model: Any                  # keras.Model
+    classes: list[str]          # in the order of its outputs
+    recipe: Recipe              # by which its inputs are prepared
+    card: dict[str, Any]
+
+
+def load(path: str | Path) -> Loaded:
+    """Load a model that `save` wrote, safely: whatever else the file holds is refused.
+
+    It is kept in memory, so that asking again costs nothing until the file changes.
+
+    Raises
+    ------
+    UserError
+        The model or its card cannot be used.
+    """
+    both = path, Path(path).with_suffix(".json")
+    changed = tuple(os.stat(file).st_mtime_ns for file in both if os.path.exists(file))
+    return _load(str(path), changed)
+
+
+@contextlib.contextmanager
+def refusing_models(path: str) -> Iterator[None]:
+    """Say in one line what is wrong with a model: Keras raises whatever the damage leads to."""
+    try:
+        yield
+    except Exception as error:
+        why = f"{type(error).__name__} {error}"[:150]
+        raise UserError(f"{path} and its .json cannot be loaded: {why}; name the model of a run of "
+                        "this version (python too_feature.py makes one)") from error
+
+
+@functools.lru_cache(maxsize=2)
+def _load(path: str, _changed: tuple[int, ...]) -> Loaded:
+    with refusing_models(path):
+        card = safe_keras.read_card(path)
+        safe_keras.check_file(path)
+        recipe, classes = read_card(card)
+    keras = load_tensorflow()[1]
+    with refusing_models(path):
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        widths = [recipe.sequence_length, len(feature_names(recipe))]
+        if model.output_shape[1] != len(classes) or [x[1] for x in model.input_shape] != widths:
+            raise ValueError("its .json describes other classes or inputs")
+
+    model.jit_compile = False    # as fast here, at once, and XLA is broken on some machines
+    return Loaded(model, classes, recipe, card)
+
+
+def read_card(card: dict[str, Any]) -> tuple[Recipe, list[str]]:
+    """Return the recipe and the classes of a card; `ValueError` if it does not fit this version."""
+    if "version" not in card:
+        raise ValueError("trained by an earlier version: train it again")
+    needed = {name: card["recipe"][name] for name in PREPARATION}
+    recipe = Recipe(**card["recipe"] | needed)
+    classes = card["classes"]
+    if not isinstance(classes, list) or len(set(classes)) < len(classes):
+        raise ValueError("its .json describes other classes")
+    if not all(name.isprintable() and len(name) <= 100 for name in classes):
+        raise ValueError("its .json describes other classes")
+
+    names = [name for name, _, _ in feature_names(recipe)]
+    if card["leads"] != list(LEADS) or [name for name, _, _ in card["features"]] != names:
+        raise ValueError("its .json describes other leads or features")
+    return recipe, classes
+
+
 # ------------------------------------------------------------------------------------------ main
-def ensure_demo(labels, data_dir):
-    """Have missing waveforms of the demo written; return whether `labels` is the demo's."""
-    ours = [x for x in labels["waveform_path"] if x.startswith("demo/p1900/")]
+def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
+    """Write missing waveforms of the demo; return whether `labels` is the demo's."""
+    ours = [path for path in labels["waveform_path"] if path.startswith("demo/p1900/")]
     if not all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
-        with mendable("the demo's waveforms cannot be written"):
-            tool("make_demo").write_demo(data_dir)
+        from ecg import demo
+
+        with user_errors("the demo's waveforms cannot be written"):
+            demo.write_demo(data_dir)
     return bool(ours)
 
-def run(settings):
-    """Do all of it, from labels to a saved model and its results folder."""
-    output, kept = Path(settings.output), settings.resume or settings.tensorboard
-    results, extras = tool("results", needed=kept), tool("extras", needed=settings.repeats > 1)
-    if (output.suffix != ".keras" or not 0 < len(output.stem.strip(".")) < 60 or output.is_dir()
-            or not os.access(f"{output.absolute().parent}/", os.W_OK)):
-        raise UserError(f"--output {output!s:.99}: expected a .keras file in a writable folder")
-    labels, left_out = read_labels(settings.labels), []
-    is_demo, label_hash = ensure_demo(labels, settings.data_dir), sha256(settings.labels)
-    print("demo: synthetic records; name your own with --labels and --data-dir\n" * is_demo, end="")
-    by_class, patients = labels.groupby("ecg_category")["subject_id"], set(labels["subject_id"])
-    print(by_class.agg(records="size", patients="nunique").to_string(index_names=False))
-    print(f"{len(labels)} records of {len(patients)} patients\n")
-    shares = by_class.size() / len(labels)
-    classes = shares.index.tolist()    # alphabetical: the order of the model's outputs
-    splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
-    if settings.test_labels:
-        other = read_labels(settings.test_labels)
-        with mendable(settings.test_labels, ValueError):
-            splits = tool("extras").replace_test(splits, other, settings)
-    with mendable("--results"):
-        folder = results and results.claim(Path(settings.results) / output.stem,
-                                           (output.parent, settings.cache_dir))
-    (tf, keras), used = load_tensorflow(), versions()    # a bad one shows before the reading
-    print("using " + ", ".join(f"{name} {version}" for name, version in used.items())
-          + "; devices " + ", ".join(device.name for device in tf.config.get_visible_devices()))
-    training, validation, test = (load_split(name, part, classes, settings, left_out)
-                                  for name, part in splits.items())
-    models, temperatures, histories = zip(*(
-        train(training, validation, len(classes),
-              dataclasses.replace(settings, seed=(settings.seed + i) % 2**32),
-              folder and folder / "progress" / str(i))
-        for i in range(settings.repeats)), strict=True)
-    model = models[0] if len(models) == 1 else extras.average_models(keras, models)
-    card = {"classes": classes, "leads": LEADS, "features": feature_names(settings),
-            "synthetic": is_demo, "sampling_rate_hz": settings.sequence_length / RECORD_SECONDS,
-            "settings": dataclasses.asdict(settings), "versions": used, "records": len(labels),
-            "patients": len(patients), "labels_sha256": label_hash, "history": histories,
-            "temperature": temperatures, "left_out": left_out}
-    save(model, card, output)    # before the evaluation, so that nothing can lose it
-    each = [predict(one, test) for one in models]
-    report, card["metrics"] = evaluate(each, temperatures, test, classes, shares.to_numpy())
-    report += f"""
-left out: {reasons(left_out)}
-The labels are machine reads, not a cardiologist's. This is not a medical device.
-""" + is_demo * "THIS DATA IS SYNTHETIC (the demo): its figures say nothing about real patients.\n"
-    print(report, end="")
-    save(model, card, output)
-    if folder:
-        with mendable(f"results in {folder}", (OSError, ImportError, ValueError)):
-            results.write(folder, write_whole, card, report, splits, test, np.mean(each, axis=0),
-                          read_record, find_r_peaks)
-            if settings.figures:
-                tool("figures").make_all(folder)
-        print(f"results are in {folder}")
-    print(f"saved {settings.output}, and all that is needed to use it in the .json beside it")
 
-def main(arguments=None):
+def check_output(name: str) -> Path:
+    """Return the path of the model to write; `UserError` if it could not be written there."""
+    output = Path(name)
+    stem = output.stem.strip(".")
+    folder = f"{output.absolute().parent}/"
+    is_file = output.suffix == ".keras" and len(stem) > 0 and len(output.stem) < 60
+    if not is_file or output.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--output {name:.99}: expected a .keras file in a writable folder")
+    return output
+
+
+def describe(labels: pd.DataFrame, is_demo: bool) -> pd.Series:
+    """Print records and patients by class; return the classes' shares of the records."""
+    if is_demo:
+        print("demo: synthetic records; name your own with --labels and --data-dir")
+    by_class = labels.groupby("ecg_category")["subject_id"]
+    print(by_class.agg(records="size", patients="nunique").to_string(index_names=False))
+    print(f"{len(labels)} records of {labels['subject_id'].nunique()} patients\n")
+    return by_class.size() / len(labels)
+
+
+def split_labels(labels: pd.DataFrame, settings: Settings) -> dict[str, pd.DataFrame]:
+    """Split by patient; where there is another hospital's label file, that is the test split."""
+    splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
+    if not settings.test_labels:
+        return splits
+    other = read_labels(settings.test_labels)
+    with user_errors(settings.test_labels, ValueError):
+        return patients.replace_test(splits, other, settings.data_dir,
+                                     settings.test_data_dir or settings.data_dir)
+
+
+def describe_run(
+    settings: Settings,
+    labels: pd.DataFrame,
+    classes: list[str],
+    is_demo: bool,
+) -> dict[str, Any]:
+    """Return the part of the card that is known before training."""
+    recipe = settings.recipe
+    own = dataclasses.asdict(settings)
+    return {
+        "version": __version__,
+        "commit": provenance.commit(),
+        "code_sha256": files.fingerprint(run),
+        "classes": classes,
+        "leads": LEADS,
+        "features": feature_names(recipe),
+        "synthetic": is_demo,
+        "sampling_rate_hz": recipe.sequence_length / RECORD_SECONDS,
+        "recipe": own.pop("recipe"),
+        "settings": own,
+        "versions": provenance.versions(),
+        "records": len(labels),
+        "patients": labels["subject_id"].nunique(),
+        "labels_sha256": files.sha256(settings.labels)}
+
+
+def run(settings: Settings) -> None:
+    """Do all of it, from labels to a saved model and its results folder."""
+    start = time.monotonic()
+    output = check_output(settings.output)
+    labels = read_labels(settings.labels)
+    is_demo = ensure_demo(labels, settings.data_dir)
+    shares = describe(labels, is_demo)
+    classes = shares.index.tolist()    # alphabetical: the order of the model's outputs
+    card = describe_run(settings, labels, classes, is_demo)
+    splits = split_labels(labels, settings)
+    shared = output.parent, settings.cache_dir
+    folder = files.claim(Path(settings.results) / output.stem, shared)
+    tf, keras = load_tensorflow()    # a broken one shows before the reading
+    devices = ", ".join(device.name for device in tf.config.get_visible_devices())
+    using = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+    print(f"using {using}; devices {devices}")
+
+    training = load_split("train", splits["train"], classes, settings)
+    validation = load_split("validation", splits["validation"], classes, settings)
+    test = load_split("test", splits["test"], classes, settings)
+    unusable = [*training.left_out, *validation.left_out, *test.left_out]
+
+    trained = []
+    for i in range(settings.repeats):
+        own = dataclasses.replace(settings, seed=(settings.seed + i) % 2**32)
+        progress = folder / "progress" / str(i)
+        trained.append(train(training, validation, len(classes), own, progress))
+    models, temperatures, histories = map(list, zip(*trained, strict=True))
+    model = models[0] if len(models) == 1 else average_models(keras, models)
+    card |= {"history": histories, "temperature": temperatures, "left_out": unusable}
+    save(model, card, output)    # before the evaluation, so that nothing can lose it
+
+    each = np.array([predict(one, test) for one in models])
+    text, card["metrics"] = evaluate(each, temperatures, test, classes, shares.to_numpy())
+    text += report.closing_words(unusable, is_demo)
+    print(text, end="")
+    save(model, card, output)
+    write_results(settings, folder, card, text, splits, test, each)
+    print(f"saved {settings.output}, and all that is needed to use it in the .json of that name")
+    if settings.quick:
+        print(f"--quick: fewer records and epochs, {time.monotonic() - start:.0f} s; leave it out "
+              "for the real figures")
+
+
+def write_results(
+    settings: Settings,
+    folder: Path,
+    card: dict[str, Any],
+    text: str,
+    splits: dict[str, pd.DataFrame],
+    test: Records,
+    each: np.ndarray,
+) -> None:
+    """Write tables, figures and the model card into the results folder."""
+    from ecg.output import write
+
+    data_dir = settings.test_data_dir or settings.data_dir
+
+    def read_ecg(path: str) -> tuple[np.ndarray, float, np.ndarray]:
+        signal, fs = read_record(f"{data_dir}/{path}", data_dir)
+        return signal, fs, find_r_peaks(signal, fs)
+
+    with user_errors(f"results in {folder}", (OSError, ImportError, ValueError)):
+        write.write_results(folder, card, text, splits, test, each.mean(axis=0), read_ecg)
+        if settings.figures:
+            from ecg.output import figures  # matplotlib, only where it draws
+
+            figures.make_all(folder)
+    print(f"results are in {folder}")
+
+
+def start(arguments: list[str]) -> None:
+    """Run with the settings of a command line."""
+    with user_errors("stopped", OSError):    # such as for a full disk that takes no output
+        run(parse_settings(arguments))
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
-    try:
-        with mendable("stopped", OSError):    # such as for a full disk that takes no output
-            run(parse_settings(arguments))
-        return 0
-    except (UserError, KeyboardInterrupt) as error:
-        print(f"too_feature.py: error: {str(error) or 'interrupted'}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 130
+    given = sys.argv[1:] if arguments is None else arguments
+    return exit_code("too_feature.py", start, given, traceback="--traceback" in given)
+
 
 if __name__ == "__main__":    # as a module, so that worker processes find its functions
-    sys.path.insert(0, str(TOOLS.parent))
     sys.exit(importlib.import_module(Path(__file__).resolve().stem).main())

@@ -1,16 +1,15 @@
-"""Shared by all tests: the repository on the path, the demo written once, Hypothesis settings."""
+"""Shared by all tests: the demo, written once, and Hypothesis settings."""
 
 import inspect
-import sys
-from pathlib import Path
+import json
 from unittest import mock
 
 import hypothesis
+import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from tools import make_demo  # noqa: E402
+from ecg import demo
+from tests.support.runs import once
 
 hypothesis.settings.register_profile(
     "repository", deadline=None, max_examples=60, derandomize=True,
@@ -18,27 +17,35 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repository")
 
 
-@pytest.fixture(scope="session")
-def _demo(tmp_path_factory):
-    folder, truth, simulate = tmp_path_factory.mktemp("data"), {}, make_demo.simulate
+def write_demo(folder):
+    """Write all waveforms of the demo, and the true R peaks of each into truth.json."""
+    truth = {}
+    simulate = demo.simulate
 
     def listening(*args, **options):
         seed = inspect.signature(simulate).bind(*args, **options).arguments["seed"]
-        signal, truth[seed] = simulate(*args, **options)
-        return signal, truth[seed]
+        signal, r_peaks = simulate(*args, **options)
+        truth[seed] = r_peaks.tolist()
+        return signal, r_peaks
 
-    with mock.patch.object(make_demo, "simulate", listening):
-        make_demo.write_demo(folder)
-    return folder, truth
+    with mock.patch.object(demo, "simulate", listening):
+        demo.write_demo(folder / "data")
+    (folder / "truth.json").write_text(json.dumps(truth))
+
+
+@pytest.fixture(scope="session")
+def _demo(tmp_path_factory):
+    return once(tmp_path_factory, "demo", write_demo)
 
 
 @pytest.fixture(scope="session")
 def demo_dir(_demo):
     """Folder that holds all waveforms of the demo."""
-    return _demo[0]
+    return _demo / "data"
 
 
 @pytest.fixture(scope="session")
 def demo_truth(_demo):
-    """Where the R peaks of the demo truly are, in samples, by the record's seed."""
-    return _demo[1]
+    """True R peaks of the demo, in samples, by the record's seed."""
+    truth = json.loads((_demo / "truth.json").read_text())
+    return {int(seed): np.array(r_peaks) for seed, r_peaks in truth.items()}

@@ -10,17 +10,15 @@ import dataclasses
 import functools
 import importlib
 import re
-import runpy
 import shlex
 import subprocess
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 
 import too_feature
-from tools import report
+from tests.support import golden_run
 
 ROOT = Path(too_feature.__file__).parent
 README, CHINESE = "README.md", "README.zh-CN.md"
@@ -32,6 +30,7 @@ CODE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"!?\[[^]]*\]\([^)]+\)|<https?://[^>]+>")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 DEFAULTS = dataclasses.asdict(too_feature.Settings())
+DEFAULTS |= DEFAULTS["recipe"] | {"recipe": "default", "set": False}
 
 # What a run of a command in the READMEs writes
 WRITTEN = {
@@ -90,7 +89,7 @@ class CapturedError(Exception):
 @functools.cache
 def parser_of(path):
     """Return the parser of a program of this repository."""
-    main = runpy.run_path(str(ROOT / path))["main"]
+    main = importlib.import_module(path.removesuffix(".py").replace("/", ".")).main
 
     def capture(self, *_):
         raise CapturedError(self)
@@ -173,7 +172,7 @@ def test_every_command_names_files_that_exist_and_flags_that_its_parser_takes(na
             assert parse(path, arguments) == []
             ours += 1
         elif "python" in program:
-            assert arguments[1:] in (["venv", ".venv"], ["pytest"])
+            assert arguments[1:] in (["venv", ".venv"], ["pytest", "-n", "2"])
         else:
             known = FOREIGN[program.removeprefix(".venv/bin/")]
             assert set(filter(FLAG.fullmatch, arguments)) <= known
@@ -257,72 +256,12 @@ def test_ci_extracts_the_one_test_command():
     block = BLOCK.match(TEXTS[README].partition(MARKER + "\n")[2])
     assert command.stdout == block[2]
     assert command.stdout.count("\n") == 1
-    assert command.stdout.endswith("-r tests/requirements.txt && .venv/bin/python -m pytest\n")
+    assert command.stdout.endswith(".venv/bin/python -m pytest -n 2\n")
 
 
 # ------------------------------------------------------------------------------ the example report
-def form(line):
-    """Return a line with # for digits, those before a point counted once, and single blanks."""
-    line = re.sub(r"\d+(?=\.)|(?<![.\d])\d+", "0", " ".join(line.split()))
-    return re.sub(r"\d", "#", line)
-
-
-def example():
-    """Return the lines of the example of what a training prints, up to the report, and of that."""
-    block, = (block for kind, block in BLOCK.findall(TEXTS[README]) if kind == "text")
-    before, title, after = block.partition("Test on ")
-    return [list(filter(str.strip, part.splitlines())) for part in (before, title + after)]
-
-
-def printed():
-    """Return a pattern for what each `print` of the script prints."""
-    def pattern(part):
-        if isinstance(part, ast.Constant):
-            return re.escape(str(part.value))
-        if isinstance(part, ast.JoinedStr):
-            return "".join(map(pattern, part.values))
-        return ".+"
-
-    source = (ROOT / "too_feature.py").read_text(encoding="utf-8")
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
-             and isinstance(node.func, ast.Name) and node.func.id == "print"]
-    return source, [r"\ ".join(map(pattern, call.args)).removesuffix(r"\n").removesuffix("\\\n")
-                    for call in calls]
-
-
-def test_the_example_of_a_training_has_the_form_of_what_is_printed():
-    source, patterns = printed()
-    patterns = [pattern for pattern in patterns if pattern != ".+"]
-    lines = [line for line in example()[0] if line != "..."]
-    assert len(lines) == 4
-    for line in lines:
-        assert any(re.fullmatch(pattern, line) for pattern in patterns), line
-        for word in re.findall(r"[A-Za-z_]+", line):
-            assert re.search(rf"\b{word}\b", source), word
-    labels = too_feature.read_labels(ROOT / too_feature.Settings.labels)
-    assert lines[0] == f"{len(labels)} records of {labels['subject_id'].nunique()} patients"
-    assert f" {DEFAULTS['train_samples']} training and " in lines[1]
-    assert [line.split("  loss ")[0] for line in lines[2:]] == [
-        f"epoch {i:2}/{DEFAULTS['epochs']}" for i in (1, DEFAULTS["epochs"])]
-
-
-def test_the_example_report_has_the_form_of_what_is_printed():
-    labels = too_feature.read_labels(ROOT / too_feature.Settings.labels)
-    classes = sorted(labels["ecg_category"].unique())
-    targets = np.arange(79) % 5
-    predicted = np.where((np.arange(79) % 7 == 0) & (targets != 2), (targets + 1) % 5, targets)
-    predicted[predicted == 2] = np.where(targets[predicted == 2] == 2, 2, 0)    # so that 2 is best
-    each = (0.1 + 0.5 * np.eye(5)[predicted])[None]
-    vitals = np.random.default_rng(0).uniform(40, 120, (79, 4))
-    features = too_feature.FEATURES[too_feature.HEART_RATE:]
-    text, _ = report.evaluate(each, each, targets, np.arange(79) % 45, vitals, classes, features,
-                              np.full(5, 0.2))
-    lines, real = example()[1], [form(line) for line in text.splitlines()]
-    assert len(lines) > 20
-    at = 0
-    for line in lines[:-1]:
-        if line != "...":
-            assert form(line) in real[at:], line
-            at = real.index(form(line), at) + 1
-    source = (ROOT / "too_feature.py").read_text(encoding="utf-8")
-    assert f'"{lines[-1]}\\n"' in source
+def test_the_example_is_that_of_the_golden_run():
+    text = golden_run.GOLDEN.read_text(encoding="utf-8")
+    for readme in TEXTS.values():
+        assert golden_run.BLOCK.search(readme)[0] == golden_run.excerpt(text)
+    assert len(golden_run.excerpt(text).splitlines()) > 20

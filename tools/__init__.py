@@ -1,1 +1,1 @@
-"""Tools beside the script; a package, so that no other `tools` on the path is taken for it."""
+"""Programs around the script: classify, export, fetch, label, check labels, draw."""

@@ -3,10 +3,10 @@
     python tools/check_labels.py                                    # the demo
     python tools/check_labels.py --labels my.csv --data-dir data    # and all flags of the script
 
-The records that a run trains on are cut into five parts by patient; a model that never saw a part
-says what it thinks of it (out-of-fold probabilities). Where it is sure of another class, either it
-is wrong or the label is: a list to look at, not to correct by. Five trainings take five times as
-long as a run.
+The records that a run trains on are cut into five parts by patient, and each part is judged by a
+model that never saw it (out-of-fold probabilities). Where such a model is sure of another class,
+either it is wrong or the label is: this is a list of records to look at, not of labels to change.
+Five trainings take five times as long as a run.
 """
 
 import argparse
@@ -19,124 +19,201 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
+from ecg import files
+from ecg.errors import UserError, exit_code
+from ecg.left_out import reasons
+from ecg.metrics import soften
+from ecg.settings import Parser
 
 FOLDS = 5
-# What decides on a class, by a part of its name: the figure, and what speaks for the class
+MOST_LISTED = 10**7
+# What decides on a class, by a part of its name: the feature, and what speaks for the class
 DECISIVE = {"brady": ("heart rate", "low"), "tachy": ("heart rate", "high"),
             "fibrillation": ("CV_RR", "high: irregular"), "bundle": ("QRS width", "high: wide")}
 UNITS = {"heart rate": "bpm", "CV_RR": "", "QRS width": "ms"}
 
 
-def out_of_fold(records, n_classes, settings):
+# ------------------------------------------------------------------------------------- out of fold
+def pick(records: script.Records, which: np.ndarray) -> script.Records:
+    """Return some of the records, by their places or a mask."""
+    return script.Records(records.rows.iloc[which], records.signals[which],
+                          records.features[which], records.targets[which])
+
+
+def out_of_fold(records: script.Records, n_classes: int,
+                settings: script.Settings) -> np.ndarray:
     """Return the probabilities (n, n_classes) of each record by a model that never saw its patient.
 
-    Repeated records count once in what is predicted and as often as they come in training.
+    A record that is repeated counts once where its model's temperature is fitted, and as often as
+    it is repeated in training.
     """
-    wide = settings.model == "large"
-    features = records.features if wide else records.features[:, :len(script.FEATURES)]
-    records = records._replace(features=features)
-    # The held-out records are not to choose when training ends or how fast it goes
-    settings = dataclasses.replace(settings, stop_patience=settings.epochs,
-                                   reduce_patience=settings.epochs, keep="last")
+    # The held-out records must not choose when training ends or how its learning rate falls
+    recipe = dataclasses.replace(settings.recipe, stop_patience=settings.recipe.epochs,
+                                 reduce_patience=settings.recipe.epochs, keep="last")
+    settings = dataclasses.replace(settings, recipe=recipe)
+    n_features = len(script.feature_names(recipe))
+    records = records._replace(features=records.features[:, :n_features])
+
     probabilities = np.zeros((len(records.targets), n_classes))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=settings.seed)
-    groups = records.rows["subject_id"]
-    for number, (seen, unseen) in enumerate(folds.split(groups, records.targets, groups)):
-        print(f"part {number + 1} of {FOLDS}")
-        training, validation = (script.Records(records.rows.iloc[part], *(
-            array[part] for array in records[1:])) for part in (seen, unseen))
-        once = ~validation.rows["waveform_path"].duplicated().to_numpy()
-        chosen = script.Records(validation.rows[once], *(array[once] for array in validation[1:]))
-        model, temperature, _ = script.train(training, chosen, n_classes, settings)
-        probabilities[unseen] = script.tool("report").soften(    # which was fitted on these
-            script.predict(model, validation), 1 / temperature)
+    patients = records.rows["subject_id"]
+    parts = folds.split(patients, records.targets, patients)
+    for number, (seen, unseen) in enumerate(parts, 1):
+        print(f"part {number} of {FOLDS}")
+        held_out = pick(records, unseen)
+        once = ~held_out.rows["waveform_path"].duplicated().to_numpy()
+        model, temperature, _ = script.train(pick(records, seen), pick(held_out, once), n_classes,
+                                             settings)
+        # The temperature was fitted on these very records, so it is taken out again
+        predicted = script.predict(model, held_out)
+        probabilities[unseen] = soften(predicted, 1 / temperature)
+
     return probabilities
 
 
-def suspects(table, classes, probabilities):
-    """Sort the records, given as `table` with a column of targets, by doubt in their labels."""
-    own = probabilities[np.arange(len(table)), table["target"]]
-    other = probabilities.copy()
-    other[np.arange(len(table)), table["target"]] = 0
-    table = table.assign(says=np.array(classes)[other.argmax(axis=1)],
-                         probability=other.max(axis=1), of_label=own)
-    return table.assign(doubt=table["probability"] - own).sort_values(
-        "doubt", ascending=False, kind="stable")
+# ------------------------------------------------------------------------------------------ tables
+def suspects(table: pd.DataFrame, classes: list[str], probabilities: np.ndarray) -> pd.DataFrame:
+    """Sort records by the doubt in their labels, the most doubtful first.
+
+    `table` has a column `target`, the number of the label's class. The result has four more: the
+    likeliest other class (`says`), its `probability`, that of the label (`of_label`), and their
+    difference (`doubt`).
+    """
+    places = np.arange(len(table))
+    of_label = probabilities[places, table["target"]]
+    others = probabilities.copy()
+    others[places, table["target"]] = 0
+    probability = others.max(axis=1)
+    table = table.assign(says=np.array(classes)[others.argmax(axis=1)], probability=probability,
+                         of_label=of_label, doubt=probability - of_label)
+    return table.sort_values("doubt", ascending=False, kind="stable")
 
 
-def explain(table, classes):
-    """Tell the deciding figure of each class for the records found, missed and wrongly called so.
+def decisive(name: str) -> tuple[str, str] | None:
+    """Return the feature that decides on a class and what speaks for it; None if none is known."""
+    for part, found in DECISIVE.items():
+        if part in name.casefold():
+            return found
+    return None
 
-    Returns a DataFrame: class, figure, its median (and number of records) in each of the three.
+
+def medians_by_outcome(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Compare the deciding feature of each class between right and wrong predictions.
+
+    `table` has the label (`ecg_category`), the prediction (`called`) and the features of a record
+    in each row. The result has, for each class that a known feature decides on, that feature and
+    its median (and the number of records) for the records found, missed, wrongly called so, and
+    all others.
     """
     rows = []
     for name in classes:
-        figure = next((key for part, key in DECISIVE.items() if part in name.casefold()), None)
-        if figure is None:
+        known = decisive(name)
+        if known is None:
             continue
-        is_so, called = table["ecg_category"] == name, table["called"] == name
-        values = table[figure[0]]
-        rows.append({"class": name, "figure": f"{figure[0]} {UNITS[figure[0]]}".strip(),
-                     "speaks for it": figure[1], **{
-            what: f"{values[which].median():.3g} ({which.sum()})" for what, which in (
-                ("found", is_so & called), ("missed", is_so & ~called),
-                ("wrongly called so", ~is_so & called), ("all others", ~is_so & ~called))}})
+
+        feature, speaks_for_it = known
+        labelled = table["ecg_category"] == name
+        called = table["called"] == name
+        outcomes = {"found": labelled & called, "missed": labelled & ~called,
+                    "wrongly called so": ~labelled & called, "all others": ~labelled & ~called}
+        row = {"class": name, "figure": f"{feature} {UNITS[feature]}".strip(),
+               "speaks for it": speaks_for_it}
+        for outcome, which in outcomes.items():
+            values = table.loc[which, feature]
+            row[outcome] = f"{values.median():.3g} ({len(values)})"
+        rows.append(row)
+
     return pd.DataFrame(rows)
 
 
-def main(arguments=None):
-    """Run from the command line; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False,
-                                     usage=argparse.SUPPRESS,    # so that an error takes one line
-                                     epilog="All flags of too_feature.py are taken too.")
-    parser.add_argument("--top", type=int, default=20, help="records to list (default: 20)")
+def tabulate(records: script.Records, classes: list[str],
+             probabilities: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+    """Put records, deciding features and probabilities into a table, each record once.
+
+    Returns the table and the probabilities of its rows.
+    """
+    names = [name for name, _, _ in script.feature_names(script.RECIPES["large"])]
+    table = records.rows.assign(target=records.targets)
+    for name in UNITS:
+        table[name] = records.features[:, names.index(name)]
+    for name, column in zip(classes, probabilities.T, strict=True):
+        table[name] = column
+    table["called"] = np.array(classes)[probabilities.argmax(axis=1)]
+
+    once = ~table["waveform_path"].duplicated().to_numpy()
+    return table[once].reset_index(drop=True), probabilities[once]
+
+
+# -------------------------------------------------------------------------------------------- main
+def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    """Return this program's own arguments, and a list of the others, which are the script's."""
+    parser = Parser(__doc__.split("\n")[0], epilog="All flags of too_feature.py are taken too.")
+    parser.add_argument("--top", type=int, default=20,
+                        help="number of records to list (default: %(default)s)")
     parser.add_argument("--csv", help="file for all records, with their out-of-fold probabilities")
-    own, rest = parser.parse_known_args(arguments)
-    try:
-        if not 0 <= own.top <= 10**7:
-            raise script.UserError(f"--top {own.top}: expected a number from 0 to {10**7}")
-        if own.csv and (os.path.isdir(own.csv)    # before five trainings, which it would lose
-                        or not os.access(os.path.dirname(os.path.abspath(own.csv)), os.W_OK)):
-            raise script.UserError(f"--csv {own.csv}: expected a file in a writable folder")
-        settings = script.parse_settings(rest)
-        labels, left_out = script.read_labels(settings.labels), []
-        script.ensure_demo(labels, settings.data_dir)
-        classes = sorted(labels["ecg_category"].unique())
-        split = script.split_patients(labels, settings.test_share, settings.val_share,
-                                      settings.seed)["train"]
-        # The large model's features hold the QRS width
-        records = script.load_split("train", split, classes,
-                                    dataclasses.replace(settings, model="large"), left_out)
-        if pd.Series(records.targets).value_counts().min() < FOLDS:
-            raise script.UserError(f"--train-samples {settings.train_samples}: too few for "
-                                   f"{FOLDS} parts of every class")
-        probabilities = out_of_fold(records, len(classes), settings)
-        names = [name for name, _, _ in
-                 (*script.FEATURES, *script.tool("large_model").EXTRA_FEATURES)]
-        columns = {name: records.features[:, names.index(name)] for name in UNITS}
-        table = records.rows.assign(target=records.targets, **columns, **dict(zip(
-            classes, probabilities.T, strict=True)))
-        table["called"] = np.array(classes)[probabilities.argmax(axis=1)]
-        table = table.reset_index(drop=True)
-        keep = ~table["waveform_path"].duplicated()
-        table, probabilities = table[keep], probabilities[keep]
-        ranked = suspects(table, classes, probabilities)
-        if own.csv:
-            script.write_whole(Path(own.csv), lambda file: ranked.to_csv(file, index=False))
-    except (script.UserError, KeyboardInterrupt) as error:
-        print(f"check_labels.py: error: {str(error) or 'interrupted'}", file=sys.stderr)
-        return 2 if isinstance(error, script.UserError) else 130
-    shown = ranked[["waveform_path", "ecg_category", "says", "probability", "of_label", *UNITS]]
-    print(f"\nOf {len(table)} training records, the {own.top} whose labels models that never saw "
-          "their patients most disagree with\n")
-    print(shown.head(own.top).round(3).to_string(index=False))
+    return parser.parse_known_args(arguments)
+
+
+def check_arguments(own: argparse.Namespace) -> None:
+    """Raise `UserError` for what would only fail after five trainings."""
+    if not 0 <= own.top <= MOST_LISTED:
+        raise UserError(f"--top {own.top}: expected a number from 0 to {MOST_LISTED}")
+    if own.csv:
+        folder = os.path.dirname(os.path.abspath(own.csv))
+        if os.path.isdir(own.csv) or not os.access(folder, os.W_OK):
+            raise UserError(f"--csv {own.csv}: expected a file in a writable folder")
+
+
+def load_training(settings: script.Settings) -> tuple[script.Records, list[str]]:
+    """Return the records that a run would train on, with all features, and the class names."""
+    labels = script.read_labels(settings.labels)
+    script.ensure_demo(labels, settings.data_dir)
+    classes = sorted(labels["ecg_category"].unique())
+    splits = script.split_patients(labels, settings.test_share, settings.val_share, settings.seed)
+
+    # The QRS width is one of the large model's features
+    large = dataclasses.replace(settings.recipe, model="large")
+    settings = dataclasses.replace(settings, recipe=large)
+    records = script.load_split("train", splits["train"], classes, settings)
+    if pd.Series(records.targets).value_counts().min() < FOLDS:
+        raise UserError(f"--train-samples {settings.train_samples}: too few for {FOLDS} parts of "
+                        "every class")
+    return records, classes
+
+
+def print_tables(ranked: pd.DataFrame, classes: list[str], top: int) -> None:
+    """Print the most doubtful labels, and what decides on the classes."""
+    columns = ["waveform_path", "ecg_category", "says", "probability", "of_label", *UNITS]
+    print(f"\nOf {len(ranked)} training records, the {top} whose labels are most in doubt, by "
+          "models that never saw their patients\n")
+    print(ranked[columns].head(top).round(3).to_string(index=False))
     print("\nWhat decides, as medians (and numbers of records), where the models found a class, "
-          "missed it, or saw it in vain\n")
-    print(explain(table, classes).to_string(index=False))
-    print(f"\nleft out: {script.reasons(left_out)}")
-    return 0
+          "missed it, or saw it where it was not\n")
+    print(medians_by_outcome(ranked, classes).to_string(index=False))
+
+
+def run(own: argparse.Namespace, others: list[str]) -> None:
+    """Train on the labels in parts, and print which of them are in doubt."""
+    check_arguments(own)
+    settings = script.parse_settings(others)
+    records, classes = load_training(settings)
+    probabilities = out_of_fold(records, len(classes), settings)
+
+    table, probabilities = tabulate(records, classes, probabilities)
+    ranked = suspects(table, classes, probabilities)
+    if own.csv:
+        files.write_whole(Path(own.csv), lambda file: ranked.to_csv(file, index=False))
+    print_tables(ranked, classes, own.top)
+    print(f"\nleft out: {reasons(records.left_out)}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run from the command line; return the exit code."""
+    own, others = parse_arguments(arguments)
+    return exit_code("check_labels.py", run, own, others, traceback="--traceback" in others)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+"""From the thesis's recipe to the default, one change after the other."""
+
+import dataclasses
+import functools
+
+import too_feature as script
+from benchmarks.systems import OURS, System, fit_recipe
+
+CHANGES = (    # title, and the fields of `Recipe` that take the default's values
+    ("+ band-pass, percentile scaling", ("high_pass", "central_share", "span")),
+    ("+ memory: start of the forget gates", ("memory",)),
+    ("+ limit on scaled features", ("feature_limit",)),
+    ("+ noise on amplitude features", ("amplitude_noise",)),
+    ("+ shift in time, gain of leads", ("shift", "lead_gain")),
+    ("+ batch normalisation settled", ("settle",)),
+    ("+ last weights kept", ("keep",)),
+)
+
+
+def steps():
+    """Return the recipes from the thesis's, its mistakes fixed, to the default {title: Recipe}."""
+    default = script.RECIPES["default"]
+    recipe = script.RECIPES["thesis"]
+    found = {"thesis, mistakes fixed": recipe}
+    for title, names in CHANGES:
+        recipe = dataclasses.replace(recipe, **{name: getattr(default, name) for name in names})
+        found[title] = recipe
+
+    left = differing(recipe, default)
+    if left:
+        found[f"+ all else ({', '.join(left)})"] = default
+    return found
+
+
+def differing(recipe, other):
+    """Return the names of the fields in which two recipes differ, apart from their own names."""
+    names = [field.name for field in dataclasses.fields(recipe) if field.name != "name"]
+    return [name for name in names if getattr(recipe, name) != getattr(other, name)]
+
+
+def step_system(title, recipe):
+    """Return the system that trains one step."""
+    fit = functools.partial(fit_recipe, recipe=recipe)
+    return System(title, fit, quick_epochs=OURS["default"].quick_epochs)

@@ -1,0 +1,218 @@
+"""Tables of the benchmarks, in markdown."""
+
+import numpy as np
+
+from benchmarks.runs import TRIALS, ensemble
+from benchmarks.scores import (
+    ENOUGH,
+    RESAMPLES,
+    SHARES_KEPT,
+    Scorer,
+    accuracy_kept,
+    calibrations,
+    difference,
+    interval,
+    mean_deviation,
+    versus,
+)
+from benchmarks.systems import OURS
+from ecg.output.model_card import markdown_table
+
+MAX_HOSPITALS = 12    # more folders than these are patients', not hospitals'
+
+
+# ------------------------------------------------------------------------------------- all systems
+def protocol_tables(results, pool, protocol, folds, options, skipped):
+    """Return all tables of one protocol.
+
+    Parameters
+    ----------
+    results : dict of Result
+        By the name of the system.
+    pool : Pool
+    protocol : str
+    folds : list of Fold
+    options : argparse.Namespace
+        Of `accuracy.py`.
+    skipped : dict of str
+        Why a system was not trained, by its name.
+    """
+    test = np.concatenate([fold.test for fold in folds])
+    subjects = pool.rows["subject_id"].to_numpy()[test]
+    scorer = Scorer(pool.targets[test], subjects, len(pool.classes))
+    if options.seeds > 1:
+        averaged = {f"{name} ensemble": ensemble(results[name]) for name in OURS if name in results}
+        results = results | averaged
+
+    train = np.concatenate([fold.train for fold in folds])
+    counts = np.bincount(pool.targets[train], minlength=len(pool.classes))
+    parts = [
+        f"## {protocol.capitalize()}\n",
+        main_table(results, pool.classes, scorer),
+        notes(results, pool.classes, scorer, options, skipped),
+        hospital_table(results, pool, test),
+        trust_table(results, scorer, counts / len(train))]
+    return "\n".join(part for part in parts if part)
+
+
+def main_table(results, classes, scorer):
+    """Return the table of all systems, each of which ours are compared with."""
+    balanced = {name: scorer.balanced(result.predicted) for name, result in results.items()}
+    ours = [name for name in OURS if name in results]
+
+    header = ["system", "balanced accuracy (95 %)", "over all classes", "macro F1"]
+    header += [f"{name} ({n})" for name, n in zip(classes, scorer.count, strict=True)]
+    header += ["training s", "parameters"]
+    header += [f"{results[name].title.strip('*')} less this (95 %)" for name in ours]
+
+    rows = []
+    for name, result in results.items():
+        row = [result.title, *score_cells(result.predicted, balanced[name], scorer)]
+        row += [f"{result.seconds:.0f}", f"{result.parameters:,}"]
+        for own in ours:
+            row.append("" if own == name else versus(balanced[own], balanced[name]))
+        rows.append(row)
+    return markdown_table(header, rows)
+
+
+def score_cells(predicted, balanced, scorer):
+    """Return a system's cells of the main table, up to the recall of each class."""
+    averaged = mean_deviation(scorer.of_seeds(predicted))
+    of_all = mean_deviation(scorer.of_seeds(predicted, scorer.occurring))
+    recalls = scorer.recall(predicted)[0]
+    return [f"{averaged} ({interval(balanced[1:])})", of_all, f"{scorer.macro_f1(predicted):.3f}",
+            *("" if np.isnan(recall) else f"{recall:.2f}" for recall in recalls)]
+
+
+def notes(results, classes, scorer, options, skipped):
+    """Return what a reader of the main table needs to know."""
+    averaged = ", ".join(classes[k] for k in scorer.averaged)
+    candidates = 1 if options.quick else TRIALS
+    chosen = [f"{result.title} {result.chosen}" for result in results.values() if result.chosen]
+
+    lines = [
+        "",
+        f"{len(scorer.targets)} test records of {scorer.n_patients} patients; columns of classes: "
+        f"recall (test records). {options.seeds} seed(s): mean ± standard deviation.",
+        f"Averaged over: {averaged} (classes with {ENOUGH} test records or more, all if there is "
+        "none).",
+        f"Intervals: bootstrap over patients, {RESAMPLES} resamples, of the recall averaged over "
+        "seeds; differences on the same resamples. \"beats\": the interval of the difference "
+        "excludes 0.",
+
+        f"Rivals: {candidates} candidate settings each, chosen on the validation patients of the "
+        f"first fold and seed: {'; '.join(chosen) or 'none'}. The thesis recipe is fixed; ours are "
+        "as shipped, without a choice here (their settings were chosen in development).",
+        "Forest and MiniRocket train on all training records with class weights; the networks on "
+        "a balanced draw of them. Parameters: of a forest, its nodes. Seconds: wall clock of one "
+        "training."]
+    if options.quick:
+        lines.append("**--quick: one trial, few epochs. These are not the systems' results.**")
+    lines += [f"Skipped: {name} ({why})." for name, why in skipped.items()]
+    return "\n".join(lines) + "\n"
+
+
+def hospital_table(results, pool, test):
+    """Return balanced accuracy by hospital, the second folder of the paths; '' for only one."""
+    folders = pool.rows["waveform_path"].iloc[test].str.split("/").str[1]
+    folders = folders.fillna("").to_numpy()
+    names = sorted(set(folders))
+    if not 1 < len(names) <= MAX_HOSPITALS:
+        return ""
+
+    subjects = pool.rows["subject_id"].to_numpy()[test]
+    header = ["balanced accuracy"]
+    rows = [[result.title] for result in results.values()]
+    for name in names:
+        here = folders == name
+        scorer = Scorer(pool.targets[test[here]], subjects[here], len(pool.classes))
+        header.append(f"{name} ({averaged_classes(scorer, pool.classes)})")
+        for row, result in zip(rows, results.values(), strict=True):
+            row.append(mean_deviation(scorer.of_seeds(result.predicted[:, here])))
+    return markdown_table(header, rows) + "\n"
+
+
+def averaged_classes(scorer, classes):
+    """Return the classes that a scorer averages over, with their test records."""
+    return ", ".join(f"{classes[k]} {scorer.count[k]}" for k in scorer.averaged)
+
+
+def trust_table(results, scorer, shares):
+    """Return how far the probabilities of our systems can be trusted; '' without ours.
+
+    Parameters
+    ----------
+    results : dict of Result
+    scorer : Scorer
+    shares : ndarray (n_classes,)
+        Of the classes in the label file, to which the test records are also reweighted.
+    """
+    natural = (shares / scorer.count.clip(1))[scorer.targets]
+    header = ["mean of the seeds", "ECE before, after", "Brier before, after",
+              "ECE before, after at label shares", "Brier before, after at label shares"]
+    header += [f"accuracy, {share:.0%} kept" for share in SHARES_KEPT]
+
+    rows = []
+    for name, result in results.items():
+        if name.split()[0] not in OURS:    # an ensemble's name starts with that of its system
+            continue
+        row = [result.title]
+        for weights in (None, natural):
+            before = calibrations(result.before, scorer.targets, weights)
+            after = calibrations(result.probabilities, scorer.targets, weights)
+            row += [f"{a:.3f}, {b:.3f}" for a, b in zip(before, after, strict=True)]
+        kept = [accuracy_kept(p, scorer.targets) for p in result.probabilities]
+        row += [f"{share:.3f}" for share in np.mean(kept, axis=0)]
+        rows.append(row)
+    return markdown_table(header, rows) + "\n" if rows else ""
+
+
+# --------------------------------------------------------------------------------------- ablation
+def ablation_table(results, pool, protocols, options):
+    """Return what each step of the ablation gains over the one before.
+
+    Parameters
+    ----------
+    results : dict of dict of Result
+        By the title of the step, then by the protocol; an interrupted run lacks the last ones.
+    pool : Pool
+    protocols : dict of list of Fold
+    options : argparse.Namespace
+        Of `accuracy.py`.
+    """
+    header = ["cumulative change"]
+    rows = [[title] for title in results]
+    averaged = []
+    for protocol, folds in protocols.items():
+        test = np.concatenate([fold.test for fold in folds])
+        subjects = pool.rows["subject_id"].to_numpy()[test]
+        scorer = Scorer(pool.targets[test], subjects, len(pool.classes))
+        measured = [of[protocol].predicted for of in results.values() if protocol in of]
+
+        header += [f"{protocol}: balanced accuracy", "gain (95 %)", "over all classes"]
+        averaged.append(f"{protocol}: {averaged_classes(scorer, pool.classes)}")
+        for row, cells in zip(rows, step_cells(measured, scorer), strict=False):
+            row += cells
+
+    lines = [
+        "## What each change gains", "", markdown_table(header, rows), "",
+        f"{options.seeds} seed(s): mean ± standard deviation. Averaged over (test records): "
+        f"{'; '.join(averaged)}.",
+        f"Gains: paired bootstrap over patients, {RESAMPLES} resamples, of the recall averaged "
+        "over seeds."]
+    if options.quick:
+        lines.append("**--quick: few epochs. These are not the steps' results.**")
+    return "\n".join(lines) + "\n"
+
+
+def step_cells(measured, scorer):
+    """Return three cells for each step: its score, its gain, and its score over all classes."""
+    cells = []
+    before = None
+    for predicted in measured:
+        balanced = scorer.balanced(predicted)
+        gain = "" if before is None else str(difference(balanced, before))
+        cells.append([mean_deviation(scorer.of_seeds(predicted)), gain,
+                      mean_deviation(scorer.of_seeds(predicted, scorer.occurring))])
+        before = balanced
+    return cells

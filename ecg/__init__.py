@@ -1,0 +1,29 @@
+"""Rooms that `too_feature.py` stands on. None of them imports the script.
+
+errors          errors that the user can fix, in one line
+files           whole files, hashes, a fingerprint of code, folders of one run at a time
+settings        flags of the command line from a dataclass
+interrupt       Ctrl-C and SIGTERM at any moment
+provenance      version, commit and packages, so that a result can be traced
+label_file      rows of a label file, opened safely
+wfdb_files      WFDB headers and samples, checked
+signals         any array to leads without gaps
+r_peaks         R peaks refined to a fraction of a sample
+patients        repair of a split; another hospital's patients
+left_out        records that cannot be used, counted by reason
+cache           many records prepared at once and kept
+cluster         an existing Dask cluster as workers
+checkpoint      what --resume goes on from
+fast_lstm       Keras's LSTM, faster
+large_features  40 more features: rhythm, P, QRS, ST, T, spectrum
+large_model     the model of --recipe large
+metrics         intervals, calibration, the rate rule
+report          figures in words
+safe_keras      checks of a .keras file before Keras opens it
+explain         what moved a probability: integrated gradients
+demo            synthetic 12-lead ECGs
+notices         sentences that stand in several places
+output/         what a run leaves behind: tables, figures, ECG pages, model card
+"""
+
+__version__ = "2.0.0"

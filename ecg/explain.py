@@ -1,0 +1,200 @@
+"""Which leads, moments and features moved the probability of a class: integrated gradients."""
+
+import atexit
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+
+from ecg.errors import UserError
+
+STEPS = 64           # points on the path of integrated gradients, at first
+DOUBLINGS = 5        # how many numbers of points are tried, each twice the one before
+
+
+class Importance(NamedTuple):
+    """What moved the probability of one class away from that of a flat ECG with average features.
+
+    `ecg` (sequence_length, 12), `features` (8 or more) and `rest`, what the approximation missed,
+    add up to `probability` - `baseline`.
+    """
+
+    ecg: np.ndarray
+    features: np.ndarray
+    baseline: float
+    probability: float
+    rest: float
+
+
+def flat_layers(model: Any) -> Iterator[Any]:
+    """Yield all layers of a Keras model, those of the models inside it included."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from flat_layers(layer)
+        else:
+            yield layer
+
+
+@functools.lru_cache(maxsize=2)
+def _gradient_function(model: Any) -> Callable[..., Any]:
+    """Return a function: probabilities of a class along a batch, and their gradients."""
+    import keras
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        raise UserError("--explain: expected KERAS_BACKEND=tensorflow, which can do it")
+
+    @tf.function
+    def gradients(ecg, features, target):
+        with tf.GradientTape() as tape:
+            tape.watch((ecg, features))
+            probability = tf.gather(model([ecg, features], training=False), target, axis=1)
+
+        by_ecg, by_features = tape.gradient(
+            probability, (ecg, features), unconnected_gradients="zero")
+        return probability, by_ecg, by_features
+
+    return gradients
+
+
+atexit.register(_gradient_function.cache_clear)    # before TensorFlow, which it needs, is gone
+
+
+def _average_features(model: Any, n_features: int) -> np.ndarray:
+    """Return the features' means in training; in an ensemble, the average of its models' means."""
+    import keras
+
+    means = []
+    for layer in flat_layers(model):
+        if isinstance(layer, keras.layers.Normalization):
+            mean = np.ravel(layer.mean)
+            if mean.size == n_features:
+                means.append(mean)
+
+    if not means:
+        return np.zeros(n_features)
+    return np.mean(means, axis=0)
+
+
+def _integrate(gradients: Callable[..., Any], ecg: np.ndarray, mean: np.ndarray, far: np.ndarray,
+               target: int, steps: int) -> Importance:
+    """Integrate the gradients along the path, at `steps` points that are denser near its start."""
+    places = (np.arange(steps) + 0.5) / steps
+    shares = places**3
+    weights = 3 * places**2 / steps
+    ecg_sum: Any = 0
+    feature_sum: Any = 0
+    for part in np.split(np.arange(steps), steps // STEPS):
+        share = np.append(shares[part], [0, 1])     # both ends of the path too, with no weight
+        weight = np.append(weights[part], [0, 0])
+        ecgs = share[:, None, None] * ecg
+        features = mean + share[:, None] * far
+
+        probability, by_ecg, by_features = gradients(
+            np.asarray(ecgs, np.float32), np.asarray(features, np.float32), np.int32(target))
+        ecg_sum = ecg_sum + np.tensordot(weight, by_ecg, 1)
+        feature_sum = feature_sum + np.tensordot(weight, by_features, 1)
+
+    baseline, end = np.asarray(probability, float)[-2:]
+    by_ecg = ecg_sum * ecg
+    by_features = feature_sum * far
+    rest = end - baseline - sum([by_ecg.sum(), by_features.sum()])
+    return Importance(by_ecg, by_features, float(baseline), float(end), float(rest))
+
+
+def explain(model: Any, ecg: np.ndarray, features: np.ndarray, target: int,
+            tolerance: float = 0.005) -> Importance:
+    """Explain the probability of one class for one record.
+
+    Integrated gradients (Sundararajan et al., ICML 2017) from a flat ECG with average features: all
+    inputs grow together, and each gets what its growth adds to the probability. Features that could
+    not be measured count as average, as they do in the model. Points are denser near the start,
+    where large values pass the model's limits, and their number is doubled until less than
+    `tolerance` is missed.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With two inputs, "ecg" and "features", on Keras's TensorFlow backend; else `UserError`.
+    ecg : ndarray, shape (sequence_length, 12)
+        As prepared for the model.
+    features : ndarray, shape (8 or more,)
+        NaN where one could not be measured.
+    target : int
+        The number of the class.
+    tolerance : float
+        How much of the change in probability may be missed.
+
+    Returns
+    -------
+    Importance
+    """
+    gradients = _gradient_function(model)
+    mean = _average_features(model, features.size)
+    far = np.where(np.isnan(features), 0, features - mean)
+    for doubling in range(DOUBLINGS):
+        importance = _integrate(gradients, ecg, mean, far, target, STEPS * 2**doubling)
+        if abs(importance.rest) < tolerance:
+            break
+
+    return importance
+
+
+def spread(importance: np.ndarray, samples: int) -> np.ndarray:
+    """Spread an importance over the samples of a recording, to colour its page.
+
+    Parameters
+    ----------
+    importance : ndarray, shape (sequence_length, 12)
+    samples : int
+        Samples of the recording.
+
+    Returns
+    -------
+    ndarray, shape (samples, 12)
+        From -1 to 1, which the largest 0.5 % reach.
+    """
+    points = len(importance)
+    smooth = uniform_filter1d(importance, max(1, points // 100), axis=0)    # 100 ms, for the eye
+    places = np.arange(samples) * points / samples
+    raw = np.stack([np.interp(places, np.arange(points), lead) for lead in smooth.T], axis=1)
+
+    sizes = np.abs(raw)
+    largest = np.quantile(sizes, 0.995) or sizes.max() or 1
+    return np.clip(raw / largest, -1, 1)
+
+
+def summed(importance: Importance, leads: Sequence[str], feature_names: Sequence[str],
+           seconds: int = 10) -> dict[str, Any]:
+    """Add an importance up by lead, by second and by feature.
+
+    Parameters
+    ----------
+    importance : Importance
+    leads : sequence of str
+        Names of the 12 leads, in the order of the model's input.
+    feature_names : sequence of str
+    seconds : int
+        Length of a record.
+
+    Returns
+    -------
+    dict
+        "lead", "second" and "feature", each a {name: change in probability}; "baseline",
+        "probability" and "rest" as in `Importance`.
+    """
+    points = len(importance.ecg)
+    second = np.arange(points) * seconds // points
+    per_second = np.bincount(second, importance.ecg.sum(axis=1)).tolist()
+    per_lead = importance.ecg.sum(axis=0).tolist()
+    per_feature = importance.features.tolist()
+    return {
+        "lead": dict(zip(leads, per_lead, strict=True)),
+        "second": {f"{i}-{i + 1} s": change for i, change in enumerate(per_second)},
+        "feature": dict(zip(feature_names, per_feature, strict=True)),
+        "baseline": importance.baseline,
+        "probability": importance.probability,
+        "rest": importance.rest,
+    }

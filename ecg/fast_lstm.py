@@ -1,0 +1,263 @@
+"""A faster way to compute Keras's own LSTM layer on a CPU; `too_feature.py` trains with it.
+
+Keras's recurrence, differentiated by TensorFlow or JAX, adds up the gradient of the weights at
+every time step and calls four activations for four gates. Here one product after the loop gives
+the weights' gradient, and one tanh computes all gates, so a training step takes half as long
+(benchmarks/speed.py). The layer, its weights and its outputs stay the same, up to rounding.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def loop(
+    step: Callable,
+    state: tuple,
+    rows: Sequence,
+    widths: list[int],
+    reverse: bool = False,
+) -> tuple:
+    """Do what `jax.lax.scan` does, in TensorFlow.
+
+    Parameters
+    ----------
+    step : of the state and row t of each table in `rows`; returns the next state and new rows
+    state : tensors
+    rows : tensors (steps, n, any width)
+    widths : number of columns of each of the new rows
+    reverse : whether to start with the last row
+
+    Returns
+    -------
+    state : after the last step
+    tables : the new rows, one tensor (steps, n, width) for each of `widths`
+    """
+    import tensorflow as tf
+
+    n = rows[0].shape[1]
+    steps = tf.shape(rows[0])[0]
+    first = steps - 1 if reverse else 0
+    change = -1 if reverse else 1
+    empty = [
+        tf.TensorArray(rows[0].dtype, steps, element_shape=(n, width))
+        for width in widths
+    ]
+
+    def goes_on(t: Any, *_: Any) -> Any:
+        return t >= 0 if reverse else t < steps
+
+    def body(t: Any, state: tuple, tables: list) -> tuple:
+        state, new = step(state, [table[t] for table in rows])
+        tables = [table.write(t, row) for table, row in zip(tables, new, strict=True)]
+        return t + change, state, tables
+
+    _, state, tables = tf.while_loop(goes_on, body, (first, state, empty))
+    return state, [table.stack() for table in tables]
+
+
+def jax_loop(
+    step: Callable,
+    state: tuple,
+    rows: Sequence,
+    widths: list[int],
+    reverse: bool = False,
+) -> tuple:
+    """Do the same in JAX, which finds the widths by itself."""
+    import jax
+    return jax.lax.scan(step, state, rows, reverse=reverse)
+
+
+class Recurrence:
+    """The steps of an LSTM over time, and their gradients.
+
+    Source: Hochreiter & Schmidhuber, Neural Computation 1997;9:1735-1780, with the forget gate of
+    Gers et al., ibid. 2000;12:2451-2471.
+
+    Parameters
+    ----------
+    keras : the Keras module, on TensorFlow or JAX
+    units : number of cells
+    """
+
+    def __init__(self, keras: Any, units: int) -> None:
+        self.ops = keras.ops
+        self.scan = jax_loop if keras.backend.backend() == "jax" else loop
+        self.units = units
+        # sigmoid(x) is tanh(x / 2) / 2 + 1 / 2: of input, forget and output gate, not of new input
+        scale = np.array([0.5, 0.5, 1.0, 0.5], np.float32)
+        self.scale = np.repeat(scale, units)
+
+    def forward(self, x: Any, weights: Any, first_h: Any, first_c: Any) -> tuple:
+        """Go through all time steps.
+
+        Parameters
+        ----------
+        x : (steps, n, 4 * units), inputs times their weights, with the bias
+        weights : (units, 4 * units), of the output h of the step before
+        first_h : (n, units), output before the first step
+        first_c : (n, units), cells before the first step
+
+        Returns
+        -------
+        last : the last output and cells
+        tables : the cells before each step (steps, n, units), the gates (steps, n, 4 * units)
+        """
+        ops = self.ops
+        scale = self.scale
+        scaled_weights = weights * scale
+
+        def step(state: tuple, row: Sequence) -> tuple:
+            h, c = state
+            gate = ops.tanh(row[0] + h @ scaled_weights) * scale + (1 - scale)
+            i, f, g, o = ops.split(gate, 4, 1)
+            new_c = f * c + i * g
+            new_h = o * ops.tanh(new_c)
+            return (new_h, new_c), (c, gate)
+
+        first = (first_h, first_c)
+        widths = [self.units, 4 * self.units]
+        return self.scan(step, first, (x * scale,), widths)
+
+    def backward(
+        self,
+        weights: Any,
+        first_h: Any,
+        c: Any,
+        gates: Any,
+        d_last: Any,
+    ) -> tuple:
+        """Return the gradients of the four arguments of `forward`.
+
+        Parameters
+        ----------
+        weights, first_h : as given to `forward`
+        c, gates : the tables that it returned
+        d_last : (2, n, units), gradient of the last output and cells
+        """
+        ops = self.ops
+        i, f, g, o = ops.split(gates, 4, 2)
+        tanh = ops.tanh(f * c + i * g)
+        transposed = ops.transpose(weights)
+        h_after = o * tanh
+        h = ops.concatenate([first_h[None], h_after[:-1]], 0)    # before each step, like c
+
+        dc_dh = o * (1 - tanh**2)
+        slope_i = g * i * (1 - i)
+        slope_f = c * f * (1 - f)
+        slope_g = i * (1 - g**2)
+        slope_o = tanh * o * (1 - o)
+        slopes = ops.concatenate([slope_i, slope_f, slope_g, slope_o], 2)
+
+        def step(state: tuple, row: Sequence) -> tuple:
+            dh, dc = state
+            dc_dh, slopes, f = row
+            dc = dc + dh * dc_dh
+            dx = ops.concatenate([dc, dc, dc, dh], 1) * slopes
+            return (dx @ transposed, dc * f), (dx,)
+
+        last = (d_last[0], d_last[1])
+        rows = (dc_dh, slopes, f)
+        first, tables = self.scan(step, last, rows, [4 * self.units], reverse=True)
+        dh, dc = first
+        dx = tables[0]
+        d_weights = ops.einsum("tni,tnj->ij", h, dx)
+        return dx, d_weights, dh, dc
+
+    def differentiable(self) -> Callable:
+        """Return `forward` as one operation with `backward` as its gradient.
+
+        It gives the last output and cells as one array (2, n, units), as Keras's backends pass
+        the gradient of a pair in different ways.
+        """
+        @self.ops.custom_gradient
+        def last(x: Any, weights: Any, first_h: Any, first_c: Any) -> tuple:
+            state, (c, gates) = self.forward(x, weights, first_h, first_c)
+
+            def gradient(d_last: Any) -> tuple:
+                return self.backward(weights, first_h, c, gates, d_last)
+
+            return self.ops.stack(state), gradient
+
+        return last
+
+
+def can_be_quickened(keras: Any, lstm: Any) -> bool:
+    """Return whether a layer is an LSTM of the kind that `quicken` knows."""
+    if keras.backend.backend() not in ("tensorflow", "jax"):
+        return False
+    if not isinstance(lstm, keras.layers.LSTM):
+        return False
+    if not hasattr(type(lstm), "inner_loop"):    # another version of Keras
+        return False
+
+    cell = lstm.cell
+    if lstm.return_sequences or lstm.go_backwards or cell.recurrent_dropout:
+        return False
+    if cell.activation.__name__ != "tanh" or not cell.use_bias:
+        return False
+    return cell.recurrent_activation.__name__ == "sigmoid"
+
+
+def quicken(keras: Any, lstm: Any) -> bool:
+    """Let an LSTM layer of Keras compute faster, if possible.
+
+    Only `inner_loop` of this one object is replaced: it is still saved as Keras's own layer, and
+    `del lstm.inner_loop` undoes it.
+
+    Parameters
+    ----------
+    keras : the Keras module, on TensorFlow or JAX
+    lstm : keras.layers.LSTM without recurrent dropout, that returns its last output alone
+
+    Returns
+    -------
+    bool
+        Whether that was possible.
+    """
+    if not can_be_quickened(keras, lstm):
+        return False
+
+    ops = keras.ops
+    cell = lstm.cell
+    last = Recurrence(keras, lstm.units).differentiable()
+
+    def inner_loop(sequences: Any, initial_state: Sequence, mask: Any = None,
+                   training: bool = False) -> tuple:
+        if mask is not None:
+            stock = type(lstm).inner_loop
+            return stock(lstm, sequences, initial_state, mask, training)
+
+        if training and cell.dropout:    # one mask for all time steps, as in Keras
+            kept = cell.get_dropout_mask(sequences[:, 0])
+            sequences *= kept[:, None]
+
+        kernel, weights, bias = map(ops.copy, lstm.weights[:3])    # tensors, not variables
+        by_time = ops.transpose(sequences, (1, 0, 2))
+        both = last(by_time @ kernel + bias, weights, *initial_state)
+        h = both[0]
+        c = both[1]
+        return h, h[:, None], [h, c]
+
+    lstm.inner_loop = inner_loop
+    return True
+
+
+def quicken_all(keras: Any, model: Any) -> None:
+    """Quicken each LSTM layer of a model, as far as possible."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.LSTM):
+            quicken(keras, layer)
+
+
+def xla_works(keras: Any) -> bool:
+    """Try one tiny compiled LSTM step: XLA is missing or broken on some machines."""
+    try:
+        model = keras.Sequential([keras.Input((4, 1)), keras.layers.LSTM(1)])
+        model.compile("sgd", "mse", jit_compile=True)
+        model.train_on_batch(np.zeros((1, 4, 1)), np.zeros((1, 1)))
+    except Exception as error:    # whatever XLA raises, training can go on without it
+        print(f"XLA does not work here ({type(error).__name__}): training takes 4 times as long")
+        return False
+    return True

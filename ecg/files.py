@@ -1,0 +1,291 @@
+"""Files that are never half written, folders of one run at a time, and a fingerprint of code."""
+
+import ast
+import contextlib
+import functools
+import hashlib
+import inspect
+import io
+import os
+import re
+import symtable
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ecg.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent    # of this project's code
+STALE = 3600    # s: writing a file takes seconds, so an older scratch file is nobody's any more
+
+_claimed: dict[Path, io.BufferedWriter] = {}    # locks by folder, held until the process ends
+
+
+# ------------------------------------------------------------------------------------------ files
+def write_whole(path: Path | str, write: Callable[[Path], Any]) -> Path:
+    """Write a file as a whole: whatever happens, `path` is never half written.
+
+    Parameters
+    ----------
+    path : the file, whose folder is made if necessary
+    write : called with the path of a scratch file in the same folder, which it has to fill
+
+    Returns
+    -------
+    Path
+        `path`, to which the scratch file was moved.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written. Its `__cause__` is the error of the system.
+    """
+    path = Path(path)
+    scratch = path.with_name(f".{os.urandom(16).hex()}-{path.name}")
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(scratch)
+        os.replace(scratch, path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; choose another folder") from error
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+
+    return path
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------- folders
+def sweep(folder: Path | str, age: float) -> None:
+    """Remove the scratch files of killed runs from a folder if they are at least `age` s old."""
+    with contextlib.suppress(OSError):    # the folder may not exist
+        for file in Path(folder).iterdir():
+            with contextlib.suppress(OSError):    # the file may belong to someone else
+                is_scratch = re.fullmatch(r"\.[0-9a-f]{32}-.+", file.name) and file.is_file()
+                if is_scratch and time.time() - file.stat().st_mtime >= age:
+                    file.unlink()
+
+
+def lock(file: io.BufferedWriter) -> bool:
+    """Lock an open file; return False if another process holds its lock."""
+    try:
+        import fcntl
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):    # Windows; file systems without locks, as on some clusters
+        pass
+
+    return True
+
+
+def claim(folder: Path | str, shared: Iterable[Path | str] = ()) -> Path:
+    """Make a folder and keep other runs out of it until this process ends.
+
+    The scratch files of killed runs are removed from it, and old ones also from the folders
+    `shared`, in which other runs may be writing at the moment.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written to, or another run is working there.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.resolve() in _claimed:
+            _claimed.pop(folder.resolve()).close()
+        file = (folder / ".lock").open("ab")
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; choose another folder") from error
+
+    if not lock(file):
+        file.close()
+        raise UserError(f"another run is writing to {folder}: wait for it, or give this one "
+                        "another --output")
+
+    _claimed[folder.resolve()] = file    # the system releases it, however the process ends
+    for other in shared:
+        sweep(other, STALE)
+    for own in (folder, *folder.glob("**/")):
+        sweep(own, 0)
+    return folder
+
+
+# ------------------------------------------------------------------------------------------- code
+def fingerprint(*functions: Callable[..., Any]) -> str:
+    """Return a hash of all code of this project that these functions reach.
+
+    The code is followed from the functions' definitions through every name: to functions, classes
+    with all their methods, and constants, of the same module and of modules that it imports. What
+    does not change a result is left out: comments, docstrings, annotations, and the defaults of
+    dataclasses, whose values belong into a key themselves. Installed packages are left out as
+    well: their versions belong into the key.
+
+    What is found at run time alone, such as `getattr(module, name)`, is not followed.
+
+    Parameters
+    ----------
+    functions : functions or classes, also decorated ones and `functools.partial` objects
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits, of the source as it was at the first call with these functions.
+    """
+    return _fingerprint(*[_undecorated(function) for function in functions])
+
+
+def _undecorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function inside decorators and `functools.partial`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.unwrap(function)
+
+
+@functools.cache
+def _fingerprint(*functions: Callable[..., Any]) -> str:
+    todo = []
+    for function in functions:
+        file = Path(inspect.getsourcefile(function) or "").resolve()
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        todo.append((".".join(parts), function.__qualname__.split(".")[0]))
+
+    modules: dict[str, _Module] = {}
+    found: dict[tuple[str, str], list[str]] = {}
+    while todo:
+        place = todo.pop()
+        if place in found:
+            continue
+
+        name, definition = place
+        if name not in modules:
+            modules[name] = _Module(name)
+        module = modules[name]
+        todo += module.meanings(definition)    # it may be imported from yet another module
+
+        statements = module.definitions.get(definition, [])
+        found[place] = [ast.unparse(statement) for statement in statements]
+        for statement in statements:
+            for dotted in _used_by(statement):
+                todo += module.meanings(dotted)
+
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
+
+
+class _Module:
+    """The statements that define each name of a module, and the dotted names that it imports."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.definitions: dict[str, list[ast.stmt]] = {}
+        self.imports: dict[str, list[str]] = {}    # one name may mean several things
+
+        tree = ast.parse(_source(name).read_bytes())
+        _strip(tree)
+        for statement in tree.body:
+            for bound in _bound_by(statement):
+                self.definitions.setdefault(bound, []).append(statement)
+
+        for node in ast.walk(tree):    # imports inside functions, too
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    first = alias.name.split(".")[0]
+                    self._add_import(alias.asname or first, alias.name if alias.asname else first)
+            elif isinstance(node, ast.ImportFrom):
+                if node.level:
+                    raise ValueError(f"{name}: relative imports cannot be followed")
+                for alias in node.names:
+                    self._add_import(alias.asname or alias.name, f"{node.module}.{alias.name}")
+
+    def _add_import(self, known_as: str, dotted: str) -> None:
+        self.imports.setdefault(known_as, []).append(dotted)
+
+    def meanings(self, dotted: str) -> list[tuple[str, str]]:
+        """Return (module, definition) of everything in this project that a.b.c can mean here."""
+        first, *rest = dotted.split(".")
+        places = [(self.name, first)] if first in self.definitions else []
+        for imported in self.imports.get(first, []):
+            parts = [*imported.split("."), *rest]
+            for n in range(1, len(parts)):    # a.b.c is b of a, or c of a.b
+                module = ".".join(parts[:n])
+                if _source(module).exists():
+                    places.append((module, parts[n]))
+        return places
+
+
+def _source(module: str) -> Path:
+    """Return the file of a module, if it is of this project."""
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _strip(tree: ast.Module) -> None:
+    """Remove docstrings, annotations, and the defaults of dataclasses."""
+    has_docstring = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(tree):
+        if isinstance(node, has_docstring) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Constant(None)
+        if isinstance(node, ast.ClassDef) and _is_dataclass(node):
+            for statement in node.body:
+                if isinstance(statement, ast.AnnAssign):
+                    statement.value = None
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    """Tell whether a class is a dataclass, such as one of settings."""
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def _used_by(statement: ast.stmt) -> set[str]:
+    """Return the names, such as a.b.c, that a statement takes from its module or imports."""
+    outside = set()
+    tables = [symtable.symtable(ast.unparse(statement), "", "exec")]
+    for table in tables:    # which grows by those of inner functions
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            if symbol.is_global() or symbol.is_imported() or table.get_type() == "module":
+                outside.add(symbol.get_name())
+
+    dotted = {ast.unparse(node) for node in ast.walk(statement)
+              if isinstance(node, ast.Name | ast.Attribute)}
+    return {name for name in dotted if name.split(".")[0] in outside}
+
+
+def _bound_by(statement: ast.stmt) -> set[str]:
+    """Return the names that a top-level statement defines or changes."""
+    definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    if isinstance(statement, definition):
+        return {statement.name}
+
+    targets: list[ast.AST] = []
+    if isinstance(statement, ast.Expr):    # such as table.update(...)
+        targets.append(statement)
+
+    names = set()
+    for node in ast.walk(statement):
+        if isinstance(node, definition):    # inside an `if`
+            names.add(node.name)
+        if isinstance(getattr(node, "ctx", None), ast.Store):
+            targets.append(node)    # table["x"] changes `table`
+    for target in targets:
+        names |= {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
+    return names

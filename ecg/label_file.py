@@ -1,0 +1,97 @@
+"""Open a label file safely and read its rows as text.
+
+pandas itself would also open a URL or an archive, and cut a cell at a NUL byte.
+"""
+
+import difflib
+import io
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from ecg.errors import UserError
+
+MOST_BYTES = 200_000_000    # the label file of all of MIMIC-IV-ECG has 60 MB
+MOST_LINES = 3_000_000
+
+# Folders and a name below the data folder: no '..', no leading '/' or '~', no drive, no URL
+SAFE_PATH = (
+    r"(?!.{1000})"                    # shorter than a thousand characters
+    r"(?!(?:.*/)?\.\.?(?:/|$))"       # no part is '.' or '..'
+    r"[\w.][\w .,+=@()-]*"            # a folder or the name
+    r"(?:/[\w.][\w .,+=@()-]*)*")     # and others below it
+
+
+def read_text(path: str) -> str:
+    """Return the text of a label file; `ValueError` or `OSError` says why it is not one."""
+    if os.stat(path).st_size > MOST_BYTES or not os.path.isfile(path):
+        raise ValueError("not a plain file of at most 200 MB")
+    text = Path(path).read_text(encoding="utf-8-sig")
+    for number, line in enumerate(io.StringIO(text), 1):
+        if line.count('"') % 2:
+            raise ValueError(f"line {number}: a quote is not closed")
+        if "\0" in line:
+            raise ValueError(f"line {number}: a NUL byte; is it UTF-16?")
+        if number > MOST_LINES:
+            raise ValueError(f"more than {MOST_LINES:,} lines")
+    return text
+
+
+def read_rows(path: str, columns: list[str]) -> pd.DataFrame:
+    """Read a label file into a DataFrame of text.
+
+    Parameters
+    ----------
+    path : str
+    columns : list of str
+        Names of the columns that the file should have; it has no header.
+
+    Returns
+    -------
+    DataFrame
+        These columns and "excess" (what a row holds beyond them, or ""), stripped of white space
+        around each cell. The index counts lines from 0; blank lines are left out.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read as CSV in UTF-8.
+    """
+    try:
+        rows = pd.read_csv(io.StringIO(read_text(path)), header=None, names=[*columns, "excess"],
+                           dtype=str, index_col=False, na_filter=False, skip_blank_lines=False)
+    except (OSError, ValueError) as error:    # parser errors and UnicodeDecodeError among them
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: expected a label file, as CSV UTF-8: {why}") from error
+
+    rows = rows.fillna("").apply(lambda column: column.str.strip())
+    return rows[(rows != "").any(axis=1)]
+
+
+def refuse_rows(path: str, rows: pd.DataFrame, is_bad: pd.Series, expected: str) -> None:
+    """Raise `UserError` that names the first bad row of a label file, if there is one."""
+    if is_bad.any():
+        row = ",".join(rows.loc[is_bad.idxmax()]).rstrip(",")
+        line = is_bad.idxmax() + 1
+        raise UserError(f"{path}, line {line}: expected {expected}, got {row[:80]!r}")
+
+
+def leave_out_ambiguous(rows: pd.DataFrame) -> pd.DataFrame:
+    """Leave out records that several rows give different classes or patients."""
+    is_ambiguous = rows["waveform_path"].duplicated(keep=False)
+    if is_ambiguous.any():
+        print(f"notice: left out {is_ambiguous.sum()} rows that give a record several classes or "
+              f"patients, the first on line {is_ambiguous.idxmax() + 1}")
+    return rows[~is_ambiguous].reset_index(drop=True)
+
+
+def check_classes(path: str, counts: pd.Series) -> None:
+    """Refuse too few or too many classes; ask about rare ones that look like a typo of another."""
+    if not 2 <= len(counts) <= 100:
+        raise UserError(f"{path}: expected 2 to 100 classes in column 3, got {len(counts)}")
+    for name, n in counts.items():
+        common = counts.index[counts >= 10 * n]
+        for like in difflib.get_close_matches(str(name), common, 1, 0.8):
+            records = "record" if n == 1 else "records"
+            print(f"notice: {name!r} ({n} {records}), did you mean {like!r}?")

@@ -1,0 +1,386 @@
+"""Features of rhythm, shape and spectrum, for the large model.
+
+Amplitudes, filters and gains differ between hospitals, so every feature here is a time, a ratio or
+a correlation: each lead is band-passed to what all recorders keep, and its size cancels out.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import fft
+from scipy.ndimage import uniform_filter1d
+
+GRID = 250           # Hz, to which the features resample: one sample is 4 ms
+BAND = 0.5, 35       # Hz; recorders differ below and above
+BEFORE = 70          # samples of a beat before its R peak: 280 ms
+AFTER = 120          # samples of a beat after it: 480 ms
+
+LEAD_I, LEAD_II, V1, V6 = 0, 1, 6, 11    # places among the 12 leads
+SHAPE_LEADS = {"I": LEAD_I, "V1": V1, "V6": V6}
+SHAPES = {
+    "QRS net area": "QRS area",
+    "QRS end": "QRS height",
+    "QRS area over height": "ms",
+    "ST level": "QRS height",
+    "T wave": "QRS height",
+}
+
+_UNITS = {
+    "median heart rate": "bpm",
+    "shortest RR": "median RR",
+    "longest RR": "median RR",
+    "RR deviation": "median RR",
+    "RR change": "median RR",
+    "irregular RR share": "",
+
+    "QRS width": "ms",
+    "QRS energy spread": "ms",
+    "QRS area over height": "ms",
+    "QRS consistency": "",
+    **{f"{shape} {lead}": unit for lead in SHAPE_LEADS for shape, unit in SHAPES.items()},
+    "QRS summit time V1": "ms",
+    "ST deviation": "QRS height",
+    "T wave II": "QRS height",
+
+    "P consistency": "",
+    "P consistency II": "",
+    "best P consistency": "",
+    "P size": "QRS height",
+    "P noise": "QRS height",
+    "P II": "QRS height",
+    "P summit to QRS II": "ms",
+
+    "fibrillatory power": "residual power",
+    "fibrillatory size": "QRS height",
+    "fibrillatory size V1": "QRS height",
+    "power 2-4 Hz": "power 0.5-30 Hz",
+    "power 15-30 Hz": "power 0.5-30 Hz",
+}
+# Name, unit and usual range (none is given) of each feature
+EXTRA_FEATURES = tuple((name, unit, None) for name, unit in _UNITS.items())
+
+
+class Spectrum(NamedTuple):
+    """Spectral power of the leads."""
+
+    frequency: np.ndarray    # (n,), in Hz
+    power: np.ndarray        # (n, 12)
+
+    def between(self, low: float, high: float) -> np.ndarray:
+        """Sum the power of each lead from one frequency (Hz) to another; returns (12,)."""
+        chosen = (self.frequency >= low) & (self.frequency < high)
+        return self.power[chosen].sum(axis=0)
+
+
+class Beat(NamedTuple):
+    """The median beat of a record."""
+
+    leads: np.ndarray      # (BEFORE + AFTER, 12)
+    present: np.ndarray    # (12,) of bool: which leads carry a signal
+    onset: int             # where its QRS complex begins, in samples
+    end: int               # and ends
+    rr: float              # median RR interval in samples
+    height: np.ndarray     # (12,), of the QRS complex, peak to peak; 0 where no signal is
+
+
+def extra_features(signal: np.ndarray, fs: float, r_peaks: np.ndarray) -> np.ndarray:
+    """Measure the rhythm, shape and spectral features of `EXTRA_FEATURES`.
+
+    Parameters
+    ----------
+    signal : ndarray, shape (samples, 12)
+        In mV, leads I, II, III, aVR, aVL, aVF, V1-V6; a lead without signal is all zeros.
+    fs : float
+        Sampling rate in Hz, 50 to 4000.
+    r_peaks : array_like
+        Positions of the R peaks in samples; they may lie between two.
+
+    Returns
+    -------
+    ndarray, shape (len(EXTRA_FEATURES),)
+        NaN where a feature cannot be measured.
+    """
+    r_peaks = np.unique(np.asarray(r_peaks, dtype=float))
+    rr = np.diff(r_peaks) / fs
+    leads, present = _condition(np.asarray(signal, dtype=float), fs)
+    measured = _rhythm(rr)
+    measured |= _spectral_shares(leads, present)
+
+    peaks = np.rint((r_peaks + 0.5) * GRID / fs - 0.5).astype(int)    # samples have a width
+    whole = peaks[(peaks >= BEFORE) & (peaks < len(leads) - AFTER)]
+    if len(whole) and present.any():
+        rr_samples = GRID * (np.median(rr) if len(rr) else 0.8)
+        measured |= _beat_features(leads, present, peaks, whole, rr_samples)
+
+    values = np.array([measured.get(name, np.nan) for name in _UNITS], dtype=float)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _condition(signal, fs):
+    """Return leads on the grid, in `BAND` and of deviation 1, and which of them carry a signal."""
+    # A cosine transform continues the signal by its mirror image: no step at the ends that rings
+    spectrum = fft.dct(signal.T.copy(), norm="ortho")
+    f = np.arange(len(signal)) * fs / (2 * len(signal))
+
+    # Butterworth gains of order 2 and 4, squared as if run forwards and backwards
+    low, high = BAND
+    spectrum *= 1 / (1 + (low / np.maximum(f, 1e-9)) ** 4) / (1 + (f / high) ** 8)
+
+    samples = round(len(signal) * GRID / fs)
+    leads = fft.idct(spectrum, n=samples, norm="ortho").T
+    leads -= np.median(leads, axis=0)
+    deviation = leads.std(axis=0)
+    present = deviation > 1e-6
+    return leads / np.where(present, deviation, np.inf), present
+
+
+def _divide(a, b):
+    """Divide; NaN where the divisor is next to nothing."""
+    return a / np.where(np.abs(b) > 1e-9, b, np.nan)
+
+
+def _median(values):
+    """Return the median of the finite values, NaN if there is none."""
+    values = values[np.isfinite(values)]
+    return np.median(values) if len(values) else np.nan
+
+
+# ---------------------------------------------------------------------------------------- rhythm
+def _rhythm(rr):
+    """Measure RR intervals (s) in units of their median; one odd beat changes few of these."""
+    if not len(rr):
+        return {}
+
+    middle = np.median(rr)
+    measured = {
+        "median heart rate": 60 / middle,
+        "shortest RR": rr.min() / middle,
+        "longest RR": rr.max() / middle,
+    }
+    if len(rr) >= 3:
+        change = np.abs(np.diff(rr)) / middle
+        measured["RR deviation"] = np.median(np.abs(rr / middle - 1))
+        measured["RR change"] = np.median(change)
+        measured["irregular RR share"] = np.mean(change > 0.1)
+
+    return measured
+
+
+# ----------------------------------------------------------------------------------------- beats
+def _beat_features(leads, present, peaks, whole, rr_samples):
+    """Measure all that needs the beats at `whole`, the R peaks whose beats are not cut off."""
+    beats, median = _beats(leads, whole)
+    slope = _steepness(median, present)
+    summit = BEFORE - 20 + slope[BEFORE - 20:BEFORE + 21].argmax()
+    onset, end = _qrs_limits(slope, summit)
+    measured = {
+        "QRS width": (end - onset) * 1000 / GRID,
+        "QRS energy spread": _energy_spread(slope, summit) * 1000 / GRID,
+        "QRS consistency": _similarity(beats, median).mean(),
+    }
+
+    end = max(end, onset + 5)
+    level = _above_baseline(median, onset)
+    height = np.where(present, np.ptp(level[onset:end], axis=0), 0)
+    beat = Beat(median, present, onset, end, rr_samples, height)
+    measured |= _shape(beat, level)
+    measured |= _p_wave(beat, beats)
+    measured |= _fibrillatory_waves(beat, leads, peaks)
+    return measured
+
+
+def _centred_qrs(beats):
+    """Cut the QRS complexes out of beats (..., BEFORE + AFTER, 12), their means taken away."""
+    qrs = beats[..., BEFORE - 25:BEFORE + 35, :]
+    return qrs - qrs.mean(axis=-2, keepdims=True)
+
+
+def _similarity(beats, median):
+    """Correlate the QRS complex of each beat, over all leads, with that of the median beat."""
+    each = _centred_qrs(beats)
+    usual = _centred_qrs(median)
+    powers = np.sum(each**2, axis=(1, 2)) * np.sum(usual**2)
+    return np.sum(each * usual, axis=(1, 2)) / np.sqrt(powers + 1e-12)
+
+
+def _beats(leads, peaks):
+    """Cut out the beats, (n, BEFORE + AFTER, 12), ectopic ones left out, and their median."""
+    beats = leads[peaks[:, None] + np.arange(-BEFORE, AFTER)]
+    median = np.median(beats, axis=0)
+    usual = _similarity(beats, median) > 0.7
+    if 3 <= usual.sum() < len(beats):
+        beats = beats[usual]
+        median = np.median(beats, axis=0)
+
+    return beats, median
+
+
+def _steepness(median, present):
+    """Return the mean slope of the leads that carry a signal at each sample of the median beat."""
+    slope = np.abs(np.gradient(median[:, present], axis=0)).mean(axis=1)
+    return uniform_filter1d(slope, 3)
+
+
+def _qrs_limits(slope, summit):
+    """Return where the QRS complex begins and ends, in samples of the beat.
+
+    It reaches from its steepest moment, `summit`, both ways to where the slope stays for 28 ms
+    within 6 % of the way from its floor to its summit.
+    """
+    floor = np.percentile(slope[BEFORE - 40:BEFORE + 70], 20)
+    quiet = slope < floor + 0.06 * (slope[summit] - floor)
+    quiet = uniform_filter1d(quiet.astype(float), 7) > 0.99
+    before = np.flatnonzero(quiet[:summit])
+    after = np.flatnonzero(quiet[summit:])
+
+    onset = before[-1] + 3 if len(before) else 0
+    length = after[0] - 3 if len(after) else 50
+    return max(onset, summit - 40), summit + min(length, 50)
+
+
+def _energy_spread(slope, summit):
+    """Return the standard deviation (samples) of the slope's energy over time, around QRS."""
+    near = np.arange(summit - 35, summit + 36)
+    weight = slope[near] ** 2 + 1e-12
+    centre = np.average(near, weights=weight)
+    return np.sqrt(np.average((near - centre) ** 2, weights=weight))
+
+
+def _above_baseline(median, onset):
+    """Return the median beat with the level just before its QRS complex as zero."""
+    before = median[max(onset - 8, 0):max(onset - 1, 1)]
+    return median - np.median(before, axis=0)
+
+
+def _shape(beat, level):
+    """Measure QRS, ST and T of the median beat by lead.
+
+    Bundle branch block shows late: a last part of QRS that is positive in V1 (right) or negative
+    there and slow in I and V6 (left), with ST and T opposed (Surawicz et al., Circulation
+    2009;119:e235-e240).
+    """
+    qrs = level[beat.onset:beat.end]
+    area = np.abs(qrs).sum(axis=0)
+    lasting = 1000 / GRID * _divide(area, np.abs(qrs).max(axis=0))
+    st_start = min(beat.end + 5, len(level) - 12)
+    st = level[st_start:beat.end + 17].mean(axis=0)
+
+    t_end = int(min(BEFORE + 0.65 * beat.rr, len(level)))
+    t_start = min(beat.end + 15, t_end - 5)
+    t_wave = level[t_start:t_end]
+    t_wave = t_wave[np.abs(t_wave).argmax(axis=0), np.arange(12)]
+
+    by_lead = {
+        "QRS net area": _divide(qrs.sum(axis=0), area),
+        "QRS end": _divide(qrs[-10:].mean(axis=0), beat.height),    # the last 40 ms
+        "QRS area over height": lasting,
+        "ST level": _divide(st, beat.height),
+        "T wave": _divide(t_wave, beat.height),
+    }
+    measured = {f"{shape} {name}": values[lead] for shape, values in by_lead.items()
+                for name, lead in SHAPE_LEADS.items()}
+
+    measured["T wave II"] = by_lead["T wave"][LEAD_II]
+    measured["QRS area over height"] = _median(lasting)
+    measured["ST deviation"] = _median(np.abs(by_lead["ST level"]))
+    if beat.present[V1]:
+        measured["QRS summit time V1"] = 1000 / GRID * qrs[:, V1].argmax()
+    return measured
+
+
+def _without_trend(part):
+    """Take mean and linear trend out of each beat and lead of (beats, samples, 12)."""
+    line = np.linspace(-1, 1, part.shape[1])[:, None]
+    part = part - part.mean(axis=1, keepdims=True)
+    trend = np.sum(part * line, axis=1, keepdims=True) / np.sum(line**2)
+    part -= line * trend
+    return part
+
+
+def _p_wave(beat, beats):
+    """Measure what comes before QRS: a P wave is the same in each beat, fibrillation is not.
+
+    Consistency is the share of the mean beat in the power of the beats, their trends taken out.
+    """
+    start = max(0, int(BEFORE - 0.45 * beat.rr), beat.onset - 62)
+    end = beat.onset - 4
+    if end - start < 15:
+        return {}
+
+    part = _without_trend(beats[:, start:end])
+    mean = part.mean(axis=0)
+    common = np.mean(mean**2, axis=0)
+    power = np.mean(part**2, axis=(0, 1))
+    noise = np.sqrt(np.maximum(power - common, 0))
+    wave = uniform_filter1d(mean[:, LEAD_II], 5)
+    summit = wave.argmax()
+    rise = wave[summit] - (wave[0] + wave[-1]) / 2
+    measured = {
+        "P size": _median(_divide(np.sqrt(common), beat.height)),
+        "P noise": _median(_divide(noise, beat.height)),
+        "P II": _divide(rise, beat.height[LEAD_II]),
+    }
+
+    if beat.height[LEAD_II]:
+        measured["P summit to QRS II"] = (beat.onset - start - summit) * 1000 / GRID
+    if len(beats) >= 3:    # one beat always agrees with itself
+        consistency = np.where(beat.height > 0, _divide(common, power), np.nan)
+        measured["P consistency"] = _median(consistency)
+        measured["P consistency II"] = consistency[LEAD_II]
+        measured["best P consistency"] = np.nanmax(consistency, initial=-np.inf)
+    return measured
+
+
+# -------------------------------------------------------------------------------------- spectrum
+def _power_spectrum(leads):
+    """Return the spectral power of leads (samples, 12)."""
+    n = fft.next_fast_len(len(leads), real=True)
+    power = np.abs(fft.rfft(leads, n, axis=0)) ** 2
+    return Spectrum(np.arange(len(power)) * GRID / n, power)
+
+
+def _spectral_shares(leads, present):
+    """Measure which share of the power is slow, and which is fast."""
+    spectrum = _power_spectrum(leads)
+    whole = np.where(present, spectrum.between(0.5, 30), 0)
+    return {
+        "power 2-4 Hz": _median(_divide(spectrum.between(2, 4), whole)),
+        "power 15-30 Hz": _median(_divide(spectrum.between(15, 30), whole)),
+    }
+
+
+def _residual(median, leads, peaks):
+    """Subtract the median beat at each R peak, from the first beat to the end of the last.
+
+    The ends of the record, where a beat may have been cut and not found, are left out.
+    """
+    rest = leads.copy()
+    taken = np.zeros(len(leads), dtype=bool)
+    for peak in peaks:
+        start = max(peak - BEFORE, 0)
+        end = min(peak + AFTER, len(leads))
+        free = np.flatnonzero(~taken[start:end])    # the next beat's P wave is not taken twice
+        rest[start + free] -= median[start - peak + BEFORE + free]
+        taken[start:end] = True
+
+    first = max(peaks[0] - BEFORE, 0)
+    rest = rest[first:peaks[-1] + AFTER]
+    rest -= rest.mean(axis=0)
+    return rest
+
+
+def _fibrillatory_waves(beat, leads, peaks):
+    """Measure the 4-9 Hz waves of atrial fibrillation in what the median beat leaves over.
+
+    Average beat subtraction (Slocum et al., J Electrocardiol 1992;25:1-8).
+    """
+    rest = _residual(beat.leads, leads, peaks)
+    spectrum = _power_spectrum(rest)
+    power = spectrum.between(4, 9)
+    size = _divide(np.sqrt(2 * power) / len(rest), beat.height)
+    share = _divide(power, spectrum.between(1, 30))
+    return {
+        "fibrillatory power": _median(np.where(beat.height > 0, share, np.nan)),
+        "fibrillatory size": _median(size),
+        "fibrillatory size V1": size[V1],
+    }

@@ -1,0 +1,129 @@
+"""The large classifier: 12-lead ECG and shape features in, class probabilities out.
+
+Its features are those of the script followed by `EXTRA_FEATURES`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ecg.large_features import EXTRA_FEATURES
+
+FEATURE_LIMIT = 2.5         # deviations from the mean at which a feature is cut off
+FEATURE_NOISE = 0.5         # deviations; rates are spared, since 60 and 100 bpm divide classes
+FEATURE_DROPOUT = 0.2       # share of the features set to their mean; rates are spared too
+
+
+def create_large_model(keras: Any, n_classes: int, sequence_length: int, feature_mean: np.ndarray,
+                       feature_variance: np.ndarray, heart_rate: int) -> Any:
+    """Build a network of multi-scale convolutions, lead mixing and attention over time.
+
+    Parameters
+    ----------
+    keras : module
+        Keras 3.
+    n_classes, sequence_length : int
+    feature_mean, feature_variance : array_like, shape (n_features,)
+        Of the training records: constants in the model, not weights. The last features are
+        `EXTRA_FEATURES`.
+    heart_rate : int
+        Place of the heart rate among the features. Those before it are amplitudes in mV, which
+        differ between hospitals; the model leaves them out.
+
+    Returns
+    -------
+    keras.Model
+        From (n, sequence_length, 12) "ecg" and (n, n_features) "features", raw, where NaN counts
+        as the mean, to probabilities (n, n_classes). 88,119 parameters for five classes.
+    """
+    layers = keras.layers
+    ecg = keras.Input((sequence_length, 12), name="ecg")
+    features = keras.Input((len(feature_mean),), name="features")
+    x = _ecg_branch(keras, ecg)
+    y = _feature_branch(keras, features, feature_mean, feature_variance, heart_rate)
+
+    z = layers.Concatenate()([x, y])
+    z = layers.Dense(64, activation="relu")(z)
+    z = _normalise(layers, z)
+    z = layers.Dropout(0.3)(z)
+    probabilities = layers.Dense(n_classes, activation="softmax")(z)
+    return keras.Model([ecg, features], probabilities, name="ecg_large")
+
+
+def _normalise(layers, x):
+    """Normalise by the batch, with averages that follow within some ten batches."""
+    return layers.BatchNormalization(momentum=0.9)(x)
+
+
+def _ecg_branch(keras, ecg):
+    """Reduce the ECG to 16 numbers: few, since it is by its details that hospitals differ."""
+    layers = keras.layers
+    # Filters over all leads: 60, 180 and 500 ms long at 50 Hz, about a Q wave, a QRS, a beat
+    scales = [
+        layers.Conv1D(12, size, strides=2, padding="same")(ecg)
+        for size in (3, 9, 25)
+    ]
+    x = layers.Concatenate()(scales)
+    x = layers.SpatialDropout1D(0.1)(x)
+    x = layers.MaxPooling1D(2)(x)
+    for width in (36, 48):
+        x = _multi_scale(layers, x, width)
+        x = layers.MaxPooling1D(2)(x)
+
+    # Attention between moments, then one weighted mean over time for each head
+    x = layers.LayerNormalization()(x)
+    attended = layers.MultiHeadAttention(4, 16, dropout=0.1)(x, x)
+    x = layers.Add()([x, attended])
+    weight = layers.Dense(4)(x)
+    weight = layers.Softmax(axis=1)(weight)
+    means = keras.ops.einsum("nth,ntc->nhc", weight, x)
+
+    # A layer draws its seed when it is made: the order in which they are made decides the weights
+    few = layers.Dense(16, activation="relu")
+    x = layers.Flatten()(means)
+    x = layers.Dropout(0.5)(x)
+    x = few(x)
+    x = _normalise(layers, x)
+    x = layers.Dropout(0.3)(x)
+    # Half of the training records come without an ECG, so that the features learn to do alone
+    return layers.Dropout(0.5, noise_shape=(None, 1))(x)
+
+
+def _multi_scale(layers, x, width):
+    """Convolve at three lengths in parallel, with a way past them (residual)."""
+    y = _normalise(layers, x)
+    y = layers.Activation("relu")(y)
+    scales = [
+        layers.Conv1D(width // 2, size, padding="same")(y)
+        for size in (3, 7, 15)
+    ]
+    y = layers.Concatenate()(scales)
+    y = _normalise(layers, y)
+    y = layers.Activation("relu")(y)
+    y = layers.Conv1D(width, 1)(y)
+
+    if x.shape[-1] != width:
+        x = layers.Conv1D(width, 1)(x)
+    return layers.Add()([y, x])
+
+
+def _feature_branch(keras, features, mean, variance, heart_rate):
+    """Scale the features but those in mV; limit, noise and dropout keep any one from ruling."""
+    layers = keras.layers
+    y = layers.Normalization(mean=mean, variance=variance)(features)
+    y = keras.ops.nan_to_num(y, nan=0.0)
+    y = keras.ops.clip(y, -FEATURE_LIMIT, FEATURE_LIMIT)
+    y = y[:, heart_rate:]
+
+    median_heart_rate = len(mean) - len(EXTRA_FEATURES) - heart_rate    # the first of them
+    rates = keras.ops.take(y, (0, median_heart_rate), axis=1)
+    dropout = layers.Dropout(FEATURE_DROPOUT)    # made first: see the ECG branch
+    y = layers.GaussianNoise(FEATURE_NOISE)(y)
+    y = dropout(y)
+    y = layers.Concatenate()([rates, y])
+    for width in (128, 64):
+        y = layers.Dense(width, activation="relu")(y)
+        y = _normalise(layers, y)
+        y = layers.Dropout(0.3)(y)
+
+    return y

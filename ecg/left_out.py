@@ -1,0 +1,50 @@
+"""Count the records that could not be used, and stop where they are too many."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+ENOUGH_TRIED = 20    # records of a class; fewer, while more are to be tried, are too few to tell
+
+
+def count_reasons(reasons: pd.Series) -> str:
+    """Write how often each reason comes, as in 'file is missing (1), too short (3)'."""
+    counts = reasons.str.split(":").str[0].value_counts().sort_index()
+    return ", ".join(f"{reason} ({n})" for reason, n in counts.items())
+
+
+def reasons(left_out: Iterable[tuple[str, str]]) -> str:
+    """Count left-out records, given as (path, reason), by reason; 'none' if there are none."""
+    counted = count_reasons(pd.Series([reason for _, reason in left_out], dtype=str))
+    return counted or "none"
+
+
+def stop_if_unusable(tried: pd.Series, class_of: pd.Series, limit: float, split: str,
+                     is_over: bool) -> None:
+    """Stop if more than a share `limit` of a class's records cannot be used.
+
+    Parameters
+    ----------
+    tried : Series of str
+        By path, why a record cannot be used; "" for a usable one.
+    class_of : Series of str
+        By path, the class of a record.
+    limit : float
+    split : str
+        Name for the message.
+    is_over : bool
+        Whether no more records of the split will be tried.
+
+    Raises
+    ------
+    ValueError
+        Names the class, the reasons with their counts, and one record.
+    """
+    for category, of_class in tried.groupby(class_of):
+        bad = of_class[of_class != ""]
+        is_enough = len(of_class) >= ENOUGH_TRIED or is_over
+        if len(bad) > limit * len(of_class) and is_enough:
+            raise ValueError(
+                f"{len(bad)} of {len(of_class)} {split} records of {category} cannot be used: "
+                f"{count_reasons(bad)}, such as {bad.index[0]}: {bad.iloc[0]}; repair or fetch "
+                f"them, take them out of the labels, or allow more than --max-unusable {limit:g}")

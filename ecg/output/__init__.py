@@ -1,0 +1,1 @@
+"""What a run leaves behind: its results folder, written and read, its figures and its card."""

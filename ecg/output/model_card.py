@@ -1,0 +1,270 @@
+"""Write the model card of a run, from the files of its results folder alone."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ecg.notices import NOT_MEDICAL
+from ecg.output.read import Folder, read_metrics, read_run, read_table, reading
+from ecg.output.write import write_bytes
+
+# Settings that name places on somebody's machine: not for a card that is passed on
+PLACES = {
+    "labels",
+    "data_dir",
+    "test_labels",
+    "test_data_dir",
+    "output",
+    "results",
+    "cache_dir",
+    "scheduler",
+}
+
+CARD = """# Model card: ECG classifier
+
+{synthetic}Tells 10-second, 12-lead ECGs apart: {classes}. **{not_medical}**
+
+## Intended use
+
+Research and teaching: comparing methods, finding labels to look at again, trying out ideas.
+
+**Not to be used** to diagnose, treat, triage or monitor anyone, to rule an illness out, or without
+a physician's own reading of the ECG; nor on children, paced rhythms, other leads or other lengths
+unless it has been tested on them.
+
+## Data
+
+{records} records of {patients} patients; SHA-256 of the label file `{labels_sha256}`.
+Below, the records (patients) that a run draws from; training repeats records of a short class, the
+test never does. {splits}
+
+Left out as unusable: {left_out}.
+
+**Origin of the labels.** For MIMIC-IV-ECG they are made from the statements of the ECG cart's own
+program, machine reads, **not a cardiologist's**: the results say how well the model agrees with
+them. Of other data, ask whoever made the label file.
+
+## Inputs
+
+Ten seconds of the leads {leads} in mV at their true rate;
+high-pass {high_pass:g} Hz; resampled to {sequence_length} points ({rate:g} Hz); each lead scaled so
+that the central {central_share:.0%} of its samples span {span:g} units, clipped to [-3, 3]. Beside
+them features, of which those not measurable count as training's mean: {features}.
+
+## Results
+
+{results}
+
+## Limits
+
+- One class per record: of two findings in an ECG the labels name one, and an ECG of no class here
+  is given one all the same.
+- Other hospitals, devices and filters differ; results there are usually worse: test there first.
+- Probabilities are calibrated on validation patients of this data, every class counting alike.
+- Ten seconds are shorter than the usual ranges of heart rate variability are meant for.
+- Results by sex, age or origin are unknown: the label file does not hold them.
+
+## Versions and settings
+
+{versions}
+
+{settings}
+"""
+
+
+def plain(text: object) -> str:
+    """Keep a name from being read as Markdown or HTML."""
+    line = " ".join(str(text).split())
+    return re.sub(r"([\\|`*\[\]<>#]|(?<!\w)_|_(?!\w))", r"\\\1", line)
+
+
+def markdown_table(heading: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = []
+    for row in (heading, ["---"] * len(heading), *rows):
+        cells = " | ".join(map(str, row))
+        lines.append(f"| {cells} |")
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------ data
+def _records_and_patients(rows, splits):
+    """Return "records (patients)" in each of the splits."""
+    cells = []
+    for name in splits:
+        subjects = rows["subject_id"][rows["split"] == name]
+        cells.append(f"{len(subjects)} ({subjects.nunique()})")
+    return cells
+
+
+def count_splits(folder: Folder, classes: Sequence[str]) -> str:
+    """Return in Markdown the records (patients) of each class and split, and who is in two."""
+    columns = ["subject_id", "waveform_path", "ecg_category", "split"]
+    split = read_table(folder, "split.csv", columns)
+    names = sorted(set(split["split"]), key="train validation test".find)
+    pairs = split[["subject_id", "split"]].drop_duplicates()
+    shared = (pairs["subject_id"].value_counts() > 1).sum()
+
+    table = []
+    for name in classes:
+        rows = split[split["ecg_category"] == name]
+        table.append([plain(name), *_records_and_patients(rows, names)])
+    table.append(["all", *_records_and_patients(split, names)])
+    counts = markdown_table(["class", *names], table)
+    return f"Patient numbers in more than one split: {shared}.\n\n{counts}"
+
+
+def count_left_out(folder: Folder) -> str:
+    """Return how many records were left out for which reason, or "none"."""
+    why = read_table(folder, "left_out.csv", ["record", "why"])["why"]
+    counts = why.str.split(":").str[0].value_counts().sort_index()
+    return ", ".join(f"{plain(reason)} ({n})" for reason, n in counts.items()) or "none"
+
+
+# --------------------------------------------------------------------------------------- results
+def _overall(metrics):
+    """Return the table of both accuracies with their intervals, for model and rate rule."""
+    kinds = ["accuracy", "balanced accuracy"]
+    rows = []
+    for who in ("model", "rate rule"):
+        scores = []
+        for kind in kinds:
+            value, low, high = metrics[who][kind]
+            scores.append(f"{value:.3f} ({low:.2f} to {high:.2f})")
+        rows.append([who, *scores])
+    return markdown_table(["95 % interval: bootstrap over patients", *kinds], rows)
+
+
+def _per_class(classes, metrics):
+    """Return the table of precision, recall and F1 score by class."""
+    kinds = ["precision", "recall", "f1-score"]
+    rows = []
+    for name in classes:
+        scores = metrics["per class"][name]
+        tested = scores["support"]
+        values = [f"{scores[kind]:.3f}" if tested else "–" for kind in kinds]
+        rows.append([plain(name), *values, f"{tested:g}"])
+    return markdown_table(["class", *kinds, "test records"], rows)
+
+
+def _calibration(metrics):
+    """Return the table of both calibration scores before and after temperature scaling."""
+    kinds = ["expected calibration error", "Brier score"]
+    rows = []
+    for where, scores in metrics["calibration"].items():
+        for when in ("before", "after"):
+            values = [f"{scores[when][kind]:.3f}" for kind in kinds]
+            rows.append([f"{where}, {when}", *values])
+    return markdown_table(["temperature scaling", *kinds], rows)
+
+
+def _never_tested(classes, metrics):
+    """Return a sentence on the classes of which the test has no record, or ""."""
+    absent = [plain(name) for name in classes if not metrics["per class"][name]["support"]]
+    if not absent:
+        return ""
+    return f" **No test record of {', '.join(absent)}: nothing is known of it.**"
+
+
+def _accuracy_by_share_kept(metrics):
+    """Return the accuracy of the most certain quarter, half, three quarters and all."""
+    kept = []
+    for share, accuracy in metrics["accuracy by share kept"].items():
+        if float(share) * 100 % 25 == 0:
+            kept.append(f"{float(share):.0%} {accuracy:.3f}")
+    return ", ".join(kept)
+
+
+def results_section(run: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """Return the scores with their intervals, the calibration and the classes, in Markdown."""
+    classes = run["classes"]
+    confidence, deviation = metrics["confidence"]
+    temperature = ", ".join(f"{value:.3f}" for value in run["temperature"])
+    return f"""{metrics["records"]} test records of {metrics["patients"]} patients.\
+{_never_tested(classes, metrics)}
+
+{_overall(metrics)}
+
+The rate rule calls slow, fast or the commonest other class by heart rate alone.
+
+{_per_class(classes, metrics)}
+
+Confidence {confidence:.1%}, standard deviation {deviation:.1%}.
+Temperature, fitted on the validation patients: {temperature}.
+
+{_calibration(metrics)}
+
+Accuracy where the least certain are left undecided, by share kept: \
+{_accuracy_by_share_kept(metrics)}."""
+
+
+# ------------------------------------------------------------------------------------------ card
+def _all_settings(run):
+    """Return the settings of a run and the fields of its recipe in one dict.
+
+    In an older run.json the latter are among the settings, and a recipe has no name.
+    """
+    settings = dict(run["settings"])
+    for name, value in run.get("recipe", {}).items():
+        settings["recipe" if name == "name" else name] = value
+    return settings
+
+
+def _listed(settings):
+    """Return settings as text, without those that are not set or name places."""
+    return ", ".join(
+        f"{plain(name)} {plain(value)}" for name, value in settings.items()
+        if value not in ("", None) and name not in PLACES)
+
+
+def _introduction(run):
+    """Return the warning that stands first where the data is synthetic, or ""."""
+    if not run["synthetic"]:
+        return ""
+    return "**The data is synthetic: nothing here is about real patients.**\n\n"
+
+
+def model_card(folder: Folder) -> str:
+    """Return the model card of a run, in Markdown, from the files of its folder.
+
+    `ResultsError` if one of them is missing or damaged.
+    """
+    run = read_run(folder)
+    metrics = read_metrics(folder)
+    left_out = count_left_out(folder)
+    splits = count_splits(folder, run["classes"])
+    with reading(Path(folder) / "metrics.json"):
+        results = results_section(run, metrics)
+
+    with reading(Path(folder) / "run.json"):
+        settings = _all_settings(run)
+        return CARD.format(
+            synthetic=_introduction(run),
+            not_medical=NOT_MEDICAL,
+            classes=", ".join(map(plain, run["classes"])),
+            records=run["records"],
+            patients=run["patients"],
+            labels_sha256=run["labels_sha256"],
+            splits=splits,
+            left_out=left_out,
+
+            leads=", ".join(run["leads"]),
+            high_pass=settings["high_pass"],
+            sequence_length=settings["sequence_length"],
+            rate=run["sampling_rate_hz"],
+            central_share=settings["central_share"],
+            span=settings["span"],
+            features=", ".join(plain(name) for name, _, _ in run["features"]),
+
+            results=results,
+            versions=_listed(run["versions"]),
+            settings=_listed(settings),
+        )
+
+
+def write_card(folder: Folder) -> Path:
+    """Write MODEL_CARD.md into the folder of a run; return its path."""
+    path = Path(folder) / "MODEL_CARD.md"
+    write_bytes(path, model_card(folder).encode())
+    return path

@@ -1,0 +1,122 @@
+"""Read the files of a results folder; one that is missing or damaged is named in one line."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ecg.errors import UserError
+
+N_SHOWN = 8    # features that figures show: the first, which every model has
+
+Folder = str | os.PathLike[str]
+
+
+class ResultsError(UserError):
+    """A file of a results folder is missing or damaged: one line that names it."""
+
+
+class Predictions(NamedTuple):
+    """predictions.csv, checked against run.json."""
+
+    run: dict[str, Any]          # as `read_run` returns it
+    table: pd.DataFrame          # n rows, the columns that figures need
+    true: np.ndarray             # (n,), number of the labelled class
+    predicted: np.ndarray        # (n,), number of the predicted class
+    probabilities: np.ndarray    # (n, n_classes)
+
+
+@contextlib.contextmanager
+def reading(path: Folder) -> Iterator[None]:
+    """Turn whatever a damaged file leads to into a `ResultsError` that names the file."""
+    try:
+        yield
+    except ResultsError:    # of another file, read on the way
+        raise
+    except FileNotFoundError as error:
+        raise ResultsError(f"{path} is missing") from error
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ResultsError(f"{path} is damaged: {reason[:150]}") from error
+
+
+def feature_column(name: str, unit: str) -> str:
+    """Return the name of a feature's column in predictions.csv."""
+    return f"{name} [{unit}]" if unit else name
+
+
+def read_table(folder: Folder, name: str, columns: Sequence[str],
+               numbers: Sequence[str] = ()) -> pd.DataFrame:
+    """Return these columns of a CSV file: `columns` as text, then `numbers` as floats."""
+    path = Path(folder) / name
+    with reading(path):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = table[[*columns, *numbers]]
+        floats = {column: table[column].replace("", "nan").astype(float) for column in numbers}
+        return table.assign(**floats)
+
+
+def read_run(folder: Folder) -> dict[str, Any]:
+    """Return run.json, checked.
+
+    Added to it is `shown`: column name in predictions.csv and usual range, (low, high) or None, of
+    the features that figures show.
+    """
+    path = Path(folder) / "run.json"
+    with reading(path):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        classes = [str(name) for name in run["classes"]]
+        if len(set(classes)) != len(classes) or len(classes) < 2:
+            raise ValueError("expected two or more different classes")
+
+        shown = []
+        for name, unit, limits in run["features"][:N_SHOWN]:
+            usual = tuple(map(float, limits)) if limits else None
+            shown.append((feature_column(name, unit), usual))
+
+        run["classes"] = classes
+        run["shown"] = shown
+        run["synthetic"] = bool(run["synthetic"])
+        run["leads"] = [str(name) for name in run["leads"]]
+        run["temperature"] = [float(value) for value in run["temperature"]]
+    return run
+
+
+def read_predictions(folder: Folder) -> Predictions:
+    """Return predictions.csv, checked against run.json."""
+    run = read_run(folder)
+    path = Path(folder) / "predictions.csv"
+    classes = pd.Index(run["classes"])
+    p_columns = [f"p {name}" for name in classes]
+    features = [column for column, _ in run["shown"]]
+    table = read_table(folder, path.name, ["true", "predicted"], [*p_columns, *features])
+    with reading(path):
+        true = classes.get_indexer(table["true"])
+        predicted = classes.get_indexer(table["predicted"])
+        if not len(table) or min(true.min(), predicted.min()) < 0:
+            raise ValueError("no records, or a class that run.json does not name")
+
+        p = table[p_columns].to_numpy()
+        if not ((p >= 0) & (p <= 1)).all():
+            raise ValueError("a probability is not between 0 and 1")
+
+    return Predictions(run, table, true, predicted, p)
+
+
+def read_metrics(folder: Folder) -> dict[str, Any]:
+    """Return metrics.json, checked to be of the same run as predictions.csv."""
+    found = read_predictions(folder)
+    path = Path(folder) / "metrics.json"
+    with reading(path):
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        accuracy = np.mean(found.true == found.predicted)
+        same = abs(metrics["model"]["accuracy"][0] - accuracy) <= 1e-6
+        if metrics["records"] != len(found.true) or not same:
+            raise ValueError("not of the same run as predictions.csv")
+
+    return metrics

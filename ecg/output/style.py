@@ -1,0 +1,113 @@
+"""How figures look: a paper's widths, colours that all can tell apart, fonts; and their files."""
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from unicodedata import east_asian_width
+
+from matplotlib import style
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+
+from ecg.output.write import write_bytes
+
+COLUMN, PAGE = 3.5, 7.2    # inches, widths of a paper's column and page
+# Okabe & Ito, Color Universal Design, 2008; without the yellow, which is faint on white
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+VERMILLION = "#D55E00"
+SKY = "#56B4E9"
+PURPLE = "#CC79A7"
+COLOURS = [BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE]
+
+# What Macs and Linux have for Chinese, Japanese and Korean, which DejaVu lacks; TrueType before
+# OpenType, as PDFs embed the former. Only those installed: matplotlib warns of each that is not
+ASIAN_FONTS = [
+    "Arial Unicode MS",
+    "Heiti TC",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "Droid Sans Fallback",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+]
+INSTALLED = fontManager.get_font_names()
+FONTS = ["DejaVu Sans", *(name for name in ASIAN_FONTS if name in INSTALLED)]
+
+DPI = 200
+STYLE = {
+    "font.family": FONTS,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "figure.titlesize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "text.parse_math": False,    # a class name may hold a $
+    "pdf.fonttype": 42,
+    "savefig.dpi": DPI,
+}
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Draw in this style whatever the user's own, without warnings of letters that no font has."""
+    with style.context(STYLE, after_reset=True), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
+
+
+def breadth(text: str) -> int:
+    """Count letters, a Chinese, Japanese or Korean one as two."""
+    return len(text) + sum(east_asian_width(letter) in "WF" for letter in text)
+
+
+def short(name: str, most: int) -> str:
+    """Cut off what is broader than `most` letters."""
+    if breadth(name) <= most:
+        return name
+    while breadth(name) >= most:
+        name = name[:-1]
+    return name.rstrip() + "…"
+
+
+def drawable(classes: Sequence[str]) -> list[str]:
+    """Return the names of the classes; one that no installed font can write becomes its number."""
+    known: set[int] = set()
+    for font in FONTS:
+        known |= set(get_font(findfont(font)).get_charmap())
+
+    names = []
+    for number, name in enumerate(classes, start=1):
+        can_write = known.issuperset(map(ord, name))
+        names.append(name if can_write else f"class {number}")
+    return names
+
+
+@styled()
+def save(figure: Figure, stem: str | os.PathLike[str], kinds: Sequence[str] = ("pdf", "png"),
+         dpi: int = DPI) -> list[Path]:
+    """Write a figure as `stem`.pdf and .png, the same bytes each time; return the paths.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be written.
+    """
+    paths = {kind: Path(f"{stem}.{kind}") for kind in kinds}
+    for kind in sorted(kinds, reverse=True):    # PNG first
+        content = io.BytesIO()    # not the file itself: on a full disk, anything might be raised
+        if kind == "pdf":
+            figure.savefig(content, format=kind, metadata={"CreationDate": None})
+        else:
+            figure.savefig(content, format=kind, dpi=dpi)
+
+        write_bytes(paths[kind], content.getvalue())
+        figure.set_layout_engine("none")    # laid out once is enough: half of the time
+    return list(paths.values())

@@ -1,0 +1,153 @@
+"""Repair a split by patient that lacks a class, and put another hospital's records in its place."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import LinearConstraint, milp
+
+
+def plan_moves(
+    now: np.ndarray, kinds: np.ndarray, needed: np.ndarray
+) -> np.ndarray | None:
+    """Find how many patients of each kind go to each split, moving as few as possible.
+
+    An integer program. Its variables are, for each (kind, split), the patients there and, as a
+    cost, how many of them are new there.
+
+    Parameters
+    ----------
+    now : ndarray of int, shape (kinds, splits), patients as they are
+    kinds : ndarray of int, shape (kinds, classes), 1 where a kind of patient has the class
+    needed : ndarray of int, shape (splits, classes), patients with a class that a split needs
+
+    Returns
+    -------
+    ndarray of int, shape (kinds, splits), or None if there is no way
+    """
+    n_kinds, n_splits = now.shape
+    without_costs = [1, 0]
+    classes_in_splits = np.kron(without_costs, np.kron(kinds.T, np.eye(n_splits)))
+    patients_of_kinds = np.kron(
+        without_costs, np.kron(np.eye(n_kinds), np.ones(n_splits))
+    )
+    each = np.eye(now.size)
+    of_kind = now.sum(axis=1)
+
+    enough_of_each_class = LinearConstraint(classes_in_splits, lb=needed.T.ravel())
+    nobody_is_lost = LinearConstraint(patients_of_kinds, of_kind, of_kind)
+    costs_count_the_new = LinearConstraint(np.hstack([each, -each]), ub=now.ravel())
+    plan = milp(
+        np.repeat([0, 1], now.size),
+        integrality=np.repeat([1, 0], now.size),
+        constraints=[enough_of_each_class, nobody_is_lost, costs_count_the_new],
+    )
+    if plan.x is None:
+        return None
+    return plan.x[: now.size].round().astype(int).reshape(now.shape)
+
+
+def repair(
+    split: np.ndarray, member: np.ndarray, needed: np.ndarray, rng: np.random.Generator
+) -> np.ndarray | None:
+    """Move as few patients as possible so that every split has the classes it needs.
+
+    Patients of the same classes are interchangeable, so `plan_moves` counts kinds of patients.
+
+    Parameters
+    ----------
+    split : ndarray of int, shape (patients,), number of the split that each is in
+    member : ndarray of int, shape (patients, classes), 1 where a patient has records of a class
+    needed : ndarray of int, shape (splits, classes), patients with a class that a split needs
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of int, shape (patients,), or None if there is no way
+    """
+    has = np.array([member[split == i].sum(axis=0) for i in range(len(needed))])
+    if (has >= needed).all():
+        return split
+
+    kinds, kind_of = np.unique(member, axis=0, return_inverse=True)
+    kind_of = kind_of.ravel()
+    now = np.zeros((len(kinds), len(needed)), dtype=int)
+    np.add.at(now, (kind_of, split), 1)
+    wanted = plan_moves(now, kinds, needed)
+    if wanted is None:
+        return None
+
+    order = rng.permutation(len(split))
+    repaired = split.copy()
+    for kind in range(len(kinds)):
+        own = order[kind_of[order] == kind]
+        leaving = [own[split[own] == s][wanted[kind, s] :] for s in range(len(needed))]
+        arriving = np.maximum(wanted[kind] - now[kind], 0)
+        repaired[np.concatenate(leaving)] = np.repeat(range(len(needed)), arriving)
+    return repaired
+
+
+def is_same_tree(folder: str, other: str) -> bool:
+    """Tell whether a folder is, or is inside, another: then both number the same patients."""
+    a = Path(folder).resolve()
+    b = Path(other).resolve()
+    return a.is_relative_to(b) or b.is_relative_to(a)
+
+
+def replace_test(
+    splits: dict[str, pd.DataFrame],
+    test: pd.DataFrame,
+    data_dir: str,
+    test_data_dir: str,
+) -> dict[str, pd.DataFrame]:
+    """Give the records of splits["test"] to training, and put another hospital's in their place.
+
+    Parameters
+    ----------
+    splits : dict of DataFrame
+        'train', 'validation' and 'test', with columns subject_id and ecg_category.
+    test : DataFrame
+        The other label file's rows; its classes take the spelling of `splits`.
+    data_dir, test_data_dir : str
+        Where `is_same_tree`, equal numbers in `test` are the same patients: these leave training
+        and validation.
+
+    Raises
+    ------
+    ValueError
+        `test` has a class that `splits` lack, or a class loses its last record in one.
+    """
+    own = pd.concat(splits.values())
+    spelling = {name.casefold(): name for name in own["ecg_category"].unique()}
+    names = [spelling.get(name.casefold(), name) for name in test["ecg_category"]]
+    unknown = sorted(set(names) - set(spelling.values()))
+    if unknown:
+        raise ValueError(f"--labels has no class {', '.join(unknown)}")
+
+    rest = {
+        "train": pd.concat([splits["train"], splits["test"]]),
+        "validation": splits["validation"],
+    }
+    if is_same_tree(data_dir, test_data_dir):
+        rest = leave_out_patients(rest, test["subject_id"])
+    return {**rest, "test": test.assign(ecg_category=names)}
+
+
+def leave_out_patients(
+    splits: dict[str, pd.DataFrame], patients: pd.Series
+) -> dict[str, pd.DataFrame]:
+    """Take the records of these patients out of all splits; `ValueError` if a class is lost."""
+    kept = {}
+    n_gone = 0
+    for name, part in splits.items():
+        is_known = part["subject_id"].isin(patients)
+        kept[name] = part[~is_known]
+        n_gone += is_known.sum()
+        lost = sorted(set(part["ecg_category"]) - set(kept[name]["ecg_category"]))
+        if lost:
+            raise ValueError(f"leaves no {name} record of {', '.join(lost)}")
+
+    print(
+        f"notice: {n_gone} records of patients in the test file are kept out of training"
+    )
+    return kept

@@ -1,0 +1,152 @@
+"""Refine R peaks that were found on a QRS envelope: to the sample and below, in noise too.
+
+Which peaks count is decided in the script; here each is moved to where it fits the median beat.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import fft
+from scipy.ndimage import uniform_filter1d
+
+HALF_BEAT = 0.1             # s on either side of a beat's centre: its QRS complex
+MOST_SHIFT = 0.06           # s by which a peak of the envelope is moved at most
+NEAR = 0.07                 # s around a beat unlike the others, in which its own top is looked for
+EDGE = 0.05                 # s at the record's ends, in which no R peak is whole
+ALIKE = 0.7                 # correlation below which a beat is unlike the median beat
+NADIR = 1.6                 # times the top: a beat's negative peak is its R peak
+
+
+@functools.lru_cache
+def _band_response(low: float, high: float, fs: float, samples: int) -> np.ndarray:
+    hertz = np.arange(samples) * fs / (2 * samples)
+    width = np.maximum(hertz * (high - low), 1e-9)
+    distance = (hertz**2 - low * high) / width
+    return 1 / (1 + distance**4)
+
+
+def band_pass(lead: np.ndarray, low: float, high: float, fs: float) -> np.ndarray:
+    """Filter by a squared second-order Butterworth response (Hz), without phase shift."""
+    response = _band_response(low, high, fs, len(lead))
+    return fft.idct(fft.dct(lead) * response)
+
+
+class Aligned(NamedTuple):
+    """Beats moved to where they fit their median."""
+
+    centres: np.ndarray        # int (n,), samples
+    beat: np.ndarray           # (width,), the median beat
+    correlation: np.ndarray    # (samples,), of the window around each with the median beat
+
+
+class Beats:
+    """A lead cut into windows, so that beats can be compared with one another.
+
+    Parameters
+    ----------
+    lead : ndarray, shape (samples,), mV
+    fs : float, Hz
+    """
+
+    def __init__(self, lead: np.ndarray, fs: float):
+        self.half = round(HALF_BEAT * fs)
+        self.width = 2 * self.half + 1
+        smooth = band_pass(lead, 1, 40, fs)
+        smooth -= np.median(smooth)
+        self.smooth = smooth
+        padded = np.pad(smooth, self.half)
+        self.windows = sliding_window_view(padded, self.width)    # the i-th is centred on sample i
+
+        square = uniform_filter1d(smooth**2, self.width, mode="constant")
+        mean = uniform_filter1d(smooth, self.width, mode="constant")
+        variance = np.maximum(square - mean**2, 0)
+        self.deviation = np.sqrt(variance) + 1e-12
+
+    def align(self, coarse: np.ndarray, fs: float) -> Aligned:
+        """Move each peak by up to `MOST_SHIFT` to where it fits the median beat best."""
+        reach = round(MOST_SHIFT * fs)
+        reachable = coarse[:, None] + np.arange(-reach, reach + 1)
+        reachable = np.clip(reachable, 0, len(self.smooth) - 1)
+        rows = np.arange(len(coarse))
+        centres = coarse
+        for _ in range(2):    # the second median beat is sharper, being made of aligned beats
+            beat = np.median(self.windows[centres], axis=0)
+            correlation = self.correlate(beat)
+            best = correlation[reachable].argmax(axis=1)
+            centres = reachable[rows, best]
+        return Aligned(centres, beat, correlation)
+
+    def correlate(self, beat: np.ndarray) -> np.ndarray:
+        """Return the correlation of each window with a beat (width,)."""
+        pattern = beat - beat.mean()
+        pattern = pattern / (beat.std() + 1e-12)
+        product = np.correlate(self.smooth, pattern, "same")
+        return product / (self.width * self.deviation)
+
+    def own_tops(self, coarse: np.ndarray, fs: float) -> np.ndarray:
+        """Return where each beat by itself is largest, up or down, near its peak."""
+        near = round(NEAR * fs)
+        middle = slice(self.half - near, self.half + near + 1)
+        around = np.abs(self.windows[coarse])[:, middle]
+        return around.argmax(axis=1) + coarse - near
+
+
+def interpolate_summit(aligned: Aligned) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a parabola through each summit of the correlation and its two neighbours.
+
+    Returns
+    -------
+    shift : ndarray, shape (n,), -0.5 to 0.5 samples from the centre to the parabola's vertex
+    at : ndarray, shape (n,), the correlation at the centre
+    """
+    correlation = aligned.correlation
+    last = len(correlation) - 1
+    before = correlation[np.maximum(aligned.centres - 1, 0)]
+    at = correlation[aligned.centres]
+    after = correlation[np.minimum(aligned.centres + 1, last)]
+    bend = np.minimum(before - 2 * at + after, -1e-9)
+    vertex = (before - after) / (2 * bend)
+    return np.clip(vertex, -0.5, 0.5), at
+
+
+def refine(lead: np.ndarray, coarse: np.ndarray, fs: float) -> np.ndarray:
+    """Move R peaks to where each fits the median beat, to a fraction of a sample.
+
+    The R peak is the median beat's top (or its nadir, if `NADIR` times as large): so neither noise
+    nor the notch of a wide QRS complex moves it. A beat unlike the others, as an ectopic one, has
+    its own top. Complexes that the record's ends cut are left out.
+
+    Parameters
+    ----------
+    lead : ndarray, shape (samples,), mV
+    coarse : ndarray of int, shape (n,), n > 0
+        Peaks of the QRS envelope, in samples.
+    fs : float, Hz
+
+    Returns
+    -------
+    ndarray, shape (n or fewer,), positions in samples
+    """
+    beats = Beats(lead, fs)
+    half = beats.half
+    aligned = beats.align(coarse, fs)
+    beat = aligned.beat
+    shift, at = interpolate_summit(aligned)
+    is_negative = -beat.min() > NADIR * beat.max()
+    top = beat.argmin() if is_negative else beat.argmax()
+    peaks = aligned.centres + shift + top - half
+
+    nearest = np.rint(peaks).astype(int)
+    nearest = np.clip(nearest, 0, len(lead) - 1)
+    size = beats.smooth[nearest] / beat[top]
+    is_at_end = (coarse < half) | (coarse >= len(lead) - half)
+    is_cut = is_at_end & (size < 0.5)
+    is_odd = (at < ALIKE) | is_cut    # ectopic, or what the record leaves of one
+    peaks = np.where(is_odd, beats.own_tops(coarse, fs), peaks)
+
+    edge = EDGE * fs
+    is_inside = (peaks >= edge) & (peaks < len(lead) - edge)
+    is_whole = is_inside & ~(is_odd & is_at_end)
+    return np.unique(peaks[is_whole])

@@ -1,0 +1,187 @@
+"""The demo: in MIMIC-IV-ECG's format, deterministic, whole, and physiologically what it claims."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+
+from ecg import demo
+from ecg.demo import AF, BBB, CLASSES, NORMAL, Anatomy, catalogue, simulate, write_demo
+
+ROOT = Path(demo.__file__).resolve().parent.parent
+MEASURED = [demo.LEADS.index(lead) for lead in ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A catalogue of five records only."""
+    rows = catalogue()[::130]
+    monkeypatch.setattr(demo, "catalogue", lambda: rows)
+    return rows
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes()
+            for path in folder.rglob("*") if path.is_file()}
+
+
+def qrs_ms(category, seed, **options):
+    """Measure a clean record's QRS: how long the leads together stay steep round an R peak."""
+    anatomy = demo.draw_anatomy(np.random.default_rng(seed))._replace(t_size=0.5, **options)
+    signal, r_peaks = simulate(category, 70, "clean", seed, anatomy, wander=0)
+    steepness = np.linalg.norm(np.gradient(signal[:, MEASURED], axis=0), axis=1)
+    durations = []
+    for r_peak in r_peaks[1:-1].astype(int):
+        steep = np.flatnonzero(steepness[r_peak - 75:r_peak + 75]
+                               > 0.1 * steepness[r_peak - 75:r_peak + 75].max()) - 75
+        runs = np.split(steep, np.flatnonzero(np.diff(steep) > 8) + 1)    # a T wave is a run apart
+        qrs = min(runs, key=lambda run: np.abs(run).min())
+        durations.append((qrs[-1] - qrs[0]) * 1000 / demo.FS)
+    return np.median(durations)
+
+
+def test_catalogue_is_the_same_whenever_asked():
+    first = catalogue()
+    np.random.seed(1)  # noqa: NPY002
+    assert catalogue() == first
+
+
+def test_catalogue_has_some_600_records_of_some_300_patients_in_five_classes():
+    subjects, paths, categories, seeds = zip(*catalogue(), strict=True)
+    assert 550 <= len(paths) <= 650
+    assert 280 <= len(set(subjects)) <= 320
+    assert len(set(paths)) == len(set(seeds)) == len(paths)
+    assert sorted(set(categories)) == CLASSES == [
+        "Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
+    assert min(map(categories.count, CLASSES)) > 50
+    kinds = len(set(zip(subjects, categories, strict=True)))    # some patients are of two classes
+    assert 1.05 < kinds / len(set(subjects)) < 1.3
+
+
+def test_paths_are_those_of_mimic():
+    for subject, path, _, _ in catalogue():
+        folder, group, patient, study, name = path.split("/")
+        assert folder == "demo"
+        assert (group, patient, study) == (f"p{str(subject)[:4]}", f"p{subject}", f"s{name}")
+
+
+def test_shipped_label_file_names_the_demo():
+    shipped = (ROOT / "ecg_5_class_data.csv").read_bytes().decode()
+    assert shipped == demo.label_text()
+    rows = [tuple(line.split(",")) for line in shipped.splitlines()]
+    assert rows == [(str(subject), path, name) for subject, path, name, _ in catalogue()]
+
+
+def test_every_record_is_in_mimic_format(demo_dir):
+    for subject, path, _, _ in catalogue():
+        header = wfdb.rdheader(str(demo_dir / path))
+        assert header.record_name == path.split("/")[-1]
+        assert " ".join(header.sig_name) == "I II III aVR aVF aVL V1 V2 V3 V4 V5 V6"
+        assert (header.fs, header.sig_len) == (500, 5000)
+        assert (set(header.fmt), set(header.adc_gain), set(header.baseline)) == ({"16"}, {200}, {0})
+        assert set(header.units) == {"mV"}
+        assert f"<subject_id>: {subject}" in header.comments
+        assert (demo_dir / f"{path}.dat").stat().st_size == 12 * 5000 * 2
+
+
+def test_limb_leads_obey_einthoven_and_goldberger_and_some_samples_are_missing(demo_dir):
+    missing = []
+    for _, path, _, _ in catalogue()[::6]:
+        signal = wfdb.rdrecord(str(demo_dir / path)).p_signal
+        i, ii, iii, avr, avf, avl = signal[:, :6].T
+        missing.append(np.isnan(signal).sum())
+        errors = iii - ii + i, avr + (i + ii) / 2, avf - ii + i / 2, avl - i + ii / 2
+        assert np.nanmax(np.abs(errors)) <= 0.0076    # three leads, each rounded to 0.005 mV
+        assert 0.1 < np.nanstd(signal) < 2
+    assert 0.02 < np.mean(np.array(missing) > 0) < 0.25
+    assert max(missing) < 60
+
+
+def test_two_writings_are_equal_to_the_byte(few, tmp_path):
+    assert write_demo(tmp_path / "a") == write_demo(tmp_path / "b") == len(few) == 5
+    first = files(tmp_path / "a")
+    assert first == files(tmp_path / "b")
+    assert set(map(str, first)) == {
+        f"{row.waveform_path}.{end}" for row in few for end in ("hea", "dat")}
+
+
+def test_writing_skips_what_exists_and_adds_what_is_missing(few, tmp_path):
+    write_demo(tmp_path)
+    whole = files(tmp_path)
+    gone, kept = [tmp_path / f"{row.waveform_path}.hea" for row in few[:2]]
+    kept.write_bytes(b"mine")
+    gone.unlink()
+    assert write_demo(tmp_path) == 1
+    assert kept.read_bytes() == b"mine"
+    assert gone.read_bytes() == whole[gone.relative_to(tmp_path)]
+    assert write_demo(tmp_path) == 0
+
+
+@pytest.mark.parametrize("calls", range(5))
+def test_interrupted_writing_leaves_only_whole_records(few, tmp_path, monkeypatch, calls):
+    replace, done = os.replace, []
+
+    def interrupted(*args):
+        if len(done) == calls:
+            raise KeyboardInterrupt
+        done.append(replace(*args))
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_demo(tmp_path)
+    headers = list(tmp_path.rglob("*.hea"))
+    assert len(headers) == calls // 2
+    assert all(header.with_suffix(".dat").stat().st_size == 120_000 for header in headers)
+    monkeypatch.setattr(os, "replace", replace)
+    assert write_demo(tmp_path) == len(few) - len(headers)
+    assert len(files(tmp_path)) == 2 * len(few)    # and no scratch left
+
+
+@pytest.mark.parametrize("category", CLASSES)
+def test_qrs_is_120_ms_or_longer_in_bundle_branch_block_only(category):
+    for left in (True, False):
+        durations = [qrs_ms(category, seed, left_block=left) for seed in range(10)]
+        if category == BBB:
+            assert min(durations) >= 120
+        else:
+            assert max(durations) < 110
+        assert 60 < min(durations) <= max(durations) < 240
+
+
+def test_rr_intervals_are_irregular_in_atrial_fibrillation_only():
+    for seed in range(10):
+        for category in CLASSES:
+            rr = np.diff(simulate(category, 90, "clean", seed)[1])
+            variation = rr.std() / rr.mean()
+            assert variation > 0.1 if category == AF else variation < 0.06
+
+
+def test_p_waves_are_absent_in_atrial_fibrillation_only():
+    def p_wave(category):    # in mV: in the mean beat, fibrillatory waves cancel out
+        signal, r_peaks = simulate(category, 60, "clean", 1, Anatomy(), wander=0)
+        return np.ptp(np.mean([signal[r - 110:r - 50, 1] for r in r_peaks[1:].astype(int)], axis=0))
+
+    assert p_wave(NORMAL) > 0.1 > 3 * p_wave(AF)
+
+
+@pytest.mark.parametrize("level", ["low", "medium", "high"])
+def test_noise_levels_are_those_declared(level):
+    clean, noisy = (simulate(NORMAL, 75, x, 2, wander=0)[0][:, 1] for x in ("clean", level))
+    ratio = 10 * np.log10(clean.var() / (noisy - clean).var())
+    assert abs(ratio - demo.NOISE_LEVELS[level]) < 0.5
+
+
+@pytest.mark.parametrize(("category", "left"), [(NORMAL, True), (BBB, True), (BBB, False)])
+def test_true_r_peaks_are_the_tops_of_lead_ii(category, left):
+    signal, r_peaks = simulate(category, 60, "clean", 5, Anatomy(left_block=left), wander=0)
+    tops = [signal[r - 40:r + 41, 1].argmax() - 40 + r for r in np.rint(r_peaks[1:-1]).astype(int)]
+    np.testing.assert_allclose(r_peaks[1:-1], tops, atol=1)
+    assert 8 <= len(tops) <= 10
+
+
+def test_an_ectopic_beat_comes_early_and_a_pause_follows():
+    rr = np.diff(simulate(NORMAL, 60, "clean", 5, ectopic=True)[1])
+    early = rr.argmin()
+    assert rr[early] < 0.75 * np.median(rr) < 1.2 * np.median(rr) < rr[early + 1]

@@ -1,0 +1,128 @@
+"""The model: its layers, the scaling of its inputs, its memory at the start."""
+
+import os
+
+import numpy as np
+import pytest
+
+from too_feature import RECIPES, create_lightweight_lstm_model, load_tensorflow
+
+
+@pytest.fixture(scope="module")
+def model():
+    return create_lightweight_lstm_model()
+
+
+@pytest.fixture(scope="module")
+def short():
+    """A model of records of 50 points, whose features have means 0 to 7 and variance 4."""
+    return create_lightweight_lstm_model(5, 50, np.arange(8.0), np.full(8, 4.0))
+
+
+def test_model_has_exactly_8461_parameters(model):
+    assert model.count_params() == 8461
+
+
+@pytest.mark.parametrize("name", ["default", "thesis"])
+def test_every_recipe_of_the_lstm_has_the_same_8461_parameters(name):
+    recipe = RECIPES[name]
+    model = create_lightweight_lstm_model(
+        sequence_length=recipe.sequence_length, feature_limit=recipe.feature_limit,
+        memory=recipe.memory)
+    assert model.count_params() == 8461
+
+
+def test_layers_are_those_of_the_thesis(model):
+    layers = [(type(layer).__name__, getattr(layer, "units", None) or getattr(layer, "rate", None))
+              for layer in model.layers]
+    assert sorted(layer for layer in layers if layer[0] in ("LSTM", "Dense", "Dropout")) == sorted([
+        ("LSTM", 32), ("Dense", 24), ("Dropout", 0.3), ("Dense", 16), ("Dropout", 0.2),
+        ("Dense", 32), ("Dropout", 0.3), ("Dense", 5)])
+    assert [layer[0] for layer in layers].count("BatchNormalization") == 3
+    assert next(layer.dropout for layer in model.layers if type(layer).__name__ == "LSTM") == 0.2
+
+
+def test_inputs_and_outputs_are_as_documented(model, short):
+    assert [tuple(x.shape) for x in model.inputs] == [(None, 500, 12), (None, 8)]
+    out = np.asarray(short([np.zeros((3, 50, 12)), np.zeros((3, 8))]))
+    assert out.shape == (3, 5)
+    np.testing.assert_allclose(out.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_feature_that_is_not_measurable_counts_as_the_training_mean(short):
+    ecg = np.random.default_rng(0).normal(size=(1, 50, 12)).astype("float32")
+    mean = np.arange(8.0, dtype="float32")[None]
+    missing, other = mean.copy(), mean.copy()
+    missing[0, 4:], other[0, 4:] = np.nan, 30
+    at_mean, at_missing, at_other = (np.asarray(short([ecg, x])) for x in (mean, missing, other))
+    np.testing.assert_array_equal(at_mean, at_missing)
+    assert not np.allclose(at_mean, at_other)
+
+
+def test_features_are_scaled_inside_the_model():
+    _, keras = load_tensorflow()
+    mean, variance = np.arange(8.0), np.arange(1.0, 9.0)
+    keras.utils.set_random_seed(1)
+    scaled = create_lightweight_lstm_model(5, 50, mean, variance)
+    keras.utils.set_random_seed(1)
+    plain = create_lightweight_lstm_model(5, 50)
+    ecg, features = np.zeros((2, 50, 12)), np.array([mean + 3, mean - 1])
+    np.testing.assert_allclose(np.asarray(scaled([ecg, features])),
+                               np.asarray(plain([ecg, (features - mean) / np.sqrt(variance)])),
+                               rtol=1e-4)
+
+
+@pytest.mark.parametrize("limit", [None, 0.5, 4.0])
+def test_features_are_cut_off_at_so_many_deviations_and_not_before(limit):
+    options = {} if limit is None else {"feature_limit": limit}
+    model = create_lightweight_lstm_model(5, 50, np.arange(8.0), np.full(8, 4.0), **options)
+    limit = limit or 2.5    # deviations, which are 2 here, from the mean
+
+    def at(deviations):
+        features = np.arange(8.0) + 2 * np.multiply.outer(deviations, np.ones(8))
+        return np.asarray(model([np.zeros((len(features), 50, 12)), features]))
+
+    np.testing.assert_array_equal(at([10, 1e6]), at([limit, limit]))
+    np.testing.assert_array_equal(at([-10, -1e30]), at([-limit, -limit]))
+    inside = at(limit * np.array([-1, -0.9, 0, 0.9, 1]))
+    assert np.abs(np.diff(inside, axis=0)).max(axis=1).min() > 1e-4
+
+
+def kept_of_memory(model):
+    """Share of each LSTM unit's memory that one step with nothing to see keeps."""
+    cell = next(layer for layer in model.layers if type(layer).__name__ == "LSTM").cell
+    _, (_, memory) = cell(np.zeros((1, 12)), [np.zeros((1, 32)), np.ones((1, 32))])
+    return np.asarray(memory, dtype=float)[0]
+
+
+@pytest.mark.parametrize(("memory", "length"), [(4.0, 500), (1.0, 500), (8.0, 50), (10.0, 5000)])
+def test_memories_of_all_lengths_up_to_that_set_are_there_at_the_start(memory, length):
+    kept = kept_of_memory(create_lightweight_lstm_model(5, length, memory=memory))
+    seconds = 10 / length / (1 - kept)    # until a share of 1 / e is left
+    assert seconds.max() == pytest.approx(memory, rel=0.01)
+    assert seconds.min() == pytest.approx(2 * 10 / length)    # two steps
+    np.testing.assert_allclose(np.diff(seconds, 2), 0, atol=0.01 * memory)    # evenly between
+
+
+def test_gate_biases_are_as_documented_in_keras_order():
+    """Input, forget, cell, output; the input gate lets in what the forget gate makes room for."""
+    steps = np.linspace(1, 4 * 50 - 1, 32)
+    for model in (create_lightweight_lstm_model(), create_lightweight_lstm_model(memory=4.0)):
+        bias = next(x for x in model.weights if x.path.endswith("lstm_cell/bias"))
+        np.testing.assert_allclose(np.split(np.asarray(bias), 4), [
+            -np.log(steps), np.log(steps), np.zeros(32), np.zeros(32)], atol=1e-5)
+
+
+def test_memory_zero_leaves_keras_own_start():
+    bias = next(x for x in create_lightweight_lstm_model(memory=0).weights
+                if x.path.endswith("lstm_cell/bias"))
+    np.testing.assert_array_equal(np.split(np.asarray(bias), 4),
+                                  np.repeat([[0.0], [1], [0], [0]], 32, axis=1))
+
+
+def test_every_gpu_is_hidden_and_one_thread_computes():
+    tf, _ = load_tensorflow()
+    assert {device.device_type for device in tf.config.get_visible_devices()} == {"CPU"}
+    assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
+    assert os.environ["TF_METAL_DEVICE_ENABLE"] == "0"

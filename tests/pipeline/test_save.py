@@ -1,0 +1,90 @@
+"""`save` and `load` are twins: what one wrote, the other gives back; nothing is half written."""
+
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+import too_feature as script
+from ecg import files
+from ecg.errors import UserError
+from tests.support import models
+
+
+@pytest.mark.parametrize("kind", ["lstm", "large", "ensemble"])
+def test_what_was_saved_is_loaded_again(kind, tmp_path):
+    path = tmp_path / "model.keras"
+    model = models.build(kind)
+    card = models.card(kind, epochs=3)
+    script.save(model, card, path)
+    loaded = script.load(path)
+    for before, after in zip(model.get_weights(), loaded.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=(2, *x.shape[1:])).astype(np.float32) for x in model.inputs]
+    np.testing.assert_allclose(
+        model.predict(inputs, verbose=0), loaded.model.predict(inputs, verbose=0), atol=1e-6)
+    assert loaded.classes == models.CLASSES
+    assert loaded.recipe == models.recipe_of(kind, epochs=3)
+    as_json = json.loads(json.dumps(card))
+    assert loaded.card == as_json | {"model_sha256": files.sha256(path)}
+    assert sorted(os.listdir(tmp_path)) == ["model.json", "model.keras"]
+
+
+def test_a_trained_model_is_saved_without_its_optimizer(tmp_path):
+    path = tmp_path / "model.keras"
+    model = models.build()
+    script.compile_model(model, 1, script.Recipe(), jit=False)
+    script.save(model, models.card(), path)
+    with zipfile.ZipFile(path) as archive:
+        assert not json.loads(archive.read("config.json")).get("compile_config")
+    assert getattr(script.load(path).model, "optimizer", None) is None
+    assert model.optimizer is not None    # of which nothing was taken
+
+
+def test_a_model_is_kept_in_memory_until_its_file_changes(tmp_path):
+    path = models.save("lstm", tmp_path / "model.keras")
+    first = script.load(path)
+    assert script.load(path) is first
+    os.utime(path, ns=(0, 0))
+    assert script.load(path) is not first
+
+
+def test_a_save_that_fails_leaves_the_older_model_and_its_card_whole(tmp_path, monkeypatch):
+    path = models.save("lstm", tmp_path / "model.keras")
+    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "replace", full)
+    with pytest.raises(UserError, match="No space left"):
+        script.save(models.build("ensemble"), models.card(), path)
+    assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
+
+
+def test_between_the_moves_of_model_and_card_the_new_card_lies_ready(tmp_path, monkeypatch):
+    path = models.save("lstm", tmp_path / "model.keras")
+    replace = os.replace
+
+    def stopped(source, target):
+        if str(target).endswith(".json"):
+            raise OSError(5, "killed")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(UserError, match=r"whose card stays .*model\.json\.new"):
+        script.save(models.build("ensemble"), models.card(), path)
+    assert script.load(path).model.name == "ensemble"
+
+
+def test_a_card_of_an_earlier_version_is_refused_by_saying_so(tmp_path):
+    path = models.save("lstm", tmp_path / "model.keras")
+    card = json.loads(path.with_suffix(".json").read_text())
+    del card["version"]
+    path.with_suffix(".json").write_text(json.dumps(card))
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(UserError, match="trained by an earlier version"):
+        script.load(path)

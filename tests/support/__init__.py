@@ -1,0 +1,1 @@
+"""What several tests need: simulated ECGs, runs of the script, injected faults."""

@@ -1,0 +1,61 @@
+"""The run that the READMEs show: kept in golden_run.txt, renewed by this program.
+
+    python tests/support/golden_run.py    # runs the demo (a minute) and renews the READMEs' example
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+GOLDEN = Path(__file__).with_name("golden_run.txt")
+READMES = ROOT / "README.md", ROOT / "README.zh-CN.md"
+BLOCK = re.compile(r"(?<=^```text\n).*?(?=^```$)", re.S | re.M)
+
+# Beginnings of the lines that a README shows; all that comes between is "..."
+SHOWN = (
+    "597 records of", "8,461 parameters", "epoch  1/", "epoch 15/", "Test on", " " * 20,
+    "Atrial Fibrillation ", "        Bradycardia ", "Bundle Branch Block ",
+    "             Normal ", "        Tachycardia ", "           accuracy", "          macro avg",
+    "       weighted avg", "accuracy 0", "balanced accuracy 0", "A plain rate rule")
+
+
+def excerpt(text):
+    """Return what a README shows of a run's output."""
+    _, _, rest = text.partition("597 records of")    # the table before has the same names
+    shown = []
+    is_over = False
+    for line in ("597 records of" + rest).splitlines():
+        is_over = is_over or line.startswith("Heart rate")    # another table of the same names
+        if line.startswith("THIS DATA IS") or (line.startswith(SHOWN) and not is_over):
+            shown.append(line)
+        elif line and shown[-1] != "...":
+            shown.append("...")
+        elif not line and shown[-1] not in ("", "..."):
+            shown.append("")
+    while shown[-1] in ("", "..."):
+        shown.pop()
+    return "\n".join(shown) + "\n"
+
+
+def shape(line):
+    """Return a line without what differs from run to run: its numbers, and blanks around them."""
+    return re.sub(r"\d[\d.,]*", "#", " ".join(line.split()))
+
+
+def main():
+    """Run the demo as the README says, and renew what the READMEs show of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "too_feature.py"), "--data-dir", f"{folder}/data"]
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    text = run.stdout.replace(folder, "").replace(str(ROOT), "")
+    GOLDEN.write_text(text, encoding="utf-8")
+    for readme in READMES:
+        old = readme.read_text(encoding="utf-8")
+        readme.write_text(BLOCK.sub(lambda _: excerpt(text), old, count=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

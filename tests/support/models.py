@@ -1,0 +1,49 @@
+"""Models of this project with random weights, and their cards."""
+
+import dataclasses
+
+import numpy as np
+
+import too_feature as script
+from ecg import __version__, large_features, large_model
+
+CLASSES = ["Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
+MEAN = [0, 0.2, 1, 2, 75, 80, 80, 0.1]                # of the eight features
+VARIANCE = [0.01, 0.04, 4, 9, 400, 6400, 6400, 0.01]
+
+
+def recipe_of(kind="lstm", **changes):
+    """Return the recipe that prepares records for a kind of model."""
+    recipe = script.RECIPES["large" if kind == "large" else "default"]
+    return dataclasses.replace(recipe, **changes)
+
+
+def card(kind="lstm", **changes):
+    """Return what a card says about a kind of model, with some of its recipe changed."""
+    recipe = recipe_of(kind, **changes)
+    return {"version": __version__, "classes": CLASSES, "leads": script.LEADS,
+            "features": script.feature_names(recipe), "recipe": dataclasses.asdict(recipe)}
+
+
+def build(kind="lstm"):
+    """Return a model with random weights: an "lstm", a "large" one, or an "ensemble" of two."""
+    keras = script.load_tensorflow()[1]
+    keras.utils.set_random_seed(1)
+    if kind == "large":
+        width = len(MEAN) + len(large_features.EXTRA_FEATURES)
+        return large_model.create_large_model(
+            keras, 5, 500, np.full(width, 0.5), np.ones(width), script.HEART_RATE)
+    if kind == "ensemble":
+        return script.average_models(keras, [lstm(), lstm()])
+    return lstm()
+
+
+def lstm():
+    """Return a lightweight LSTM with the weights that are next by chance."""
+    return script.create_lightweight_lstm_model(5, 500, MEAN, VARIANCE)
+
+
+def save(kind, path):
+    """Save a model with its card; return its path."""
+    script.save(build(kind), card(kind), path)
+    return path
