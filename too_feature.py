@@ -6,7 +6,8 @@
 
 The file reads in the order in which the data flows: settings, environment, labels, split, sample,
 read, preprocess, features, prepare, augment, model, train, evaluate, save, main. What it imports
-from ecg/ is detail that a reader may skip.
+from ecg/ is detail that a reader may skip. "The thesis" is the master's thesis that this began as;
+--recipe thesis is its method with its bugs fixed.
 """
 
 import sys
@@ -22,7 +23,7 @@ if not (ROOT / "ecg" / "__init__.py").exists():
     print("error: the folder ecg/ belongs next to this script: copy it too", file=sys.stderr)
     raise SystemExit(2)
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))    # also where Python was told not to (python -P)
+    sys.path.insert(0, str(ROOT))    # needed under python -P
 
 from ecg import interrupt
 
@@ -38,8 +39,6 @@ import importlib
 import json
 import math
 import os
-import re
-import shlex
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -55,11 +54,14 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from ecg import (
     __version__,
+    beats,
     cache,
     checkpoint,
+    copies,
     fast_lstm,
     files,
     label_file,
+    labels_origin,
     left_out,
     metrics,
     patients,
@@ -69,10 +71,13 @@ from ecg import (
     safe_keras,
     wfdb_files,
 )
+
+# isort: split
 from ecg.errors import RecordError, UserError, exit_code, user_errors
 from ecg.large_features import EXTRA_FEATURES, extra_features
+from ecg.linear_rival import LinearRival
 from ecg.settings import Parser, check_fields, describe_fields, flag, parse_assignments
-from ecg.signals import as_leads
+from ecg.signals import BEYOND_ANY_CONVERTER, as_leads
 
 # -------------------------------------------------------------------------------------- settings
 TRAIN_SAMPLES = 1500        # in equal shares of the classes; an 8 GB laptop trains on it in minutes
@@ -104,21 +109,31 @@ class Recipe:
         0.99, "central share of a lead's samples used to set its scale", 0.1, 1)
     span: float = method(3.0, "scaled units that this central share covers", 0.1, 6)
 
-    # Keras's own start forgets a beat within 60 ms. Statistics of four records are noise.
+    # Keras's default bias forgets within 60 ms, less than a beat
     memory: float = method(
         4.0, "s of the LSTM's longest memory at the start; 0: as in Keras", 0, 10)
+    # Batch statistics of four records are noise: after some, the gathered ones are used
     settle: int = method(
-        375, "training steps after which batch-norm statistics are frozen; 0: never", 0, 10**9)
+        375, "training steps after which batch-norm layers are frozen (375: one default epoch); "
+        "0: never", 0, 10**9)
     feature_limit: float = method(
         2.5, "standard deviations at which scaled features are cut off", 0.5, 1000)
+
+    rate_curve: bool = method(
+        True, "whether the heart rate enters as a curve that is steep at 60 and 100 bpm")
+    regression_share: float = method(
+        0.0, "share of a logistic regression on the same features in the logits", 0, 1)
 
     weight_decay: float = method(
         0.0, "share of a weight lost per step and unit of learning rate", 0, 1)
     schedule: str = method(
-        "plateau", "learning rate: halved on plateaus, or a cosine", "plateau", "cosine")
-    reduce_patience: int = method(3, "epochs without a better loss that make a plateau", 1, 10_000)
+        "plateau", "learning rate: halved on plateaus of the validation loss, or a cosine",
+        "plateau", "cosine")
+    reduce_patience: int = method(
+        3, "epochs without a better validation loss that make a plateau", 1, 10_000)
     stop_patience: int = method(
         5, "epochs without better validation accuracy before training stops", 1, 10_000)
+    # Which of 15 epochs is best on 300 records is mostly chance: so the last
     keep: str = method(
         "last", "weights to keep: the last, or the best by validation accuracy", "last", "best")
     xla: bool = method(True, "whether XLA makes this model faster on a CPU")
@@ -143,13 +158,16 @@ RECIPES = {
     # no record repeated in validation or test.
     "thesis": Recipe(
         name="thesis", high_pass=0.0, central_share=0.5, span=1.0, memory=0.0, settle=0,
-        feature_limit=1000.0, keep="best", shift=0.0, lead_gain=0.0, amplitude_noise=0.0),
-    # Convolutions, attention and 40 more features, with AdamW: the learning rate falls to zero
-    # along a cosine, without early stopping. XLA slows convolutions down on a CPU.
+        feature_limit=1000.0, rate_curve=False, keep="best", shift=0.0, lead_gain=0.0,
+        amplitude_noise=0.0),
+    # Convolutions, attention and 40 more features; weight decay makes Keras's Adam an AdamW.
+    # The learning rate falls to zero along a cosine, without early stopping. XLA slows convolutions
+    # down on a CPU. A logistic regression on the same features shares in its answers, as it is
+    # better with few records.
     "large": Recipe(
         name="large", model="large", epochs=30, batch_size=32, learning_rate=0.002,
-        weight_decay=0.01, schedule="cosine", stop_patience=30, settle=0, amplitude_noise=0.0,
-        xla=False)}
+        weight_decay=0.01, schedule="cosine", stop_patience=10_000, settle=0, amplitude_noise=0.0,
+        regression_share=2 / 3, xla=False)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +185,8 @@ class Settings:
     test_share: float = data(0.15, "test patients, as a share of all patients", 0.01, 0.9)
     val_share: float = data(0.15, "validation patients, as a share of the others", 0.01, 0.9)
     max_unusable: float = data(0.5, "share of a class's records that may be damaged", 0, 1)
+    labels_origin: str = data("", "who or what made the labels, such as \"two cardiologists\" "
+                              "(default: what the .labels.json of make_labels.py says)")
     output: str = data("ecg_stable_lstm_model.keras",
                        "model to write; its card (.json) gets the same name")
 
@@ -189,6 +209,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        labels_origin.check_flag(self.labels_origin)
         if self.test_data_dir and not self.test_labels:
             raise UserError("--test-data-dir: expected --test-labels as well")
         for folder in (self.data_dir, self.test_data_dir, self.cache_dir):
@@ -231,7 +252,7 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
 
     changes: dict[str, Any] = dict(QUICK_RECIPE) if asked.get("quick") else {}
     changes |= parse_assignments(asked.pop("set"), METHOD)
-    changes |= {name: asked.pop(name) for name in METHOD if name in asked}
+    changes |= {field: asked.pop(field) for field in METHOD if field in asked}
     if asked.get("quick"):
         asked = QUICK_SETTINGS | asked
     return Settings(recipe=dataclasses.replace(RECIPES[name], **changes), **asked)
@@ -240,7 +261,7 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
 # ----------------------------------------------------------------------------------- environment
 @functools.cache
 def load_tensorflow() -> tuple[Any, Any]:
-    """Import TensorFlow, only where a model is built, with all GPUs hidden; return it and Keras.
+    """Import TensorFlow on first use, with all GPUs hidden; return it and Keras.
 
     Raises
     ------
@@ -257,12 +278,12 @@ def load_tensorflow() -> tuple[Any, Any]:
             raise ImportError(f"{tf.__version__} is too old")
         import keras
     except Exception as error:    # whatever an installation that does not fit raises
-        raise UserError(f"TensorFlow 2.16 or newer is needed ({str(error).splitlines()[0]}): "
+        raise UserError(f"TensorFlow 2.16 or newer is needed ({str(error).partition(chr(10))[0]}): "
                         "pip install -r requirements.txt") from error
 
     with contextlib.suppress(RuntimeError):    # a notebook may have used TensorFlow before
         tf.config.set_visible_devices([], "GPU")    # Metal crashes (SIGBUS) or slows LSTMs
-        tf.config.threading.set_intra_op_parallelism_threads(1)   # so small a model is not shared
+        tf.config.threading.set_intra_op_parallelism_threads(1)    # too small to gain from more
     return tf, keras
 
 
@@ -271,15 +292,16 @@ COLUMNS = ["subject_id", "waveform_path", "ecg_category"]
 
 
 def read_labels(path: str) -> pd.DataFrame:
-    """Read a label file: UTF-8, one row per record, no header.
+    """Read a label file: UTF-8, one row per record, a header or none.
 
-    A byte order mark, a header, blank lines and duplicates are skipped, file extensions cut off,
+    A byte order mark, blank lines and duplicates are skipped, file extensions cut off,
     and case variants of a class merged.
 
     Returns
     -------
     DataFrame
-        subject_id (int64), waveform_path and ecg_category (str).
+        subject_id (int64, or str where any is not a whole number), waveform_path and ecg_category
+        (str). Several numbers of one patient, as one folder or record tells, have become one.
 
     Raises
     ------
@@ -287,33 +309,37 @@ def read_labels(path: str) -> pd.DataFrame:
         Names the file and the first malformed row.
     """
     rows = label_file.read_rows(path, COLUMNS)
-    if len(rows) and re.fullmatch(r"[A-Za-z_ ]+", "".join(rows.iloc[0])):
-        rows = rows.iloc[1:]    # a header: letters only
+    if label_file.has_header(rows):
+        rows = rows.iloc[1:]
 
     refuse = functools.partial(label_file.refuse_rows, path, rows)
     refuse((rows[COLUMNS] == "").any(axis=1) | (rows["excess"] != ""),
            f"three columns {','.join(COLUMNS)} with commas, as CSV UTF-8")
-    refuse(~rows["subject_id"].str.fullmatch(r"[0-9]{1,18}"),
-           "a whole number as subject_id (format it as text in a spreadsheet)")
+    refuse(~rows["subject_id"].str.fullmatch(label_file.SUBJECT_ID),
+           "a whole number or a name as subject_id (format it as text in a spreadsheet)")
 
     rows["waveform_path"] = rows["waveform_path"].str.replace(
         r"^mimic-iv-ecg/|\.(?:hea|dat)$", "", regex=True)
     refuse(~rows["waveform_path"].str.fullmatch(label_file.SAFE_PATH),
            "a waveform path inside the data folder (short, no '..', no '/' in front, no URL)")
 
-    rows["ecg_category"] = rows["ecg_category"].str.split().str.join(" ")
+    rows["ecg_category"] = rows["ecg_category"].str.split().str.join(" ").str.normalize("NFC")
     is_name = rows["ecg_category"].map(lambda name: name.isprintable() and len(name) <= 100)
     refuse(~is_name, "a class name of at most 100 printable characters")
 
-    rows = rows[COLUMNS].astype({"subject_id": "int64"})
+    rows = label_file.number_patients(rows[COLUMNS])
     folded = rows["ecg_category"].str.casefold()
     rows["ecg_category"] = rows["ecg_category"].groupby(folded).transform(lambda c: c.mode()[0])
-    rows = label_file.leave_out_ambiguous(rows.drop_duplicates())
+    rows = patients.join_patients(rows.drop_duplicates()).drop_duplicates()
+    rows = label_file.leave_out_ambiguous(rows)
     label_file.check_classes(path, rows["ecg_category"].value_counts())
     return rows
 
 
 # ----------------------------------------------------------------------------------------- split
+SPLITS = "train", "validation", "test"
+
+
 def draw_patients(pool: np.ndarray, share: float, strata: np.ndarray, seed: int) -> np.ndarray:
     """Draw a share of the patients, by strata; where these are too few, at random."""
     if math.ceil(share * len(pool)) >= len(pool):    # nobody would be left
@@ -357,7 +383,7 @@ def split_patients(
     size = member.sum(axis=0)
     rarest = np.where(member, size, np.inf).argmin(axis=1)
 
-    split = np.zeros(len(member), dtype=int)
+    split = np.zeros(len(member), dtype=int)                         # places in SPLITS
     for number, share in ((2, test_share), (1, val_share)):
         pool = np.flatnonzero(split == 0)
         split[draw_patients(pool, share, rarest[pool], seed)] = number
@@ -367,7 +393,7 @@ def split_patients(
     needed[1:, is_scarce] = 0
     repaired = patients.repair(split, member, needed, np.random.default_rng(seed))
     if repaired is None:
-        scarce = table.columns[np.argsort(size[:-1])[:3]]
+        scarce = table.columns[np.argsort(size[:-1])[:3]]    # without the added ""
         raise UserError("no split has every class in training, validation and test: too few "
                         f"patients, or the same ones, in {', '.join(scarce)}")
     return split_records(labels, pd.Series(repaired, index=table.index))
@@ -377,7 +403,7 @@ def split_records(labels: pd.DataFrame, split_of: pd.Series) -> dict[str, pd.Dat
     """Return the records of each split, given the number of each patient's split."""
     number = labels["subject_id"].map(split_of)
     splits = {name: labels[number == i].reset_index(drop=True)
-              for i, name in enumerate(("train", "validation", "test"))}
+              for i, name in enumerate(SPLITS)}
     n_patients = sum(part["subject_id"].nunique() for part in splits.values())
     if n_patients != len(split_of):    # not an assert, which python -O would drop
         raise RuntimeError("a patient is in two splits")
@@ -423,22 +449,27 @@ def balanced_sampling(
 
 
 # ------------------------------------------------------------------------------------------ read
-RECORD_SECONDS = 10         # of a longer record, the first
+RECORD_SECONDS = 10         # of a longer record, the first, or those from a given start on
 MIN_SECONDS = 9.5           # a shorter one would be stretched by more than 5 % when resampled
 MIN_FS, MAX_FS = 50, 4000   # Hz; the QRS band reaches to 20 Hz
 MIN_LEADS = 6               # of 12 must carry a signal
 MIN_LEAD_RANGE = 0.02       # mV; a lead that moves less carries none
 MAX_GAP_SHARE = 0.2         # of a lead may be missing and interpolated; beyond that it carries none
 MAX_AMPLITUDE = 1000.0      # mV; no electrode gives more, so such a sample counts as missing
+MAX_PEAK = 30.0             # mV from a lead's median; peaks of 10 s beyond it are no heart's
+MAX_PEAK_SHARE = 0.01       # of a lead may be beyond it: a few bad samples, not a wrong gain
+LARGE = 10.0                # mV; a record with more is used, but is unusual
+
 # MIMIC-IV-ECG stores aVF before aVL: leads are picked by name, into this order.
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 LEAD_II, HEART_RATE = 1, 4    # their places in LEADS and FEATURES
-FEATURES = (    # name, unit and, where users are shown one, the usual range
+# Name, unit and, where users are shown one, the usual range
+FEATURES: tuple[tuple[str, str, Any], ...] = (
     ("mean", "mV", None), ("standard deviation", "mV", None), ("skewness", "", None),
     ("kurtosis", "", None), ("heart rate", "bpm", (60, 100)), ("SDNN", "ms", (20, 50)),
     ("RMSSD", "ms", (15, 40)), ("CV_RR", "", (0.03, 0.07)))
 VITALS = list(FEATURES[HEART_RATE:])    # heart rate and its variability
-MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "nv": 1e-6}    # WFDB headers are ASCII
+MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "\N{GREEK SMALL LETTER MU}v": 1e-3, "nv": 1e-6}
 
 
 def pick_leads(names: list[str]) -> list[int]:
@@ -456,12 +487,15 @@ def to_millivolts(units: list[str]) -> list[float]:
     for unit in units:
         if unit.casefold() not in MILLIVOLTS:
             raise RecordError(f"unit is not a voltage: {unit!r:.20}")
-        factors.append(MILLIVOLTS[unit.casefold()])
+        factors.append(MILLIVOLTS[unit.casefold()])    # which makes a Greek mu of a micro sign
     return factors
 
 
-@np.errstate(all="ignore")    # what damaged numbers lead to is checked
-def read_record(path: str | Path, data_dir: str | None = None) -> tuple[np.ndarray, float]:
+def read_record(
+    path: str | Path,
+    data_dir: str | None = None,
+    start: float = 0,
+) -> tuple[np.ndarray, float]:
     """Read ten seconds of a 12-lead WFDB record.
 
     Parameters
@@ -470,6 +504,8 @@ def read_record(path: str | Path, data_dir: str | None = None) -> tuple[np.ndarr
         Without extension.
     data_dir : str, optional
         Nothing outside of this folder is read; by default the record's own.
+    start : float
+        Seconds of a longer record before the ten that are read.
 
     Returns
     -------
@@ -483,35 +519,86 @@ def read_record(path: str | Path, data_dir: str | None = None) -> tuple[np.ndarr
     RecordError
         The record cannot be used.
     """
+    signal, fs, _ = read_with_remark(path, data_dir, start)
+    return signal, fs
+
+
+@np.errstate(all="ignore")    # what damaged numbers lead to is checked
+def read_with_remark(
+    path: str | Path,
+    data_dir: str | None = None,
+    start: float = 0,
+) -> tuple[np.ndarray, float, str]:
+    """Do the same as `read_record`, and say what is unusual: 'gaps; flat lead', or ''."""
+    if start < 0:
+        raise ValueError(f"start: expected 0 s or more, got {start}")
+
     path = str(path)
     header = wfdb_files.read_header(path, data_dir or os.path.dirname(path) or ".")
     fs = header.fs
     if not MIN_FS <= fs <= MAX_FS:
-        raise RecordError(f"sampling rate not supported: {fs:g} Hz, not {MIN_FS} to {MAX_FS}")
-    if header.samples < MIN_SECONDS * fs:
-        raise RecordError(f"too short: {header.samples / fs:.1f} s, not {MIN_SECONDS} or more")
+        raise RecordError(f"sampling rate not supported: {fs:.9g} Hz, not {MIN_FS} to {MAX_FS}")
 
-    samples = min(header.samples, int(RECORD_SECONDS * fs))
-    recording = wfdb_files.read_signals(path, header, samples)
-    columns = pick_leads(recording.names)
-    factors = to_millivolts([recording.units[column] for column in columns])
+    first = round(start * fs)
+    left = header.samples - first
+    if left < MIN_SECONDS * fs:
+        seconds = max(left, 0) / fs
+        raise RecordError(f"too short: {seconds:.9g} s, not {MIN_SECONDS} or more")
+
+    columns = pick_leads(header.names)
+    factors = to_millivolts([header.units[column] for column in columns])
+    samples = min(left, int(RECORD_SECONDS * fs))
+    recording = wfdb_files.read_signals(path, header, samples, first)
     is_wrong = (recording.checksums != recording.expected)[columns]
     was_computed = samples == header.samples and recording.expected.any()    # not all 0
     if was_computed and is_wrong.any():
         raise RecordError(f"wrong checksum: {' '.join(np.array(LEADS)[is_wrong])}")
-    return keep_usable_leads(recording.signal.T[columns].T * factors), fs
+
+    signal = recording.signal.T[columns].T * factors
+    refuse_wrong_gain(signal)
+    leads, remark = keep_usable_leads(signal)
+    return leads, fs, remark
 
 
-def keep_usable_leads(signal: np.ndarray) -> np.ndarray:
-    """Interpolate gaps in a signal (samples, 12) in mV, and set leads without signal to zero."""
-    is_valid = np.abs(signal) <= MAX_AMPLITUDE
-    leads = as_leads(signal if is_valid.all() else np.where(is_valid, signal, np.nan))
+def refuse_wrong_gain(signal: np.ndarray) -> None:
+    """Raise `RecordError` if leads of a signal (samples, 12) in mV have peaks that no heart has."""
+    largest = np.fmax.reduce(np.abs(signal), axis=None)    # without NaN
+    if largest <= MAX_PEAK / 2:    # nearly always; from the median, it is at most twice that
+        return
+
+    leads = pd.DataFrame(signal)
+    distances = (leads - leads.median()).abs()
+    peaks = distances.quantile(1 - MAX_PEAK_SHARE, interpolation="lower")
+    is_wrong = (peaks > MAX_PEAK).to_numpy()
+    if is_wrong.any():
+        raise RecordError(f"gain or unit?: peaks of {peaks.max():.4g} mV in lead(s) "
+                          f"{' '.join(np.array(LEADS)[is_wrong])}")
+
+
+def keep_usable_leads(signal: np.ndarray) -> tuple[np.ndarray, str]:
+    """Interpolate gaps in a signal (samples, 12) in mV, and set leads without signal to zero.
+
+    Returns
+    -------
+    leads : ndarray of float64, shape (samples, 12)
+    remark : what is unusual about them, or ""
+    """
+    size = np.abs(signal)
+    is_valid = size <= MAX_AMPLITUDE
+    is_whole = bool(is_valid.all())
+    leads = as_leads(signal if is_whole else np.where(is_valid, signal, np.nan))
     moves = np.ptp(leads, axis=0) >= MIN_LEAD_RANGE
     is_filled = is_valid.mean(axis=0) >= 1 - MAX_GAP_SHARE
     is_usable = moves & is_filled
     if is_usable.sum() < MIN_LEADS:
         raise RecordError(f"too little signal: in {is_usable.sum()} leads, not {MIN_LEADS} or more")
-    return leads if is_usable.all() else np.where(is_usable, leads, 0.0)
+
+    unusual = {
+        "gaps": not is_whole,
+        "flat lead": not moves.all(),
+        f"beyond {LARGE:g} mV": (size > LARGE).any()}
+    remark = "; ".join(name for name, is_so in unusual.items() if is_so)
+    return leads if is_usable.all() else np.where(is_usable, leads, 0.0), remark
 
 
 # ------------------------------------------------------------------------------------ preprocess
@@ -576,21 +663,38 @@ def resample(signal: np.ndarray, target_length: int, high_pass: float) -> np.nda
 
 
 # -------------------------------------------------------------------------------------- features
-def qrs_envelope(lead: np.ndarray, fs: float) -> np.ndarray:
-    """Return the energy of a lead's QRS complexes (Pan & Tompkins, IEEE TBME 1985;32:230-236).
+class Rhythm(NamedTuple):
+    """The beats of a record, from the lead that shows them best."""
 
-    The two moving averages have a single summit, where a boxcar's plateau would jitter. Under 0.5
-    (mV/s)^2 nothing is a QRS complex; cut off at twice the usual beat (but not below 1/400 of the
-    largest), so that a large ectopic beat or artefact does not hide the others.
+    lead: int              # its place in `LEADS`
+    r_peaks: np.ndarray    # positions in samples, with fractions
+    rr: np.ndarray         # RR intervals, s; NaN where a gap may hide a beat
+
+
+def qrs_energy(lead: np.ndarray, fs: float) -> np.ndarray:
+    """Return the energy of a lead's QRS complexes in (mV/s)^2.
+
+    The two moving averages have a single summit, where a boxcar's plateau would jitter.
     """
     energy = (np.gradient(r_peaks.band_pass(lead, 5, 20, fs)) * fs) ** 2
     for _ in range(2):
         energy = uniform_filter1d(energy, round(0.08 * fs), mode="constant")
+    return energy
 
+
+def qrs_envelope(energy: np.ndarray, fs: float) -> np.ndarray:
+    """Cut the energy off at the bottom, where no QRS complex is, and at twice the usual beat.
+
+    The usual beat is the median over those 2-second windows that hold one: a pause does not lower
+    it to the T waves. Cut off there (but not below 1/400 of the largest), a large ectopic beat or
+    artefact does not hide the others.
+    """
+    above = np.maximum(energy - beats.least_energy(energy, fs), 0)
     window = int(2 * fs)
-    starts = range(0, max(1, len(energy) - window // 2), window)
-    usual = np.median([energy[i:i + window].max() for i in starts])
-    return np.clip(energy - 0.5, 0, max(2 * usual, energy.max() / 400))
+    starts = range(0, max(1, len(above) - window // 2), window)
+    largest = np.array([above[i:i + window].max() for i in starts])
+    usual = np.median(largest[largest > 0]) if largest.any() else 0.0
+    return np.minimum(above, max(2 * usual, above.max() / 400))
 
 
 def check_rate(fs: float) -> int:
@@ -611,6 +715,7 @@ def detect_r_peaks(lead: Any, fs: float) -> np.ndarray:
     Returns
     -------
     ndarray, positions in samples, with fractions
+        Empty: there are no beats, or none that can be told from noise.
 
     Raises
     ------
@@ -622,20 +727,20 @@ def detect_r_peaks(lead: Any, fs: float) -> np.ndarray:
 
 
 def _r_peaks_of(lead: np.ndarray, fs: float) -> np.ndarray:
-    envelope = qrs_envelope(lead, fs)
+    energy = qrs_energy(lead, fs)
+    envelope = qrs_envelope(energy, fs)
     coarse = find_peaks(envelope, height=np.std(envelope) * 0.5, distance=fs // 4)[0]
     if not len(coarse):
         return np.zeros(0)
-
-    # A T wave comes soon after a beat and is less than half as steep (Pan & Tompkins)
-    is_soon = np.diff(coarse) < 0.36 * fs
-    is_low = envelope[coarse[1:]] < 0.25 * envelope[coarse[:-1]]
-    t_waves = np.flatnonzero(is_soon & is_low) + 1
-    return r_peaks.refine(lead, np.delete(coarse, t_waves), fs)
+    coarse = beats.drop_t_waves(coarse, energy, envelope, fs)
+    coarse = beats.add_close_beats(coarse, envelope, fs)
+    return r_peaks.refine(lead, coarse, fs)
 
 
-def find_r_peaks(leads: np.ndarray, fs: float) -> np.ndarray:
-    """Find the R peaks of an ECG in lead II or, if that is flat, in the steepest lead.
+def choose_lead(leads: np.ndarray, fs: float) -> tuple[int, np.ndarray]:
+    """Choose a lead in which beats can be measured: lead II or, if it is flat, the steepest.
+
+    If that has no two beats, or noise hides them, the steepest of the others that has.
 
     Parameters
     ----------
@@ -644,20 +749,52 @@ def find_r_peaks(leads: np.ndarray, fs: float) -> np.ndarray:
 
     Returns
     -------
-    ndarray, positions in samples, with fractions
+    lead : int, its place in `LEADS`
+    peaks : ndarray, its R peaks in samples; empty if no lead has any
     """
     step = round(0.02 * fs)
     steps = leads[step:] - leads[:-step]
     steepness = np.sqrt(np.einsum("ij,ij->j", steps, steps))
     usual = np.median(steepness[steepness > 0]) if steepness.any() else 0
-    is_flat = steepness[LEAD_II] < 0.4 * usual
-    return _r_peaks_of(leads[:, steepness.argmax() if is_flat else LEAD_II], fs)
+    order = [int(lead) for lead in np.argsort(-steepness, kind="stable") if steepness[lead] > 0]
+    if LEAD_II in order and steepness[LEAD_II] >= 0.4 * usual:
+        order.remove(LEAD_II)
+        order.insert(0, LEAD_II)
+
+    first = None
+    for lead in order:
+        peaks = _r_peaks_of(leads[:, lead], fs)
+        if len(peaks) >= 2:
+            return lead, peaks
+        if first is None:
+            first = lead, peaks
+    return first or (LEAD_II, np.zeros(0))
+
+
+def find_r_peaks(leads: np.ndarray, fs: float) -> np.ndarray:
+    """Find the R peaks of an ECG (samples, 12), in mV, in the lead that `choose_lead` chooses.
+
+    Returns
+    -------
+    ndarray, positions in samples, with fractions
+    """
+    return choose_lead(leads, fs)[1]
+
+
+def measure_rhythm(signal: Any, fs: float) -> Rhythm:
+    """Find the beats of an ECG (samples, 12), in mV, and the intervals between them."""
+    leads = as_leads(signal, check_rate(fs))
+    lead, peaks = choose_lead(leads, fs)
+    samples = np.asarray(signal)[:, lead].astype(float)
+    is_missing = ~(np.abs(samples) < BEYOND_ANY_CONVERTER)    # also where it is NaN
+    gaps = r_peaks.find_gaps(leads[:, lead], is_missing, fs)
+    return Rhythm(lead, peaks, r_peaks.rr_intervals(peaks, gaps, fs))
 
 
 def extract_core_medical_features(
     signal: Any,
     fs: float = 100,
-    peaks: np.ndarray | None = None,
+    rhythm: Rhythm | None = None,
 ) -> np.ndarray:
     """Measure the eight features of `FEATURES`.
 
@@ -667,16 +804,17 @@ def extract_core_medical_features(
         A second or more in mV, in the order of `LEADS`.
     fs : float
         True sampling rate, Hz.
-    peaks : ndarray, optional
-        R peaks in samples, where they are known already.
+    rhythm : Rhythm, optional
+        Its beats, where they are known already.
 
     Returns
     -------
     ndarray, shape (8,)
         Mean, standard deviation, skewness and excess kurtosis of lead II; heart rate (bpm), SDNN
-        (ms), RMSSD (ms) and CV_RR = SDNN / mean RR over all beats found (Task Force of the ESC and
-        NASPE, Circulation 1996;93:1043-1065). NaN: not measurable, as on a flat lead, or with
-        fewer than two beats (rate) or three (the others). `ValueError` if the input is not so.
+        (ms), RMSSD (ms) and CV_RR = SDNN / mean RR over all intervals that no gap touches (Task
+        Force of the ESC and NASPE, Circulation 1996;93:1043-1065). NaN: not measurable, as on a
+        flat lead, or without an interval (rate) or two (the others; RMSSD: two that meet).
+        `ValueError` if the input is not so.
     """
     leads = as_leads(signal, check_rate(fs))
     lead = leads[:, LEAD_II]
@@ -686,14 +824,17 @@ def extract_core_medical_features(
         measured["skewness"] = np.mean(z * z * z)
         measured["kurtosis"] = np.mean((z * z) ** 2) - 3
 
-    rr = np.diff(find_r_peaks(leads, fs) if peaks is None else peaks) / fs    # RR intervals, s
+    intervals = (rhythm or measure_rhythm(signal, fs)).rr
+    rr = beats.drop_nan(intervals)
+    change = beats.drop_nan(np.diff(intervals))
     if len(rr) >= 1:
         measured["heart rate"] = 60 / rr.mean()
     if len(rr) >= 2:
         sdnn = rr.std(ddof=1)
         measured["SDNN"] = 1000 * sdnn
-        measured["RMSSD"] = 1000 * np.sqrt(np.mean(np.diff(rr) ** 2))
         measured["CV_RR"] = sdnn / rr.mean()
+    if len(change) >= 1:
+        measured["RMSSD"] = 1000 * np.sqrt(np.mean(change**2))
     return np.array([measured.get(name, np.nan) for name, _, _ in FEATURES])
 
 
@@ -709,14 +850,16 @@ class Records(NamedTuple):
     features: np.ndarray        # float32 (n, 8 or more); NaN: not measurable
     targets: np.ndarray         # int (n,), index into the class names
     left_out: tuple = ()        # (path, reason) of each record that could not be used
+    unusual: tuple = ()         # (path, remark) of each record that was used nevertheless
 
 
 def prepare_record(
     path: str | Path,
     data_dir: str | None = None,
     recipe: Recipe | None = None,
+    start: float = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read one record and return the model's inputs.
+    """Read one record, from `start` (s) on, and return the model's inputs.
 
     Returns
     -------
@@ -728,16 +871,27 @@ def prepare_record(
     RecordError
         The record cannot be used.
     """
-    recipe = recipe or Recipe()
-    signal, fs = read_record(path, data_dir)
-    peaks = find_r_peaks(signal, fs)
-    features = extract_core_medical_features(signal, fs, peaks)
+    ecg, features, _ = prepare_with_remark(path, data_dir, recipe or Recipe(), start)
+    return ecg, features
+
+
+def prepare_with_remark(
+    path: str | Path,
+    data_dir: str | None,
+    recipe: Recipe,
+    start: float = 0,
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Do the same as `prepare_record`, and say what is unusual about the record, or ''."""
+    signal, fs, remark = read_with_remark(path, data_dir, start)
+    rhythm = measure_rhythm(signal, fs)
+    features = extract_core_medical_features(signal, fs, rhythm)
     if recipe.model == "large":    # its own features follow the eight
-        features = np.append(features, extra_features(signal, fs, peaks))
+        extra = extra_features(signal, fs, rhythm.r_peaks, rhythm.rr)
+        features = np.append(features, extra)
 
     ecg = stable_preprocess_ecg(signal, recipe.sequence_length, recipe.high_pass,
                                 recipe.central_share, recipe.span)
-    return ecg, features.astype(np.float32)
+    return ecg, features.astype(np.float32), remark
 
 
 def feature_names(recipe: Recipe) -> tuple:
@@ -750,7 +904,7 @@ def prepare_many(
     data_dir: str | None,
     settings: Settings,
     title: str,
-) -> list[tuple]:
+) -> list[cache.Prepared]:
     """Prepare records on all cores or a cluster, or take them from the cache.
 
     Parameters
@@ -761,11 +915,12 @@ def prepare_many(
 
     Returns
     -------
-    list of (ecg, features, reason)
-        As `prepare_record` gives them, and ""; or zeros and why the record cannot be used.
+    list of (ecg, features, reason, remark)
+        As `prepare_record` gives them, "", and what is unusual about the record; or zeros and the
+        reason why it cannot be used.
     """
     recipe = settings.recipe
-    one = functools.partial(prepare_record, data_dir=data_dir, recipe=recipe)
+    one = functools.partial(prepare_with_remark, data_dir=data_dir, recipe=recipe)
     if data_dir is not None:
         paths = [f"{data_dir}/{path}" for path in paths]
     shapes = (recipe.sequence_length, len(LEADS)), (len(feature_names(recipe)),)
@@ -782,8 +937,11 @@ def draw_usable(
     target_samples: int,
     data_dir: str,
     settings: Settings,
-) -> tuple[pd.DataFrame, dict[str, tuple]]:
+    held_out: dict[bytes, str],
+) -> tuple[pd.DataFrame, dict[str, cache.Prepared]]:
     """Draw records and prepare them; each that cannot be used is replaced by one of its class.
+
+    Nor can a copy of a record in `held_out` be used, under whatever name and patient.
 
     Returns
     -------
@@ -796,32 +954,40 @@ def draw_usable(
         More than `max_unusable` of a class cannot be used.
     """
     class_of = labels.set_index("waveform_path")["ecg_category"]
-    sample = usable = labels
-    prepared: dict[str, tuple] = {}
+    usable = labels
+    prepared: dict[str, cache.Prepared] = {}
     while len(usable):
         sample = balanced_sampling(usable, target_samples, settings.seed, repeat=name == "train")
         new = [path for path in sample["waveform_path"].unique() if path not in prepared]
         found = prepare_many(new, data_dir, settings, f"reading {name}")
-        prepared |= zip(new, found, strict=True)
+        prepared |= zip(new, copies.refuse_copies(found, held_out), strict=True)
 
-        reasons = pd.Series({path: reason for path, (_, _, reason) in prepared.items()})
+        reasons = pd.Series({path: one.reason for path, one in prepared.items()})
         with user_errors(data_dir, ValueError):
-            left_out.stop_if_unusable(reasons, class_of, settings.max_unusable, name, not new)
-        if not new:    # this draw holds usable records alone
+            left_out.stop_if_unusable(
+                reasons, class_of, settings.max_unusable, name, is_over=not new)
+        if not new:    # all read in earlier rounds, which removed those that cannot be used
             return sample, prepared
         usable = usable[~usable["waveform_path"].isin(reasons.index[reasons != ""])]
-    return usable, prepared
+    return usable, prepared    # none is left
 
 
-def load_split(name: str, labels: pd.DataFrame, classes: list[str], settings: Settings) -> Records:
+def load_split(
+    name: str,
+    labels: pd.DataFrame,
+    classes: list[str],
+    settings: Settings,
+    held_out: dict[str, Records] | None = None,
+) -> Records:
     """Sample and prepare the records of one split: 'train', 'validation' or 'test'.
 
-    Records that are not on disk are never drawn. Of another hospital's test file, all are.
+    Records that are not on disk are never drawn. Another hospital's test file is used whole. Copies
+    of records in the splits `held_out` are left out, whatever their names and patients.
 
     Raises
     ------
     UserError
-        A class has no usable record.
+        A class has no usable record (of another hospital: no class has).
     """
     samples = {"train": settings.train_samples, "validation": settings.val_samples,
                "test": settings.test_samples}[name]
@@ -832,27 +998,25 @@ def load_split(name: str, labels: pd.DataFrame, classes: list[str], settings: Se
         samples = len(labels) * len(classes)    # enough for every record
 
     is_there = [os.path.exists(f"{data_dir}/{path}.hea") for path in labels["waveform_path"]]
-    missing = is_there.count(False)
-    if missing:
-        print(f"notice: {name} draws from {sum(is_there)} records, {missing} more are not on disk")
+    if not all(is_there):
+        print(f"notice: {name} draws from {sum(is_there)} records, "
+              f"{is_there.count(False)} more are not on disk")
 
-    sample, prepared = draw_usable(name, labels[is_there], samples, data_dir, settings)
-    unusable = tuple((path, reason) for path, (_, _, reason) in prepared.items() if reason)
-
+    known = copies.digests(held_out or {})
+    sample, prepared = draw_usable(name, labels[is_there], samples, data_dir, settings, known)
+    unusable = tuple((path, one.reason) for path, one in prepared.items() if one.reason)
     have = set(sample["ecg_category"])
-    lost = sorted(set(labels["ecg_category"]) - have)
-    if lost and not (is_elsewhere and have):
-        raise UserError(f"{data_dir}: no usable {name} record of {', '.join(lost)} (left out: "
-                        f"{left_out.reasons(unusable)}); to fetch those that a run draws: "
-                        f"python tools/fetch_records.py {shlex.join(sys.argv[1:])}")
+    if not (is_elsewhere and have):    # another hospital may lack classes
+        left_out.refuse_lost_classes(name, labels, is_there, have, data_dir, unusable)
     if have < set(classes):
         print(f"notice: {name} has no record of {', '.join(sorted(set(classes) - have))}")
 
-    rows = [prepared[path] for path in sample["waveform_path"]]
-    signals = cache.Signals([signal for signal, _, _ in rows])
-    features = np.stack([feature for _, feature, _ in rows])
-    targets = pd.Index(classes).get_indexer(sample["ecg_category"])
-    return Records(sample, signals, features, targets, unusable)
+    drawn = [prepared[path] for path in sample["waveform_path"]]
+    signals = cache.Signals([one.signal for one in drawn])
+    features = np.stack([one.features for one in drawn])
+    targets = pd.Index(classes).get_indexer(sample["ecg_category"])    # no others get this far
+    unusual = left_out.list_unusual(sample, prepared)
+    return Records(sample, signals, features, targets, unusable, unusual)
 
 
 # --------------------------------------------------------------------------------------- augment
@@ -907,7 +1071,7 @@ def vary_recording(
     Parameters
     ----------
     signals : ndarray, shape (n, samples, 12)
-        Moved in a circle of time; each lead gets a gain of its own.
+        Rotated in time (a circular shift); each lead gets a gain of its own.
     features : ndarray, shape (n, 8 or more)
         Mean and standard deviation of lead II get noise.
     rng : numpy.random.Generator
@@ -928,6 +1092,9 @@ def vary_recording(
 
 
 # ----------------------------------------------------------------------------------------- model
+RATE_STEP = 5.0             # bpm, within which the curve of the heart rate rises
+
+
 def create_lightweight_lstm_model(
     n_classes: int = 5,
     sequence_length: int = SEQUENCE_LENGTH,
@@ -935,6 +1102,7 @@ def create_lightweight_lstm_model(
     feature_variance: Any = (1.0,) * 8,
     feature_limit: float = 2.5,
     memory: float = 4.0,
+    rate_curve: bool = True,
 ) -> Any:
     """Build the dual-branch LSTM, 8,461 parameters for five classes.
 
@@ -944,6 +1112,7 @@ def create_lightweight_lstm_model(
     feature_mean, feature_variance : array_like, shape (8,), constants in the model, not weights
     feature_limit : float, standard deviations at which scaled features are cut off
     memory : float, s; longest memory of the forget gates at the start, or 0: as in Keras
+    rate_curve : bool, whether `sharpen_rate` replaces the scaled heart rate
 
     Returns
     -------
@@ -962,6 +1131,9 @@ def create_lightweight_lstm_model(
     features = keras.Input((len(FEATURES),), name="features")
     y = layers.Normalization(mean=feature_mean, variance=feature_variance)(features)
     y = keras.ops.clip(keras.ops.nan_to_num(y, nan=0.0), -feature_limit, feature_limit)
+    if rate_curve:
+        rate = sharpen_rate(keras, features)
+        y = layers.Concatenate()([y[:, :HEART_RATE], rate, y[:, HEART_RATE + 1:]])
     y = dense_block(layers, y, 16, 0.2)
 
     z = dense_block(layers, layers.Concatenate()([x, y]), 32, 0.3)
@@ -973,6 +1145,23 @@ def dense_block(layers: Any, x: Any, units: int, dropout: float) -> Any:
     """Apply Dense, batch normalisation and dropout."""
     x = layers.Dense(units, activation="relu")(x)
     return layers.Dropout(dropout)(layers.BatchNormalization()(x))
+
+
+def sharpen_rate(keras: Any, features: Any) -> Any:
+    """Turn heart rates into a curve that is steep where classes part: at 60 and 100 bpm.
+
+    About -2 below the usual range, 0 inside it and 2 above; not measurable counts as inside. It has
+    no weights and is made of stock layers: a saved model needs no code of ours.
+    """
+    layers = keras.layers
+    usual = FEATURES[HEART_RATE][2]
+    rate = features[:, HEART_RATE:HEART_RATE + 1]
+    rate = keras.ops.nan_to_num(rate, nan=sum(usual) / 2)
+    steps = []
+    for limit in usual:
+        distance = layers.Normalization(mean=[limit], variance=[RATE_STEP**2])(rate)
+        steps.append(layers.Activation("tanh")(distance))
+    return layers.Add()(steps)
 
 
 def start_with_memory(lstm: Any, longest: float) -> None:
@@ -999,7 +1188,7 @@ def average_models(keras: Any, models: list) -> Any:
 
 # ----------------------------------------------------------------------------------------- train
 def training_batches(records: Records, settings: Settings, first_epoch: int = 0) -> Iterator[tuple]:
-    """Yield (inputs, targets, weights) for ever, shuffled and augmented afresh in each pass."""
+    """Yield (inputs, targets, weights) endlessly, shuffled and augmented afresh in each pass."""
     recipe = settings.recipe
     rng = np.random.default_rng([settings.seed, first_epoch])
     n = len(records.targets)
@@ -1023,7 +1212,7 @@ def predict(model: Any, records: Records) -> np.ndarray:
     n = len(records.targets)
     inputs = records.signals, records.features
     batches = cache.whole_batches(keras, inputs, records.targets, np.ones(n))
-    return model.predict(batches, verbose=0)[:n]
+    return model.predict(batches, verbose=0)[:n]    # the last batch is filled up
 
 
 def build_model(n_classes: int, training: Records, recipe: Recipe) -> Any:
@@ -1039,8 +1228,9 @@ def build_model(n_classes: int, training: Records, recipe: Recipe) -> Any:
             keras, n_classes, recipe.sequence_length, mean, variance, HEART_RATE)
     else:
         model = create_lightweight_lstm_model(
-            n_classes, recipe.sequence_length, mean, variance, recipe.feature_limit, recipe.memory)
-    fast_lstm.quicken_all(keras, model)    # as exact, and twice as fast
+            n_classes, recipe.sequence_length, mean, variance, recipe.feature_limit, recipe.memory,
+            recipe.rate_curve)
+    fast_lstm.quicken_all(keras, model)    # the same results, twice as fast
     return model
 
 
@@ -1057,9 +1247,9 @@ def compile_model(model: Any, n_steps: int, recipe: Recipe, jit: bool, at_once: 
 
 
 def phases(recipe: Recipe, steps: int) -> list[tuple[int, int]]:
-    """Return the first and last epoch of each phase of training.
+    """Return the first epoch of each phase of training and its end, which is not part of it.
 
-    In the second, batch normalisation keeps the statistics that it has gathered in the first.
+    In the second phase, batch normalisation is frozen with what it has gathered in the first.
     """
     settled = min(math.ceil(recipe.settle / steps), recipe.epochs)
     if settled in (0, recipe.epochs):
@@ -1067,10 +1257,14 @@ def phases(recipe: Recipe, steps: int) -> list[tuple[int, int]]:
     return [(0, settled), (settled, recipe.epochs)]
 
 
-def make_callbacks(recipe: Recipe, history: list[dict]) -> list:
-    """Return Keras's callbacks: early stopping, the plateau, and one that prints each epoch.
+def make_callbacks(recipe: Recipe, history: list[dict]) -> tuple[list, Any]:
+    """Return Keras's callbacks.
 
-    The last one also appends the epoch's logs to `history`.
+    Returns
+    -------
+    counting : list
+        Those that count epochs: early stopping first, then the plateau where it is asked for.
+    printer : the one that prints each epoch, and appends its logs to `history`
     """
     callbacks = load_tensorflow()[1].callbacks
     start = time.monotonic()
@@ -1082,13 +1276,30 @@ def make_callbacks(recipe: Recipe, history: list[dict]) -> list:
         seconds = time.monotonic() - start
         print(f"epoch {epoch + 1:2}/{recipe.epochs}{figures}  {seconds:.0f} s", flush=True)
 
-    made = [callbacks.EarlyStopping(
+    counting = [callbacks.EarlyStopping(
         "val_accuracy", mode="max", patience=recipe.stop_patience,
         restore_best_weights=recipe.keep == "best")]
     if recipe.schedule == "plateau":
-        made.append(callbacks.ReduceLROnPlateau(
+        counting.append(callbacks.ReduceLROnPlateau(
             factor=0.5, patience=recipe.reduce_patience, min_lr=1e-6))
-    return [*made, callbacks.LambdaCallback(on_epoch_end=print_epoch)]
+    return counting, callbacks.LambdaCallback(on_epoch_end=print_epoch)
+
+
+def fit_rival(training: Records, n_classes: int, recipe: Recipe) -> LinearRival:
+    """Fit the simplest rival: a logistic regression on the features that the model sees."""
+    once = ~training.rows["waveform_path"].duplicated().to_numpy()
+    first = HEART_RATE if recipe.model == "large" else 0    # before it, amplitudes
+    return LinearRival(
+        training.features[once], training.targets[once], n_classes, HEART_RATE, first)
+
+
+def add_regression(model: Any, training: Records, n_classes: int, recipe: Recipe) -> Any:
+    """Return a trained model that a logistic regression on the same features shares in."""
+    from ecg.large_model import blend_with_regression
+
+    keras = load_tensorflow()[1]
+    rival = fit_rival(training, n_classes, recipe)
+    return blend_with_regression(keras, model, rival, recipe.regression_share)
 
 
 def fit(
@@ -1100,39 +1311,56 @@ def fit(
     callbacks: list,
     done: int = 0,
 ) -> None:
-    """Train a model in its phases; `done` epochs of them were done by an interrupted run."""
+    """Train a model phase by phase, skipping the first `done` epochs of an interrupted run.
+
+    `callbacks` start with early stopping.
+    """
     keras = load_tensorflow()[1]
     recipe = settings.recipe
     weights = compute_sample_weight("balanced", validation.targets)
-    steps = max(1, len(training.targets) // recipe.batch_size)
-    most_at_once = 25 if jit else 1    # steps in one call of Keras
+    inputs = validation.signals, validation.features
+    checks = cache.whole_batches(keras, inputs, validation.targets, weights)
+    steps = max(1, len(training.targets) // recipe.batch_size)    # whole batches of an epoch
+    # Several steps in one call of Python; a divisor, so that XLA compiles for one number only
+    most_at_once = 25 if jit else 1
     at_once = max(i for i in range(1, most_at_once + 1) if steps % i == 0)
     normalisations = [layer for layer in model.layers
                       if isinstance(layer, keras.layers.BatchNormalization)]
     stopping = callbacks[0]
-    for first, last in phases(recipe, steps):
-        if last < done or stopping.stopped_epoch:    # done before, or stopped early
+    for first, end in phases(recipe, steps):
+        if end < done or stopping.stopped_epoch:    # where end is done, weights are restored only
             continue
-        for layer in normalisations:    # not trainable: it keeps the statistics that it has
+        for layer in normalisations:    # not trainable: frozen, its statistics too
             layer.trainable = first == 0
 
+        # Adam and the patience of the callbacks start anew with a phase
         compile_model(model, steps * (recipe.epochs - first), recipe, jit, at_once)
         batches = training_batches(training, settings, first)
         passed = max(0, done - first)
-        for _ in range(passed * steps):    # so that the next is the one that would have come
+        for _ in range(passed * steps):    # those that the interrupted run has used
             next(batches)
-        inputs = validation.signals, validation.features
         model.fit(
-            batches, steps_per_epoch=steps, initial_epoch=first + passed, epochs=last, verbose=0,
-            callbacks=callbacks, shuffle=False,
-            validation_data=cache.whole_batches(keras, inputs, validation.targets, weights))
+            batches, steps_per_epoch=steps, initial_epoch=first + passed, epochs=end, verbose=0,
+            callbacks=callbacks, validation_data=checks)
 
+    if stopping.stopped_epoch:
+        announce_stop(stopping, recipe)
     for layer in normalisations:    # as whoever trains the model further would expect
         layer.trainable = True
 
 
+def announce_stop(stopping: Any, recipe: Recipe) -> None:
+    """Print where early stopping ended a training, and whose weights are kept."""
+    kept = stopping.best_epoch if recipe.keep == "best" else stopping.stopped_epoch
+    print(f"stopped after epoch {stopping.stopped_epoch + 1}: no better validation accuracy for "
+          f"{recipe.stop_patience} epochs; weights of epoch {kept + 1} kept")
+
+
 def calibrate(model: Any, validation: Records) -> float:
-    """Divide a temperature, fitted on validation patients, out of the last layer; return it."""
+    """Fit a temperature on validation patients, divide the last layer's weights by it, return it.
+
+    It is 1, and changes nothing, where none would make validation patients' classes likelier.
+    """
     weights = compute_sample_weight("balanced", validation.targets)
     probabilities = predict(model, validation)
     temperature = metrics.fit_temperature(probabilities, validation.targets, weights)
@@ -1141,17 +1369,18 @@ def calibrate(model: Any, validation: Records) -> float:
     return temperature
 
 
-# Settings that change how one model is trained, beside its recipe
+# Settings that change how one model is trained, besides its recipe
 TRAINING = "seed", "train_samples", "val_samples", "test_share", "val_share", "jit"
 
 
 def training_key(training: Records, validation: Records, settings: Settings) -> dict[str, Any]:
     """Return what has to be the same where --resume continues a run."""
-    own = {name: getattr(settings, name) for name in TRAINING}
-    arrays = [*training[2:4], *validation[2:4]]
+    chosen = {name: getattr(settings, name) for name in TRAINING}
+    # Features change whenever signals do, and are smaller
+    arrays = training.features, training.targets, validation.features, validation.targets
     return {
-        **dataclasses.asdict(settings.recipe), **own, **provenance.versions(),
-        "code": [files.fingerprint(train)],
+        **dataclasses.asdict(settings.recipe), **chosen, **provenance.versions(),
+        "code": [files.fingerprint(train)],    # of all that `train` reaches here and in ecg/
         "records": [checkpoint.checksum(array) for array in arrays]}
 
 
@@ -1161,7 +1390,7 @@ def open_checkpoint(
     validation: Records,
     settings: Settings,
 ) -> checkpoint.Checkpoint:
-    """Return the state of an interrupted run, or start one in an empty folder."""
+    """Return the state that an interrupted run left; if there is none, empty the folder."""
     key = training_key(training, validation, settings)
     state = checkpoint.Checkpoint(folder, key, settings.resume)
     if not state.done:
@@ -1178,15 +1407,12 @@ def train(
 ) -> tuple[Any, float, list[dict]]:
     """Train one model.
 
-    Parameters
-    ----------
-    training, validation : Records
-    folder : Path, optional, where each epoch leaves what --resume continues from
+    Each epoch leaves in `folder` what --resume continues from.
 
     Returns
     -------
     model : keras.Model
-    temperature : float, already divided out of the last layer
+    temperature : float, by which the last layer's weights are already divided
     history : list of dict, the logs of each epoch
     """
     keras = load_tensorflow()[1]
@@ -1200,19 +1426,22 @@ def train(
           f"{len(validation.targets)} validation records, XLA {'on' if jit else 'off'}")
 
     history: list[dict] = []
-    callbacks = make_callbacks(recipe, history)
+    counting, printer = make_callbacks(recipe, history)
+    callbacks = [*counting, printer]
     done = 0
     if folder:
         with user_errors(str(folder), (ValueError, ImportError)):
             state = open_checkpoint(folder, training, validation, settings)
             done = state.done
             history += state.history
-            keeping = state.callback(keras, callbacks[:-1], history)
             if settings.tensorboard:
                 callbacks.append(checkpoint.tensorboard_callback(keras, folder))
-            callbacks.append(keeping)    # last, so that what the others did is kept too
+            # Restores the state as `fit` begins, and saves it after all others have seen an epoch
+            callbacks.append(state.callback(keras, counting, history))
 
     fit(model, training, validation, settings, jit, callbacks, done)
+    if recipe.regression_share:
+        model = add_regression(model, training, n_classes, recipe)
     return model, calibrate(model, validation), history
 
 
@@ -1225,50 +1454,84 @@ def heart_rates_by_class(test: Records, classes: list[str]) -> pd.DataFrame:
     return rates.groupby(true).agg(["mean", "std", "count"]).round(2)
 
 
-def evaluate(
-    each: Any,
-    temperatures: list[float],
-    test: Records,
+class Predicted(NamedTuple):
+    """Records, and the probabilities that models give to them."""
+
+    records: Records
+    each: np.ndarray            # (models, n, n_classes)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Probabilities (n, n_classes) of the ensemble."""
+        return self.each.mean(axis=0)
+
+
+def predict_each(models: list, records: Records) -> Predicted:
+    """Return records with the probabilities that each of these models gives to them."""
+    return Predicted(records, np.array([predict(model, records) for model in models]))
+
+
+def with_rivals(
+    test: Predicted,
+    rival: np.ndarray,
     classes: list[str],
     shares: np.ndarray,
+) -> dict[str, Any]:
+    """Return accuracies with intervals of the model, a plain rate rule, and the simplest rival."""
+    rates = test.records.features[:, HEART_RATE]
+    predicted = {
+        "model": test.mean.argmax(axis=1),
+        "rate rule": metrics.rate_rule(rates, classes, shares),
+        "logistic regression": rival.argmax(axis=1)}
+    targets = test.records.targets
+    subjects = test.records.rows["subject_id"].to_numpy()
+    return {who: metrics.accuracies(targets, found, subjects) for who, found in predicted.items()}
+
+
+def evaluate(
+    validation: Predicted,
+    test: Predicted,
+    temperatures: list[float],
+    classes: list[str],
+    shares: np.ndarray,
+    rival: np.ndarray,
+    label_file: str,
 ) -> tuple[str, dict[str, Any]]:
-    """Measure a model, or several whose probabilities are averaged, on the test patients.
+    """Measure the models' mean on test patients; return the report, and its figures for JSON.
 
     Parameters
     ----------
-    each : array_like, shape (models, n, n_classes), probabilities
     temperatures : list of float, by which the models' logits were divided
     shares : ndarray, shape (n_classes,), of the classes in the label file
-
-    Returns
-    -------
-    str, dict: the report, and its figures ready for JSON
+    rival : ndarray, shape (n, n_classes), probabilities of the simplest rival
+    label_file : str, to whose class shares results are reweighted; "": to none
     """
-    targets = test.targets
-    subjects = test.rows["subject_id"].to_numpy()
-    probabilities = np.mean(each, axis=0)
-    predicted = probabilities.argmax(axis=1)
-    confidence = probabilities.max(axis=1)
-    rule = metrics.rate_rule(test.features[:, HEART_RATE], classes, shares)
+    targets = test.records.targets
+    confidence = test.mean.max(axis=1)
     table = functools.partial(
-        classification_report, targets, predicted, digits=3, zero_division=0,
+        classification_report, targets, test.mean.argmax(axis=1), digits=3, zero_division=0,
         labels=range(len(classes)), target_names=classes)
-    label_weights = (shares / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
+    # As if the classes came as often as in the label file
+    weights = (shares / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
 
     figures = {
         "records": len(targets),
-        "patients": len(np.unique(subjects)),
-        "model": metrics.accuracies(targets, predicted, subjects),
-        "rate rule": metrics.accuracies(targets, rule, subjects),
+        "patients": test.records.rows["subject_id"].nunique(),
+        **with_rivals(test, rival, classes, shares),
         "confidence": [float(confidence.mean()), float(confidence.std())],
-        "calibration": metrics.calibrations(each, temperatures, targets, label_weights),
-        "accuracy by share kept": metrics.accuracy_by_share_kept(probabilities, targets),
-        "per class": table(output_dict=True),
-        "at label shares": table(output_dict=True, sample_weight=label_weights)}
-    if len(each) > 1:
-        alone = [balanced_accuracy_score(targets, p.argmax(axis=1)) for p in each]
-        figures["balanced accuracy of each"] = alone
-    rates = heart_rates_by_class(test, classes).to_string()
+        "calibration": metrics.calibrations(
+            test.each, temperatures, targets, weights if label_file else None),
+        "accuracy by share kept": metrics.accuracy_by_share_kept(test.mean, targets),
+        "thresholds": metrics.thresholds(
+            validation.mean, validation.records.targets, test.mean, targets, classes),
+        "per class": table(output_dict=True)}
+    if label_file:
+        natural = table(output_dict=True, sample_weight=weights)
+        figures["at label shares"] = {**natural, "label file": label_file}
+    if len(test.each) > 1:
+        figures["balanced accuracy of each"] = [
+            balanced_accuracy_score(targets, p.argmax(axis=1)) for p in test.each]
+    rates = heart_rates_by_class(test.records, classes).to_string()
     return report.in_words(figures, table(), rates, classes, VITALS), figures
 
 
@@ -1340,7 +1603,7 @@ def _load(path: str, _changed: tuple[int, ...]) -> Loaded:
         if model.output_shape[1] != len(classes) or [x[1] for x in model.input_shape] != widths:
             raise ValueError("its .json describes other classes or inputs")
 
-    model.jit_compile = False    # as fast here, at once, and XLA is broken on some machines
+    model.jit_compile = False    # XLA only delays the first prediction, and fails on some machines
     return Loaded(model, classes, recipe, card)
 
 
@@ -1348,13 +1611,15 @@ def read_card(card: dict[str, Any]) -> tuple[Recipe, list[str]]:
     """Return the recipe and the classes of a card; `ValueError` if it does not fit this version."""
     if "version" not in card:
         raise ValueError("trained by an earlier version: train it again")
-    needed = {name: card["recipe"][name] for name in PREPARATION}
-    recipe = Recipe(**card["recipe"] | needed)
+    missing = set(METHOD) - set(card["recipe"])
+    if missing:
+        raise ValueError(f"its .json lacks {', '.join(sorted(missing))}")
+    recipe = Recipe(**card["recipe"])
     classes = card["classes"]
     if not isinstance(classes, list) or len(set(classes)) < len(classes):
         raise ValueError("its .json describes other classes")
     if not all(name.isprintable() and len(name) <= 100 for name in classes):
-        raise ValueError("its .json describes other classes")
+        raise ValueError("its .json has a class name that is not printable text")
 
     names = [name for name, _, _ in feature_names(recipe)]
     if card["leads"] != list(LEADS) or [name for name, _, _ in card["features"]] != names:
@@ -1363,15 +1628,31 @@ def read_card(card: dict[str, Any]) -> tuple[Recipe, list[str]]:
 
 
 # ------------------------------------------------------------------------------------------ main
-def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
-    """Write missing waveforms of the demo; return whether `labels` is the demo's."""
-    ours = [path for path in labels["waveform_path"] if path.startswith("demo/p1900/")]
-    if not all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
-        from ecg import demo
+DEMO_FOLDER = "demo/p1900/"    # in the data folder
 
-        with user_errors("the demo's waveforms cannot be written"):
-            demo.write_demo(data_dir)
-    return bool(ours)
+
+def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
+    """Write missing waveforms of the demo; return whether `labels` is the demo's.
+
+    Raises
+    ------
+    UserError
+        They cannot be written, or `data_dir` holds something else: then --labels was forgotten.
+    """
+    ours = [path for path in labels["waveform_path"] if path.startswith(DEMO_FOLDER)]
+    if all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
+        return bool(ours)
+
+    folder = Path(data_dir)
+    is_own = data_dir == Settings.data_dir or (folder / "demo").exists()
+    if not is_own and folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"--data-dir {data_dir}: holds no demo, but --labels is the demo's: name "
+                        "the label file of these records")
+    from ecg import demo
+
+    with user_errors("the demo's waveforms cannot be written"):
+        demo.write_demo(data_dir)
+    return True
 
 
 def check_output(name: str) -> Path:
@@ -1379,14 +1660,14 @@ def check_output(name: str) -> Path:
     output = Path(name)
     stem = output.stem.strip(".")
     folder = f"{output.absolute().parent}/"
-    is_file = output.suffix == ".keras" and len(stem) > 0 and len(output.stem) < 60
-    if not is_file or output.is_dir() or not os.access(folder, os.W_OK):
+    is_model_name = output.suffix == ".keras" and stem and len(output.stem) < 60
+    if not is_model_name or output.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(f"--output {name:.99}: expected a .keras file in a writable folder")
     return output
 
 
-def describe(labels: pd.DataFrame, is_demo: bool) -> pd.Series:
-    """Print records and patients by class; return the classes' shares of the records."""
+def print_classes(labels: pd.DataFrame, is_demo: bool) -> pd.Series:
+    """Print records and patients by class; return the classes' shares of the records, A to Z."""
     if is_demo:
         print("demo: synthetic records; name your own with --labels and --data-dir")
     by_class = labels.groupby("ecg_category")["subject_id"]
@@ -1406,6 +1687,17 @@ def split_labels(labels: pd.DataFrame, settings: Settings) -> dict[str, pd.DataF
                                      settings.test_data_dir or settings.data_dir)
 
 
+def state_origins(settings: Settings, is_demo: bool, test: pd.DataFrame) -> dict[str, str]:
+    """Return for the card where the labels come from, and those of --test-labels."""
+    asked = settings.labels_origin
+    origins = {"labels_origin": labels_origin.of_file(settings.labels, asked, is_demo)}
+    if settings.test_labels:
+        is_demo = test["waveform_path"].str.startswith(DEMO_FOLDER).any()
+        origins["test_labels_origin"] = labels_origin.of_file(
+            settings.test_labels, is_demo=is_demo)
+    return origins
+
+
 def describe_run(
     settings: Settings,
     labels: pd.DataFrame,
@@ -1414,7 +1706,8 @@ def describe_run(
 ) -> dict[str, Any]:
     """Return the part of the card that is known before training."""
     recipe = settings.recipe
-    own = dataclasses.asdict(settings)
+    given = dataclasses.asdict(settings)
+    del given["recipe"]
     return {
         "version": __version__,
         "commit": provenance.commit(),
@@ -1424,8 +1717,8 @@ def describe_run(
         "features": feature_names(recipe),
         "synthetic": is_demo,
         "sampling_rate_hz": recipe.sequence_length / RECORD_SECONDS,
-        "recipe": own.pop("recipe"),
-        "settings": own,
+        "recipe": dataclasses.asdict(recipe),
+        "settings": given,
         "versions": provenance.versions(),
         "records": len(labels),
         "patients": labels["subject_id"].nunique(),
@@ -1438,38 +1731,49 @@ def run(settings: Settings) -> None:
     output = check_output(settings.output)
     labels = read_labels(settings.labels)
     is_demo = ensure_demo(labels, settings.data_dir)
-    shares = describe(labels, is_demo)
+    shares = print_classes(labels, is_demo)
     classes = shares.index.tolist()    # alphabetical: the order of the model's outputs
     card = describe_run(settings, labels, classes, is_demo)
     splits = split_labels(labels, settings)
-    shared = output.parent, settings.cache_dir
+    card |= state_origins(settings, is_demo, splits["test"])
+    shared = output.parent, settings.cache_dir    # with other runs: only old scratch files go
     folder = files.claim(Path(settings.results) / output.stem, shared)
-    tf, keras = load_tensorflow()    # a broken one shows before the reading
+    tf, keras = load_tensorflow()    # if it is broken, that shows before the slow reading
     devices = ", ".join(device.name for device in tf.config.get_visible_devices())
     using = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
     print(f"using {using}; devices {devices}")
 
-    training = load_split("train", splits["train"], classes, settings)
-    validation = load_split("validation", splits["validation"], classes, settings)
+    # Test first: what it holds is never trained on, even under another name and patient
     test = load_split("test", splits["test"], classes, settings)
+    validation = load_split(
+        "validation", splits["validation"], classes, settings, {"test": test})
+    training = load_split(
+        "train", splits["train"], classes, settings, {"test": test, "validation": validation})
     unusable = [*training.left_out, *validation.left_out, *test.left_out]
+    unusual = [*training.unusual, *validation.unusual, *test.unusual]
 
     trained = []
     for i in range(settings.repeats):
-        own = dataclasses.replace(settings, seed=(settings.seed + i) % 2**32)
+        seeded = dataclasses.replace(settings, seed=(settings.seed + i) % 2**32)
         progress = folder / "progress" / str(i)
-        trained.append(train(training, validation, len(classes), own, progress))
+        trained.append(train(training, validation, len(classes), seeded, progress))
     models, temperatures, histories = map(list, zip(*trained, strict=True))
     model = models[0] if len(models) == 1 else average_models(keras, models)
-    card |= {"history": histories, "temperature": temperatures, "left_out": unusable}
+    card |= {"history": histories, "temperature": temperatures, "left_out": unusable,
+             "unusual": unusual}
     save(model, card, output)    # before the evaluation, so that nothing can lose it
 
-    each = np.array([predict(one, test) for one in models])
-    text, card["metrics"] = evaluate(each, temperatures, test, classes, shares.to_numpy())
-    text += report.closing_words(unusable, is_demo)
+    tested = predict_each(models, test)
+    rival = fit_rival(training, len(classes), settings.recipe).predict(test.features)
+    label_name = "" if settings.test_labels else Path(settings.labels).name
+    text, card["metrics"] = evaluate(
+        predict_each(models, validation), tested, temperatures, classes, shares.to_numpy(), rival,
+        label_name)
+    text += report.closing_words(
+        unusable, unusual, is_demo, card["labels_origin"], card.get("test_labels_origin", ""))
     print(text, end="")
-    save(model, card, output)
-    write_results(settings, folder, card, text, splits, test, each)
+    save(model, card, output)    # again, now with the figures
+    write_results(settings, folder, card, text, splits, tested)
     print(f"saved {settings.output}, and all that is needed to use it in the .json of that name")
     if settings.quick:
         print(f"--quick: fewer records and epochs, {time.monotonic() - start:.0f} s; leave it out "
@@ -1482,8 +1786,7 @@ def write_results(
     card: dict[str, Any],
     text: str,
     splits: dict[str, pd.DataFrame],
-    test: Records,
-    each: np.ndarray,
+    tested: Predicted,
 ) -> None:
     """Write tables, figures and the model card into the results folder."""
     from ecg.output import write
@@ -1495,7 +1798,8 @@ def write_results(
         return signal, fs, find_r_peaks(signal, fs)
 
     with user_errors(f"results in {folder}", (OSError, ImportError, ValueError)):
-        write.write_results(folder, card, text, splits, test, each.mean(axis=0), read_ecg)
+        write.write_results(
+            folder, card, text, splits, tested.records, tested.mean, read_ecg)
         if settings.figures:
             from ecg.output import figures  # matplotlib, only where it draws
 

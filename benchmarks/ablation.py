@@ -14,6 +14,7 @@ CHANGES = (    # title, and the fields of `Recipe` that take the default's value
     ("+ shift in time, gain of leads", ("shift", "lead_gain")),
     ("+ batch normalisation settled", ("settle",)),
     ("+ last weights kept", ("keep",)),
+    ("+ curve of the heart rate", ("rate_curve",)),
 )
 
 

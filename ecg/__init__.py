@@ -8,8 +8,11 @@ provenance      version, commit and packages, so that a result can be traced
 label_file      rows of a label file, opened safely
 wfdb_files      WFDB headers and samples, checked
 signals         any array to leads without gaps
-r_peaks         R peaks refined to a fraction of a sample
+beats           which peaks of a QRS envelope are beats
+r_peaks         R peaks refined to a fraction of a sample; gaps
+labels_origin   where labels come from, in words
 patients        repair of a split; another hospital's patients
+copies          copies of a record, whatever its name and patient
 left_out        records that cannot be used, counted by reason
 cache           many records prepared at once and kept
 cluster         an existing Dask cluster as workers
@@ -17,6 +20,7 @@ checkpoint      what --resume goes on from
 fast_lstm       Keras's LSTM, faster
 large_features  40 more features: rhythm, P, QRS, ST, T, spectrum
 large_model     the model of --recipe large
+linear_rival    the simplest rival: a logistic regression
 metrics         intervals, calibration, the rate rule
 report          figures in words
 safe_keras      checks of a .keras file before Keras opens it

@@ -1,7 +1,7 @@
 """Prepare many records at once and keep them: on all cores or a cluster, with a cache on disk.
 
-Knows nothing of ECGs: a function makes (signal, features) from a path. The results are the same
-for any number of worker processes, and whether they come from the cache or not.
+Knows nothing of ECGs: a function makes (signal, features, remark) from a path. The results are the
+same for any number of worker processes, and whether they come from the cache or not.
 
 A batch of records is one file of rows. It is memory-mapped, so memory use does not grow with the
 number of records. The file's name is a hash of all that its content depends on. So there is no
@@ -27,14 +27,23 @@ from tqdm import tqdm
 from ecg import files
 from ecg.errors import RecordError, UserError
 
-Prepare = Callable[[str], tuple[np.ndarray, np.ndarray]]    # (signal, features) from a path
-Shapes = tuple[tuple[int, ...], tuple[int, ...]]            # of a signal and of its features
+Prepare = Callable[[str], tuple[np.ndarray, np.ndarray, str]]   # from a path, as in `Prepared`
+Shapes = tuple[tuple[int, ...], tuple[int, ...]]                # of a signal and of its features
 
 BATCH = 100             # records prepared and stored together: a cluster's task, and 0.2 s of work
 WORTH_WORKERS = 2000    # records: with fewer, starting processes takes longer than they save
 FULL = errno.ENOSPC, errno.EDQUOT      # the disk, or what a user may store: go on without storing
 ENDINGS = ".hea", ".dat", ".mat"       # files of a record
 OPEN_FILES = 10_240     # each mapped batch holds one open, and macOS allows 256 at first
+
+
+class Prepared(NamedTuple):
+    """What is known of a record once it is prepared."""
+
+    signal: Any           # float32 ndarray, as are the features
+    features: Any
+    reason: str           # why it cannot be used, or ""
+    remark: str = ""      # what is unusual about it, though it is used, or ""
 
 
 # ------------------------------------------------------------------------------------ one batch
@@ -94,11 +103,19 @@ def prepare_rows(batch: Batch) -> np.ndarray:
     rows = np.zeros(len(batch.paths), batch.row_type)
     for row, path in zip(rows, batch.paths, strict=True):
         try:
-            row["signal"], row["features"] = batch.prepare(path)
+            row["signal"], row["features"], remark = batch.prepare(path)
+            row["remark"] = remark.encode("ascii", "replace")
         except RecordError as error:
             row["left_out"] = str(error).encode("ascii", "replace")
         row["checksum"] = checksum(row)
     return rows
+
+
+def as_prepared(row: np.void) -> Prepared:
+    """Return what a row holds."""
+    reason = row["left_out"].decode("ascii", "replace")
+    remark = row["remark"].decode("ascii", "replace")
+    return Prepared(row["signal"], row["features"], reason, remark)
 
 
 def prepare_batch(batch: Batch) -> tuple[np.ndarray | None, str]:
@@ -220,13 +237,13 @@ def rows_of(batches: list[Batch], jobs: int, scheduler: str, title: str) -> list
 
 def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
                  folder: Path | None = None, jobs: int = 0, scheduler: str = "", title: str = "",
-                 code: str = "") -> list[tuple[np.ndarray, np.ndarray, str]]:
+                 code: str = "") -> list[Prepared]:
     """Prepare records, or take them from the cache.
 
     Parameters
     ----------
     paths : without extension
-    prepare : makes (signal, features) from a path, or raises `RecordError`
+    prepare : makes (signal, features, remark) from a path, or raises `RecordError`
     shapes : of a signal and of its features
     key : what the results depend on besides the code, the paths, and the files' size and time;
         its repr counts
@@ -238,8 +255,8 @@ def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
 
     Returns
     -------
-    list of (signal, features, reason)
-        float32, in the order of `paths`; `reason` says why a record cannot be used, or is "".
+    list of Prepared
+        In the order of `paths`.
 
     Raises
     ------
@@ -250,14 +267,14 @@ def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
     allow_many_files()
     code = code or files.fingerprint(prepare)
     row_type = np.dtype([("signal", "<f4", shapes[0]), ("features", "<f4", shapes[1]),
-                         ("left_out", "S120"), ("checksum", "<u4")])
+                         ("left_out", "S120"), ("remark", "S60"), ("checksum", "<u4")])
     batches = []
     for start in range(0, len(paths), BATCH):
         part = list(paths[start:start + BATCH])
         file = folder.absolute() / file_name(part, [key, code]) if folder else None
         batches.append(Batch(file, part, prepare, row_type, code))
 
-    return [(row["signal"], row["features"], row["left_out"].decode("ascii", "replace"))
+    return [as_prepared(row)
             for rows in rows_of(batches, jobs, scheduler, title) for row in rows]
 
 

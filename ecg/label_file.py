@@ -6,6 +6,8 @@ pandas itself would also open a URL or an archive, and cut a cell at a NUL byte.
 import difflib
 import io
 import os
+import re
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +23,15 @@ SAFE_PATH = (
     r"(?!(?:.*/)?\.\.?(?:/|$))"       # no part is '.' or '..'
     r"[\w.][\w .,+=@()-]*"            # a folder or the name
     r"(?:/[\w.][\w .,+=@()-]*)*")     # and others below it
+
+# Any text that a spreadsheet has not made of a number: no 1.0E+07, no 12.5, no -3
+SUBJECT_ID = r"(?![-+]?\d*[.,]?\d*(?:[eE][-+]?\d+)?$)[^\x00-\x1f\x7f-\x9f]{1,100}|\d{1,100}"
+WHOLE_NUMBER = r"[0-9]{1,18}"
+
+# Letters of other scripts that look like Latin ones
+LOOK_ALIKE = str.maketrans(
+    "АВЕКМНОРСТУХІЈЅавекмнорстухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧαινορυ",
+    "ABEKMHOPCTYXIJSabekmhopctyxijsABEZHIKMNOPTYXaivopu")
 
 
 def read_text(path: str) -> str:
@@ -69,6 +80,39 @@ def read_rows(path: str, columns: list[str]) -> pd.DataFrame:
     return rows[(rows != "").any(axis=1)]
 
 
+def has_header(rows: pd.DataFrame) -> bool:
+    """Tell whether the first row is a header.
+
+    Its patient is not a whole number, its path has neither a digit nor a folder, and its class is
+    that of no other row.
+    """
+    if rows.empty:
+        return False
+    subject, path, category = rows.iloc[0, :3]
+    if not path or not category or re.fullmatch(WHOLE_NUMBER, subject):
+        return False
+    is_path = "/" in path or any(letter.isdigit() for letter in path)
+    return not is_path and (rows.iloc[:, 2] == category).sum() == 1
+
+
+def number_patients(rows: pd.DataFrame) -> pd.DataFrame:
+    """Turn subject_id into whole numbers if all are; else they stay text, with a notice."""
+    is_number = rows["subject_id"].str.fullmatch(WHOLE_NUMBER)
+    if is_number.all():
+        return rows.astype({"subject_id": "int64"})
+
+    first = rows["subject_id"][~is_number].iloc[0]
+    print(f"notice: subject_id is text, such as {first:.40}: 00123 and 123 are two patients")
+    return rows.copy()
+
+
+def skeleton(name: str) -> str:
+    """Return what a name looks like: no accents, no variation selectors, no foreign twins."""
+    letters = unicodedata.normalize("NFKD", name.translate(LOOK_ALIKE))
+    visible = [letter for letter in letters if unicodedata.category(letter) not in ("Mn", "Cf")]
+    return "".join(visible).casefold()
+
+
 def refuse_rows(path: str, rows: pd.DataFrame, is_bad: pd.Series, expected: str) -> None:
     """Raise `UserError` that names the first bad row of a label file, if there is one."""
     if is_bad.any():
@@ -91,7 +135,10 @@ def check_classes(path: str, counts: pd.Series) -> None:
     if not 2 <= len(counts) <= 100:
         raise UserError(f"{path}: expected 2 to 100 classes in column 3, got {len(counts)}")
     for name, n in counts.items():
+        others = counts.index[counts.index != name]
+        twins = [other for other in others if skeleton(other) == skeleton(str(name))]
         common = counts.index[counts >= 10 * n]
-        for like in difflib.get_close_matches(str(name), common, 1, 0.8):
+        twins += difflib.get_close_matches(str(name), common, 1, 0.8)
+        if twins and n <= counts[twins[0]]:
             records = "record" if n == 1 else "records"
-            print(f"notice: {name!r} ({n} {records}), did you mean {like!r}?")
+            print(f"notice: {name!r} ({n} {records}), did you mean {twins[0]!r}?")

@@ -83,7 +83,12 @@ class Beat(NamedTuple):
     height: np.ndarray     # (12,), of the QRS complex, peak to peak; 0 where no signal is
 
 
-def extra_features(signal: np.ndarray, fs: float, r_peaks: np.ndarray) -> np.ndarray:
+def extra_features(
+    signal: np.ndarray,
+    fs: float,
+    r_peaks: np.ndarray,
+    rr: np.ndarray | None = None,
+) -> np.ndarray:
     """Measure the rhythm, shape and spectral features of `EXTRA_FEATURES`.
 
     Parameters
@@ -94,6 +99,8 @@ def extra_features(signal: np.ndarray, fs: float, r_peaks: np.ndarray) -> np.nda
         Sampling rate in Hz, 50 to 4000.
     r_peaks : array_like
         Positions of the R peaks in samples; they may lie between two.
+    rr : ndarray, optional
+        RR intervals in s, NaN where one cannot be measured; by default those between the R peaks.
 
     Returns
     -------
@@ -101,7 +108,8 @@ def extra_features(signal: np.ndarray, fs: float, r_peaks: np.ndarray) -> np.nda
         NaN where a feature cannot be measured.
     """
     r_peaks = np.unique(np.asarray(r_peaks, dtype=float))
-    rr = np.diff(r_peaks) / fs
+    if rr is None:
+        rr = np.diff(r_peaks) / fs
     leads, present = _condition(np.asarray(signal, dtype=float), fs)
     measured = _rhythm(rr)
     measured |= _spectral_shares(leads, present)
@@ -109,7 +117,8 @@ def extra_features(signal: np.ndarray, fs: float, r_peaks: np.ndarray) -> np.nda
     peaks = np.rint((r_peaks + 0.5) * GRID / fs - 0.5).astype(int)    # samples have a width
     whole = peaks[(peaks >= BEFORE) & (peaks < len(leads) - AFTER)]
     if len(whole) and present.any():
-        rr_samples = GRID * (np.median(rr) if len(rr) else 0.8)
+        usual = _median(rr)
+        rr_samples = GRID * (usual if np.isfinite(usual) else 0.8)
         measured |= _beat_features(leads, present, peaks, whole, rr_samples)
 
     values = np.array([measured.get(name, np.nan) for name in _UNITS], dtype=float)
@@ -148,6 +157,9 @@ def _median(values):
 # ---------------------------------------------------------------------------------------- rhythm
 def _rhythm(rr):
     """Measure RR intervals (s) in units of their median; one odd beat changes few of these."""
+    change = np.abs(np.diff(rr))
+    change = change[np.isfinite(change)]    # between intervals that meet
+    rr = rr[np.isfinite(rr)]
     if not len(rr):
         return {}
 
@@ -158,10 +170,10 @@ def _rhythm(rr):
         "longest RR": rr.max() / middle,
     }
     if len(rr) >= 3:
-        change = np.abs(np.diff(rr)) / middle
         measured["RR deviation"] = np.median(np.abs(rr / middle - 1))
-        measured["RR change"] = np.median(change)
-        measured["irregular RR share"] = np.mean(change > 0.1)
+    if len(change) >= 2:
+        measured["RR change"] = np.median(change / middle)
+        measured["irregular RR share"] = np.mean(change / middle > 0.1)
 
     return measured
 

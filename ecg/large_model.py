@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ecg import linear_rival
 from ecg.large_features import EXTRA_FEATURES
+from ecg.linear_rival import LinearRival
 
 FEATURE_LIMIT = 2.5         # deviations from the mean at which a feature is cut off
 FEATURE_NOISE = 0.5         # deviations; rates are spared, since 60 and 100 bpm divide classes
@@ -127,3 +129,52 @@ def _feature_branch(keras, features, mean, variance, heart_rate):
         y = layers.Dropout(0.3)(y)
 
     return y
+
+
+# ------------------------------------------------------------------------------------- regression
+def linear_inputs(keras: Any, features: Any, rival: LinearRival) -> Any:
+    """Compute `LinearRival.inputs` of features (n, n_features), in stock layers without weights."""
+    layers, ops = keras.layers, keras.ops
+    scaled = layers.Normalization(mean=rival.mean, variance=rival.variance)(
+        features[:, rival.first:])
+    scaled = ops.clip(ops.nan_to_num(scaled, nan=0.0), -linear_rival.LIMIT, linear_rival.LIMIT)
+
+    rate = features[:, rival.heart_rate:rival.heart_rate + 1]
+    rate = ops.nan_to_num(rate, nan=linear_rival.MIDDLE)
+    hinges = []
+    for limit in linear_rival.HINGES:
+        unit = linear_rival.PER_HINGE**2
+        distance = layers.Normalization(mean=[limit], variance=[unit])(rate)
+        is_lower = limit < linear_rival.MIDDLE
+        reach = (-linear_rival.MOST, 0) if is_lower else (0, linear_rival.MOST)
+        hinges.append(ops.clip(distance, *reach))
+    return layers.Concatenate()([scaled, *hinges])
+
+
+def blend_with_regression(keras: Any, model: Any, rival: LinearRival, share: float) -> Any:
+    """Return a trained model that averages its logits with those of a logistic regression.
+
+    That is the geometric mean of both probabilities, in one last Dense layer. With few records, the
+    regression alone is better than the network; with more, the two err on different records.
+
+    Parameters
+    ----------
+    keras : module
+    model : keras.Model
+        Its second input takes the features; its last layer is Dense with softmax.
+    rival : LinearRival
+        Fitted on the same training records.
+    share : float
+        Weight of the regression, 0 to 1.
+    """
+    layers = keras.layers
+    last = model.layers[-1]
+    inputs = linear_inputs(keras, model.inputs[1], rival)
+    blend = layers.Dense(last.units, activation="softmax")
+    probabilities = blend(layers.Concatenate()([last.input, inputs]))
+
+    deep_weights, deep_bias = last.get_weights()
+    weights = np.vstack([(1 - share) * deep_weights, share * rival.weights])
+    bias = (1 - share) * deep_bias + share * rival.bias
+    blend.set_weights([weights, bias])
+    return keras.Model(model.inputs, probabilities, name=model.name)

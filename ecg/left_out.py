@@ -1,8 +1,13 @@
 """Count the records that could not be used, and stop where they are too many."""
 
+import shlex
+import sys
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
+
+from ecg.errors import UserError
 
 ENOUGH_TRIED = 20    # records of a class; fewer, while more are to be tried, are too few to tell
 
@@ -48,3 +53,34 @@ def stop_if_unusable(tried: pd.Series, class_of: pd.Series, limit: float, split:
                 f"{len(bad)} of {len(of_class)} {split} records of {category} cannot be used: "
                 f"{count_reasons(bad)}, such as {bad.index[0]}: {bad.iloc[0]}; repair or fetch "
                 f"them, take them out of the labels, or allow more than --max-unusable {limit:g}")
+
+
+def list_unusual(sample: pd.DataFrame, prepared: dict[str, Any]) -> tuple:
+    """Return (path, remark) of each record of a sample that is used although it is unusual."""
+    used = sample["waveform_path"].unique()
+    remarks = [(path, prepared[path].remark) for path in used]
+    return tuple((path, remark) for path, remark in remarks if remark)
+
+
+def refuse_lost_classes(
+    name: str,
+    labels: pd.DataFrame,
+    is_there: list[bool],
+    have: set[str],
+    data_dir: str,
+    unusable: tuple,
+) -> None:
+    """Raise `UserError` if a class has labels but no usable record, and say what to do."""
+    lost = sorted(set(labels["ecg_category"]) - have)
+    if not lost:
+        return
+
+    hint = ""
+    if not all(is_there):
+        first = labels["waveform_path"].iloc[is_there.index(False)]
+        hint = f"; waveform paths start from --data-dir, where {first}.hea is missing"
+        if first.startswith("files/p1"):    # as MIMIC-IV-ECG's own
+            hint += ("; to fetch those that a run draws: python tools/fetch_records.py "
+                     f"{shlex.join(sys.argv[1:])}")
+    raise UserError(f"{data_dir}: no usable {name} record of {', '.join(lost)} (left out: "
+                    f"{reasons(unusable)}){hint}")

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
-from scipy.special import softmax
-from sklearn.metrics import log_loss
+from scipy.special import logsumexp, softmax
 
 RESAMPLES = 1000  # of the patients, for intervals
 SLOW, FAST = 60, 100  # bpm: bradycardia below, tachycardia above
+HOTTEST = 2.0  # temperature; one beyond it says that something else is wrong
+PRIOR = 10.0  # so many records' worth of evidence for a temperature of 1
+SENSITIVITY = 0.95  # at which thresholds are chosen
+ENOUGH = 30  # validation records of a class, to choose a threshold
 
 
 def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -23,24 +26,33 @@ def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(
     probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray
 ) -> float:
-    """Find the temperature of least negative log-likelihood.
+    """Fit the temperature that divides the logits on validation records, shrunk towards 1.
 
-    Guo et al., On calibration of modern neural networks, ICML 2017, section 4.2.
+    Guo et al., On calibration of modern neural networks, ICML 2017, section 4.2. It is never below
+    1: a model is no surer of itself on new patients than on those that chose its settings, and a
+    separable validation set would ask for certainty.
 
     Parameters
     ----------
     probabilities : ndarray, shape (n, n_classes)
     targets : ndarray of int, shape (n,)
     weights : ndarray, shape (n,)
+
+    Returns
+    -------
+    float, from 1 to `HOTTEST`
     """
-    labels = range(probabilities.shape[1])
+    logits = np.log(np.clip(probabilities, 1e-12, 1))
+    of_truth = logits[np.arange(len(targets)), targets]
 
-    def loss(log_temperature: float) -> float:
-        softened = soften(probabilities, np.exp(log_temperature))
-        return log_loss(targets, softened, sample_weight=weights, labels=labels)
+    def cost(log_temperature: float) -> float:
+        temperature = np.exp(log_temperature)
+        losses = logsumexp(logits / temperature, axis=1) - of_truth / temperature
+        doubt = PRIOR * log_temperature**2 / len(targets)
+        return np.average(losses, weights=weights) + doubt
 
-    found = minimize_scalar(loss, bounds=(-2, 2), method="bounded")
-    return float(np.exp(found.x))
+    found = minimize_scalar(cost, bounds=(0, np.log(HOTTEST)), method="bounded")
+    return float(np.exp(found.x)) if found.fun < cost(0) else 1.0
 
 
 def rate_rule(
@@ -73,12 +85,17 @@ def rate_rule(
 
 
 def accuracies(
-    targets: np.ndarray, predicted: np.ndarray, subjects: np.ndarray, seed: int = 42
+    targets: np.ndarray,
+    predicted: np.ndarray,
+    subjects: np.ndarray,
+    seed: int = 42,
 ) -> dict[str, list[float]]:
     """Return accuracy and balanced accuracy, each as [value, low, high].
 
     The 95 % interval: percentiles of a bootstrap of patients (Efron & Tibshirani, An Introduction
-    to the Bootstrap, 1993).
+    to the Bootstrap, 1993). A bootstrap of a class in which all are right, or all wrong, has no
+    width: there, the recall is drawn from Jeffreys' posterior of n patients, Beta(n + 1/2, 1/2)
+    (Brown, Cai & DasGupta, Statistical Science 2001;16:101-133).
 
     Parameters
     ----------
@@ -86,25 +103,78 @@ def accuracies(
     subjects : ndarray, shape (n,), patients
     seed : int
     """
-    records = pd.crosstab(subjects, targets)
-    right = pd.crosstab(
-        subjects, targets, values=predicted == targets, aggfunc="sum"
-    ).fillna(0)
+    records = pd.crosstab(subjects, targets).astype(float)
+    is_right = predicted == targets
+    right = pd.crosstab(subjects, targets, values=is_right, aggfunc="sum").fillna(0)
+    rng = np.random.default_rng(seed)
     n = len(records)
-    draws = np.random.default_rng(seed).multinomial(n, [1 / n] * n, RESAMPLES)
+    draws = rng.multinomial(n, [1 / n] * n, RESAMPLES)
     times = np.vstack([np.ones(n), draws])  # first, each patient once
-    right = times @ right.astype(float)
-    records = times @ records
+    n_right = times @ right.to_numpy(dtype=float)
+    n_records = times @ records.to_numpy()
+    with np.errstate(invalid="ignore"):  # a class that was not drawn
+        recall = n_right / n_records
 
-    balanced = (right / records).mean(axis=1)  # a class that was not drawn is left out
+    for number, share in enumerate(recall[0]):
+        if share in (0, 1):
+            n_patients = (records.iloc[:, number] > 0).sum()
+            drawn = rng.beta(n_patients + 0.5, 0.5, RESAMPLES)
+            recall[1:, number] = drawn if share else 1 - drawn
+
+    weight = n_records / n_records.sum(axis=1, keepdims=True)
+    accuracy = np.nansum(recall * weight, axis=1)
+    accuracy[0] = is_right.mean()  # the same, without rounding
     scores = {
-        "accuracy": right.sum(axis=1) / records.sum(axis=1),
-        "balanced accuracy": balanced,
+        "accuracy": accuracy,
+        "balanced accuracy": np.nanmean(recall, axis=1),
     }
-    return {
-        name: [float(score[0]), *np.percentile(score[1:], [2.5, 97.5]).tolist()]
-        for name, score in scores.items()
-    }
+    return {name: with_interval(score) for name, score in scores.items()}
+
+
+def with_interval(scores: np.ndarray) -> list[float]:
+    """Return [value, low, high] of a score and its resamples; the value lies within."""
+    low, high = np.percentile(scores[1:], [2.5, 97.5])
+    value = scores[0]
+    return [float(value), float(min(low, value)), float(max(high, value))]
+
+
+def thresholds(
+    validation: np.ndarray,
+    validation_targets: np.ndarray,
+    test: np.ndarray,
+    test_targets: np.ndarray,
+    classes: list[str],
+) -> dict[str, Any]:
+    """Choose for each class the probability from which it is told with a sensitivity of 0.95.
+
+    Parameters
+    ----------
+    validation, test : ndarray, shape (n, n_classes), probabilities
+    validation_targets, test_targets : ndarray of int, shape (n,)
+    classes : list of n_classes str
+
+    Returns
+    -------
+    dict
+        By class: None where validation has too few records of it; else the probability, chosen on
+        validation patients, and sensitivity and specificity there on test patients.
+    """
+    found: dict[str, Any] = {}
+    for number, name in enumerate(classes):
+        of_class = validation[validation_targets == number, number]
+        if len(of_class) < ENOUGH:
+            found[name] = None
+            continue
+
+        at = float(np.quantile(of_class, 1 - SENSITIVITY, method="lower"))
+        is_called = test[:, number] >= at
+        is_so = test_targets == number
+        found[name] = {
+            "probability": at,
+            "sensitivity": float(is_called[is_so].mean()) if is_so.any() else None,
+            "specificity": float((~is_called)[~is_so].mean()) if not is_so.all() else None,
+        }
+    return found
 
 
 def calibration(
@@ -138,7 +208,7 @@ def calibrations(
     each: np.ndarray,
     temperatures: list[float],
     targets: np.ndarray,
-    label_weights: np.ndarray,
+    label_weights: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Return `calibration` before and after temperature scaling, on test and at label shares.
 
@@ -147,14 +217,17 @@ def calibrations(
     each : ndarray, shape (models, n, n_classes), probabilities after temperature scaling
     temperatures : list of float, by which the models' logits were divided
     targets : ndarray of int, shape (n,)
-    label_weights : ndarray, shape (n,), that give the classes their shares in the label file
+    label_weights : ndarray, shape (n,), optional
+        Give the classes their shares in the label file.
     """
     after = np.mean(each, axis=0)
-    before = np.mean(
-        [soften(p, 1 / t) for p, t in zip(each, temperatures, strict=True)], axis=0
-    )
+    pairs = zip(each, temperatures, strict=True)
+    before = np.mean([p if temperature == 1 else soften(p, 1 / temperature)    # then exact
+                      for p, temperature in pairs], axis=0)
     found = {}
     for where, weights in (("test", None), ("at label shares", label_weights)):
+        if where == "at label shares" and weights is None:
+            continue
         found[where] = {
             "before": calibration(before, targets, weights),
             "after": calibration(after, targets, weights),

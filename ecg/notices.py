@@ -1,6 +1,25 @@
 """What this project says about itself wherever it shows a result: one wording for each notice."""
 
 NOT_MEDICAL = "This is not a medical device."
-MACHINE_READ = "The labels are machine reads, not a cardiologist's."
+TRAINED_ON_SYNTHETIC = "This model was trained on synthetic records."
 SYNTHETIC = "THIS DATA IS SYNTHETIC (the demo): its figures say nothing about real patients."
 SYNTHETIC_MARK = "synthetic demo data"    # short, for the foot of a figure
+
+
+def origin_of_labels(origin: str, of_test: str = "") -> str:
+    """Say where the labels come from, and those of another test file where that differs."""
+    words = f"Origin of the labels: {origin.rstrip(' .')}."
+    if of_test and of_test != origin:
+        words += f" Origin of the test labels: {of_test.rstrip(' .')}."
+    return words
+
+
+def about_results(origin: str, of_test: str = "") -> str:
+    """Return what stands at the end of a report."""
+    return f"{origin_of_labels(origin, of_test)} {NOT_MEDICAL}"
+
+
+def about_model(origin: str, is_synthetic: bool) -> str:
+    """Return what stands wherever a model speaks, given the origin of its training labels."""
+    words = about_results(origin)
+    return f"{TRAINED_ON_SYNTHETIC} {words}" if is_synthetic else words

@@ -1,10 +1,52 @@
-"""Repair a split by patient that lacks a class, and put another hospital's records in its place."""
+"""Who is the same patient, repair of a split that lacks a class, another hospital's patients."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import LinearConstraint, milp
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+PATIENT_FOLDER = r"(?:^|/)(p\d{8})/"    # as MIMIC-IV-ECG names a patient's folder
+
+
+def join_patients(rows: pd.DataFrame) -> pd.DataFrame:
+    """Give patients who share a record or a folder pNNNNNNNN one subject_id, the smallest.
+
+    Parameters
+    ----------
+    rows : DataFrame with subject_id and waveform_path
+
+    Returns
+    -------
+    DataFrame with the same rows; a notice names the first patient with several numbers
+    """
+    if rows.empty:
+        return rows
+    folder = rows["waveform_path"].str.extract(PATIENT_FOLDER, expand=False)
+    subject, subjects = pd.factorize(rows["subject_id"], sort=True)
+    place, _ = pd.factorize(folder.fillna(rows["waveform_path"]))
+    record, _ = pd.factorize(rows["waveform_path"])
+    n = len(subjects)
+    n_places = place.max() + 1
+    pairs = np.concatenate([place, n_places + record]) + n
+    links = coo_array(
+        (np.ones(2 * len(rows), dtype=bool), (np.tile(subject, 2), pairs)),
+        shape=(pairs.max() + 1, pairs.max() + 1),
+    )
+    _, group = connected_components(links, directed=False)
+    first = pd.Series(range(n)).groupby(group[:n]).min()    # sorted, so the smallest
+    joined = first.loc[group[:n]].to_numpy()
+
+    is_joined = joined != np.arange(n)
+    if is_joined.any():
+        example = np.flatnonzero(is_joined)[0]
+        print(
+            f"notice: {is_joined.sum()} subject_ids share a folder or a record with another: "
+            f"{subjects[example]} and {subjects[joined[example]]}, for example, are one patient"
+        )
+    return rows.assign(subject_id=subjects[joined[subject]])
 
 
 def plan_moves(

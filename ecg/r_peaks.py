@@ -1,6 +1,7 @@
 """Refine R peaks that were found on a QRS envelope: to the sample and below, in noise too.
 
 Which peaks count is decided in the script; here each is moved to where it fits the median beat.
+Peaks that are not like one another are noise, and an interval with a gap in it is none.
 """
 
 import functools
@@ -17,6 +18,13 @@ NEAR = 0.07                 # s around a beat unlike the others, in which its ow
 EDGE = 0.05                 # s at the record's ends, in which no R peak is whole
 ALIKE = 0.7                 # correlation below which a beat is unlike the median beat
 NADIR = 1.6                 # times the top: a beat's negative peak is its R peak
+BEATS = 0.9                 # likeness of heart beats; white noise reaches 0.6, of the QRS band 0.83
+SAME_SHAPE = 0.8            # correlation of a wave with the median beat, from which it is one more,
+SAME_SIZE = 0.5             # and its size, over that of the median beat
+REPEATED = 0.1, 0.2         # s from a beat, where ventricles are still recovering
+MOST_REPEATED = 1 / 3       # of the beats may have such a wave so close
+GAP = 0.08                  # s that may hide a QRS complex
+GAP_EDGE = 0.1              # s; a beat so close to a gap may be the step at its end
 
 
 @functools.lru_cache
@@ -111,6 +119,84 @@ def interpolate_summit(aligned: Aligned) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(vertex, -0.5, 0.5), at
 
 
+def are_beats(aligned: Aligned, size: np.ndarray, fs: float) -> bool:
+    """Tell whether peaks are heart beats, and not noise, mains or half the beats of a fast rate.
+
+    Parameters
+    ----------
+    aligned : Aligned
+    size : ndarray, shape (samples,)
+        Standard deviation of the window around each sample, over that of the median beat.
+    fs : float, Hz
+    """
+    is_alike = likeness(aligned, size) > BEATS
+    return bool(is_alike and share_repeated(aligned, size, fs) < MOST_REPEATED)
+
+
+def likeness(aligned: Aligned, size: np.ndarray) -> float:
+    """Return how like the median beat the usual beat is, in shape and size: 1 is equal.
+
+    Lin's concordance (Biometrics 1989;45:255-268) of windows less their means. The median of n
+    beats holds a share 1/n of each, which is taken out: with two or three beats it is large.
+    """
+    correlation = aligned.correlation[aligned.centres]
+    size = size[aligned.centres]
+    alike = float(np.median(2 * correlation * size / (1 + size**2)))
+    n = len(aligned.centres)
+    return (n * alike - 1) / (n - 1) if n > 1 else alike
+
+
+def share_repeated(aligned: Aligned, size: np.ndarray, fs: float) -> float:
+    """Return the share of beats with one more such wave within 0.2 s, before and after them.
+
+    Ventricles need that time to recover: these are waves of a sine, or of a rate beyond 300 bpm of
+    which half is found. On one side only it may be a T wave, so the lesser share of the two counts.
+    """
+    is_similar = aligned.correlation > SAME_SHAPE
+    is_similar &= aligned.correlation * size > SAME_SIZE
+    similar = np.flatnonzero(is_similar)
+    low, high = REPEATED
+    later = (similar - aligned.centres[:, None]) / fs
+    is_after = (later > low) & (later < high)
+    is_before = (-later > low) & (-later < high)
+    return min(is_after.any(axis=1).mean(), is_before.any(axis=1).mean())
+
+
+def find_gaps(lead: np.ndarray, is_missing: np.ndarray, fs: float) -> np.ndarray:
+    """Return where samples of a lead were missing for long enough to hide a QRS complex.
+
+    Parameters
+    ----------
+    lead : ndarray, shape (samples,), mV
+    is_missing : ndarray of bool, shape (samples,)
+        Where it is known. A gap that was interpolated before is found as well: a sloping line that
+        is straight to the last digit, as no electrode gives.
+    fs : float, Hz
+
+    Returns
+    -------
+    ndarray of int, shape (gaps, 2), first sample of each gap and the first after it
+    """
+    step = np.diff(lead)
+    is_straight = np.abs(np.diff(step)) < 1e-9
+    is_sloping = np.abs(step[1:]) > 1e-7
+    is_gap = is_missing.copy()
+    is_gap[1:-1] |= is_straight & is_sloping
+    ends = np.flatnonzero(np.diff(is_gap, prepend=False, append=False)).reshape(-1, 2)
+    is_long = np.diff(ends, axis=1)[:, 0] >= GAP * fs
+    return ends[is_long]
+
+
+def rr_intervals(peaks: np.ndarray, gaps: np.ndarray, fs: float) -> np.ndarray:
+    """Return the RR intervals (s) between R peaks (samples), NaN where a gap may hide a beat."""
+    rr = np.diff(peaks) / fs
+    near = GAP_EDGE * fs
+    for start, end in gaps:
+        is_touched = (peaks[:-1] < end + near) & (peaks[1:] > start - near)
+        rr[is_touched] = np.nan
+    return rr
+
+
 def refine(lead: np.ndarray, coarse: np.ndarray, fs: float) -> np.ndarray:
     """Move R peaks to where each fits the median beat, to a fraction of a sample.
 
@@ -121,18 +207,23 @@ def refine(lead: np.ndarray, coarse: np.ndarray, fs: float) -> np.ndarray:
     Parameters
     ----------
     lead : ndarray, shape (samples,), mV
-    coarse : ndarray of int, shape (n,), n > 0
+    coarse : ndarray of int, shape (n,)
         Peaks of the QRS envelope, in samples.
     fs : float, Hz
 
     Returns
     -------
-    ndarray, shape (n or fewer,), positions in samples
+    ndarray, shape (n or fewer,), positions in samples; none if the peaks are not heart beats
     """
+    if not len(coarse):
+        return np.zeros(0)
     beats = Beats(lead, fs)
     half = beats.half
     aligned = beats.align(coarse, fs)
     beat = aligned.beat
+    if not are_beats(aligned, beats.deviation / (beat.std() + 1e-12), fs):
+        return np.zeros(0)
+
     shift, at = interpolate_summit(aligned)
     is_negative = -beat.min() > NADIR * beat.max()
     top = beat.argmin() if is_negative else beat.argmax()

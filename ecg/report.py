@@ -15,12 +15,16 @@ Test on {records} records of {patients} patients that training never saw
 best class {best}, F1 {best_f1:.3f}
 {model}
 confidence {confidence[0]:.1%} +- {confidence[1]:.1%}
-at the label file's own class shares: accuracy {natural_accuracy:.3f}, macro F1 {natural_f1:.3f}
-{calibrated}
+{natural}{calibrated}
 accuracy where the least certain are left undecided, by share kept: {kept}
 
 A plain rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the commonest other class)
 {rule}
+A logistic regression on the same features and training records
+{regression}
+
+Where sensitivity is 0.95 on validation patients, on test patients
+{thresholds}
 
 Heart rate and its variability by true class (count: records where measurable)
 {rates}
@@ -40,7 +44,34 @@ def calibration_lines(calibration: dict[str, Any]) -> str:
     for where, scores in calibration.items():
         for name, after in scores["after"].items():
             before = scores["before"][name]
-            lines.append(f"{name}, {where}: {before:.3f}, after temperature scaling {after:.3f}")
+            scaled = f", after temperature scaling {after:.3f}" if after != before else ""
+            lines.append(f"{name}, {where}: {before:.3f}{scaled}")
+    if calibration["test"]["after"] == calibration["test"]["before"]:
+        lines.append("temperature scaling was left out: it would not help validation patients")
+    return "\n".join(lines)
+
+
+def natural_line(figures: dict[str, Any], classes: list[str]) -> str:
+    """Write the results at the class shares of the label file, where there are any."""
+    natural = figures.get("at label shares")
+    if not natural:
+        return ""
+    f1 = np.mean([natural[name]["f1-score"] for name in classes if natural[name]["support"]])
+    return (f"at the class shares of {natural['label file']}: "
+            f"accuracy {natural['accuracy']:.3f}, macro F1 {f1:.3f}\n")
+
+
+def threshold_lines(thresholds: dict[str, Any]) -> str:
+    """Write from which probability a class is told, and how well, a line for each class."""
+    lines = []
+    for name, found in thresholds.items():
+        if found is None:
+            lines.append(f"{name}: too few validation records to choose a probability")
+            continue
+        scores = [f"{kind} {found[kind]:.3f}" for kind in ("sensitivity", "specificity")
+                  if found[kind] is not None]
+        lines.append(f"{name} from a probability of {found['probability']:.3f}: "
+                     + ", ".join(scores))
     return "\n".join(lines)
 
 
@@ -65,8 +96,6 @@ def in_words(figures: dict[str, Any], table: str, rates: str, classes: list[str]
         Of the features in `rates`.
     """
     f1 = {name: figures["per class"][name]["f1-score"] for name in classes}
-    natural = figures["at label shares"]
-    natural_f1 = [natural[name]["f1-score"] for name in classes if natural[name]["support"]]
     by_share = figures["accuracy by share kept"]
     kept = ", ".join(f"{float(share):.0%} {by_share[share]:.3f}" for share in KEPT)
 
@@ -84,20 +113,33 @@ def in_words(figures: dict[str, Any], table: str, rates: str, classes: list[str]
         best_f1=max(f1.values()),
         model=with_intervals(figures["model"]),
         confidence=figures["confidence"],
-        natural_accuracy=natural["accuracy"],
-        natural_f1=np.mean(natural_f1),
+        natural=natural_line(figures, classes),
         calibrated=calibration_lines(figures["calibration"]),
         kept=kept,
         rule=with_intervals(figures["rate rule"]),
+        regression=with_intervals(figures["logistic regression"]),
+        thresholds=threshold_lines(figures["thresholds"]),
         rates=rates,
         usual=usual_ranges(names),
         ensemble=ensemble)
 
 
-def closing_words(unusable: list[tuple[str, str]], is_synthetic: bool) -> str:
-    """Return the end of the report: records left out, by reason, and what it is not."""
+def closing_words(unusable: list[tuple[str, str]], unusual: list[tuple[str, str]],
+                  is_synthetic: bool, origin: str, of_test: str = "") -> str:
+    """Return the end of the report: records left out or unusual, and what it is not.
+
+    Parameters
+    ----------
+    unusable, unusual : list of (path, reason) and of (path, remark)
+    is_synthetic : bool
+        Whether the model was trained on the demo.
+    origin, of_test : str
+        Where the labels come from, and those of another test file, if there is one.
+    """
+    remarks = [(path, remark) for path, several in unusual for remark in several.split("; ")]
     lines = ["", f"left out: {left_out.reasons(unusable)}",
-             f"{notices.MACHINE_READ} {notices.NOT_MEDICAL}"]
+             f"used although unusual: {left_out.reasons(remarks)}",
+             notices.about_results(origin, of_test)]
     if is_synthetic:
         lines.append(notices.SYNTHETIC)
     return "\n".join(lines) + "\n"

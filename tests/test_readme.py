@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 
 import too_feature
@@ -39,7 +40,7 @@ WRITTEN = {
     "left_out.csv", "history.csv", "figures/", "MODEL_CARD.md", "run.json", "mimic-iv-ecg/demo",
     "mimic_labels.csv", "mimic_model.keras", "classes.csv"}
 # What the user has: own files, or downloads
-OWN = {"my_labels.csv", "my_data/files/p1000/p10000032/s40689238/40689238",
+OWN = {"my_labels.csv", "my_ecg.csv", "my_data/files/p1000/p10000032/s40689238/40689238",
        "my_model.keras", "machine_measurements.csv", "record_list.csv"}
 ENDINGS = {".keras", ".hea", ".dat", ".mat"}    # named as such, without a file
 # Programs that are not ours, and their flags
@@ -220,10 +221,29 @@ def test_every_file_and_picture_named_is_there_or_listed_as_written_or_owned(nam
 def test_what_the_notebook_lines_import_is_there(name):
     lines = [node for kind, block in BLOCK.findall(TEXTS[name]) if kind == "python"
              for node in ast.parse(block).body if isinstance(node, ast.ImportFrom)]
-    assert len(lines) == 2
+    assert len(lines) == 3
     for line in lines:
         module = importlib.import_module(line.module)
         assert all(hasattr(module, alias.name) for alias in line.names)
+
+
+def test_an_array_becomes_a_record_by_the_lines_of_the_readme(tmp_path, monkeypatch):
+    lines, = (block for kind, block in BLOCK.findall(TEXTS[README]) if "wrsamp" in block)
+    row, = (span for span in CODE.findall(outside(TEXTS[README])) if ",rec1," in span)
+    assert len(lines.splitlines()) <= 8
+    ecg = np.random.default_rng(0).normal(0, 0.3, (5000, 12))    # mV
+    ecg[100:120, 3] = np.nan
+    monkeypatch.chdir(tmp_path)
+    Path("my_data").mkdir()
+    np.savetxt("my_ecg.csv", ecg, delimiter=",")
+    exec(lines, {})    # noqa: S102  (the README's)
+
+    Path("my_labels.csv").write_text(f"{row}\npatient 8,rec2,Other\n")
+    path = too_feature.read_labels("my_labels.csv")["waveform_path"][0]
+    signal, fs = too_feature.read_record(f"my_data/{path}", "my_data")
+    assert fs == 500
+    np.testing.assert_allclose(np.delete(signal, 3, axis=1), np.delete(ecg, 3, axis=1), atol=6e-4)
+    assert np.isfinite(signal).all()
 
 
 @pytest.mark.parametrize("name", TEXTS)

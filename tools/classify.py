@@ -4,6 +4,7 @@
     python tools/classify.py my_data --csv > classes.csv          # all records below a folder
     python tools/classify.py @list.txt --json                     # paths from a file; - for stdin
     python tools/classify.py my_data --explain --plot pages       # why, drawn over the ECG
+    python tools/classify.py long/holter --windows                # each 10 s of a longer record
 
 In a notebook: `from tools.classify import classify, classify_record`. Exit code: 0 if all records
 were classified, 1 if some were left out (each with its reason on stderr), 2 if none could be.
@@ -19,7 +20,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
-from ecg import files, notices
+from ecg import files, labels_origin
 from ecg.errors import RecordError, UserError, exit_code, user_errors
 from ecg.explain import Importance, explain, spread, summed
 from ecg.left_out import reasons
@@ -39,7 +40,8 @@ from ecg.settings import Parser
 CHUNK = 2000                # records held in memory at once, 24 kB each
 FEW = 100                   # so many records are prepared and explained without a progress bar
 MOST_SHOWN = 12             # leads, seconds or features in the words of an explanation
-NOTE = f"{notices.MACHINE_READ} {notices.NOT_MEDICAL}"
+START = "start [s]"
+OF_A_WINDOW = "too little signal", "gain or unit?"    # after these, the next 10 s may be usable
 
 
 class Result(NamedTuple):
@@ -50,6 +52,7 @@ class Result(NamedTuple):
     probabilities: np.ndarray | None = None
     features: np.ndarray | None = None
     importance: Importance | dict | None = None    # a dict where it was `summed`
+    start: int | None = None    # of the 10 s in a longer record, in s
 
 
 # --------------------------------------------------------------------------------------- records
@@ -111,7 +114,7 @@ def predict(model, signals: np.ndarray, features: np.ndarray) -> np.ndarray:
 def prepare(paths: list[str], settings) -> list[tuple]:
     """Return (ecg, features, reason) of each record: its inputs, or None and why it is left out."""
     if len(paths) > FEW:
-        return script.prepare_many(paths, None, settings, "reading")
+        return [one[:3] for one in script.prepare_many(paths, None, settings, "reading")]
 
     prepared = []
     for path in paths:
@@ -123,10 +126,51 @@ def prepare(paths: list[str], settings) -> list[tuple]:
     return prepared
 
 
+def prepare_windows(path: str, recipe) -> Iterator[tuple]:
+    """Yield (path, start, inputs) of each 10 s of a record, to its end or where it is damaged.
+
+    The inputs are as from `prepare`. A rest that is too short is not yielded, but said on stderr.
+    """
+    for start in itertools.count(0, script.RECORD_SECONDS):
+        try:
+            ecg, features = script.prepare_record(path, None, recipe, start)
+        except RecordError as error:
+            reason = str(error)
+            if start and reason.startswith("too short"):
+                if not reason.startswith("too short: 0 s"):
+                    print(f"classify.py: not classified: {shown(path)} from {start} s on: {reason}",
+                          file=sys.stderr)
+                return
+
+            yield path, start, (None, None, reason)
+            if not reason.startswith(OF_A_WINDOW):
+                return
+        else:
+            yield path, start, (ecg, features, "")
+
+
+def window_results(paths: list[str], loaded, with_importance: bool) -> Iterator[Result]:
+    """Yield a `Result` for each 10 s of each record, in order; few are in memory at once."""
+    windows = itertools.chain.from_iterable(
+        prepare_windows(path, loaded.recipe) for path in paths)
+    while chunk := list(itertools.islice(windows, CHUNK)):
+        names, starts, prepared = zip(*chunk, strict=True)
+        found = classify_chunk(names, prepared, loaded.model, with_importance)
+        for start, result in zip(starts, found, strict=True):
+            yield result._replace(start=start)
+
+
 def results(paths: list[str], model_path=script.Settings.output, jobs: int = 0,
-            with_importance: bool = False) -> Iterator[Result]:
-    """Yield a `Result` for each path without extension, in order; few are in memory at once."""
+            with_importance: bool = False, windows: bool = False) -> Iterator[Result]:
+    """Yield a `Result` for each path without extension, in order; few are in memory at once.
+
+    With `windows`, one for each 10 s of each record, which are prepared in this process.
+    """
     loaded = script.load(model_path)
+    if windows:
+        yield from window_results(paths, loaded, with_importance)
+        return
+
     settings = script.Settings(recipe=loaded.recipe, jobs=jobs, cache=False)
     for start in range(0, len(paths), CHUNK):
         chunk = paths[start:start + CHUNK]
@@ -142,7 +186,7 @@ def sum_up(result: Result, names) -> Result:
         result.importance, script.LEADS, feature_names, script.RECORD_SECONDS))
 
 
-def classify_chunk(paths: list[str], prepared: list[tuple], model,
+def classify_chunk(paths: Sequence[str], prepared: Sequence[tuple], model,
                    with_importance: bool) -> Iterator[Result]:
     """Yield a `Result` for each of some prepared records."""
     usable = [(ecg, features) for ecg, features, left_out in prepared if not left_out]
@@ -163,7 +207,7 @@ def classify_chunk(paths: list[str], prepared: list[tuple], model,
 
 
 def classify(records, model_path=script.Settings.output, jobs: int = 0,
-             importance: bool = False) -> pd.DataFrame:
+             importance: bool = False, windows: bool = False) -> pd.DataFrame:
     """Classify records, given as for `find_records`; return a DataFrame with a row for each.
 
     Parameters
@@ -172,18 +216,21 @@ def classify(records, model_path=script.Settings.output, jobs: int = 0,
     model_path : a .keras file with its .json next to it
     jobs : worker processes that read records; 0 chooses for you
     importance : whether to explain each class too
+    windows : whether to classify each 10 s of a longer record, not only the first
 
     Returns
     -------
-    DataFrame of record, predicted, confidence, P(class) for each class, the features with their
-        units, and left_out, which says why a record has none of these, or ""
+    DataFrame of record, start [s] (only with `windows`), predicted, confidence, P(class) for each
+        class, the features with their units, and left_out, which says why a record has none of
+        these, or ""
     """
     if isinstance(records, str | os.PathLike):
         records = [records]
     paths = find_records(records)
     loaded = script.load(model_path)
     names = script.feature_names(loaded.recipe)
-    found = [sum_up(result, names) for result in results(paths, model_path, jobs, importance)]
+    classified = results(paths, model_path, jobs, importance, windows)
+    found = [sum_up(result, names) for result in classified]
     return as_frame(found, loaded.classes, names)
 
 
@@ -209,6 +256,8 @@ def with_unit(name: str, unit: str) -> str:
 def as_row(result: Result, classes: list[str], names) -> dict:
     """Return what a row of the DataFrame holds, by column."""
     row = {"record": result.record, "left_out": result.left_out}
+    if result.start is not None:
+        row[START] = result.start
     if result.left_out:
         return row
 
@@ -237,6 +286,8 @@ def as_frame(found: Iterable[Result], classes: list[str], names) -> pd.DataFrame
     """
     table = pd.DataFrame([as_row(result, classes, names) for result in found])
     first = ["record", "predicted", "confidence"]
+    if START in table:
+        first.insert(1, START)
     first += [f"P({name})" for name in classes]
     first += [with_unit(name, unit) for name, unit, _ in names]
     others = [name for name in table.columns if name not in (*first, "left_out")]
@@ -269,6 +320,9 @@ def feature_cells(values: Iterable[float], usual: tuple[float, float] | None) ->
 def table_columns(frame: pd.DataFrame, classes: list[str]) -> list[tuple[str, list[str]]]:
     """Return the heading and the cells of each column of the table."""
     columns = [("record", [shown(name) for name in frame["record"]])]
+    if START in frame:
+        width = len(str(frame[START].max()))
+        columns.append(("start s", [f"{start:>{width}}" for start in frame[START]]))
     columns.append(("class", list(frame["predicted"])))
     columns.append(("confidence", [f"{x:.3f}" for x in frame["confidence"]]))
     for name in classes:
@@ -279,11 +333,11 @@ def table_columns(frame: pd.DataFrame, classes: list[str]) -> list[tuple[str, li
     return columns
 
 
-def aligned(words: Iterable[str], widths: list[int]) -> str:
-    """Return one line of the table: the first two columns to the left, the others to the right."""
+def aligned(words: Iterable[str], widths: list[int], n_left: int) -> str:
+    """Return one line of the table: the first columns to the left, the others to the right."""
     cells = []
     for i, (word, width) in enumerate(zip(words, widths, strict=True)):
-        cells.append(word.ljust(width) if i < 2 else word.rjust(width))
+        cells.append(word.ljust(width) if i < n_left else word.rjust(width))
     return "  ".join(cells).rstrip()
 
 
@@ -299,7 +353,8 @@ def as_table(frame: pd.DataFrame, classes: list[str]) -> list[str]:
     for heading, (_, cells) in zip(headings, columns, strict=True):
         stacks.append([""] * (height - len(heading)) + heading + cells)
     widths = [max(map(len, stack)) for stack in stacks]
-    lines = [aligned(words, widths) for words in zip(*stacks, strict=True)]
+    n_left = 3 if START in frame else 2    # with the class
+    lines = [aligned(words, widths, n_left) for words in zip(*stacks, strict=True)]
 
     ranges = [f"{name} {usual[0]}-{usual[1]} {unit}".strip()
               for name, unit, usual in script.FEATURES if usual]
@@ -307,11 +362,18 @@ def as_table(frame: pd.DataFrame, classes: list[str]) -> list[str]:
             "longer recordings than 10 s); -: not measurable"]
 
 
+def name_of(result: Result) -> str:
+    """Return the name of a record, and of the 10 s of a longer one."""
+    if result.start is None:
+        return result.record
+    return f"{result.record} from {result.start} s on"
+
+
 def as_words(result: Result, classes: list[str]) -> list[str]:
     """Write down what moved the probability of a record's class, as lines of text."""
     moved = result.importance
     name = classes[result.probabilities.argmax()]
-    lines = [f"{shown(result.record)}: from {moved['baseline']:.3f} (flat ECG, average features) "
+    lines = [f"{shown(name_of(result))}: from {moved['baseline']:.3f} (flat ECG, average features) "
              f"to {moved['probability']:.3f} for {name} by"]
     for kind in ("lead", "second", "feature"):
         changes = list(moved[kind].items())
@@ -337,8 +399,18 @@ def record_as_json(row: dict, result: Result, classes: list[str], names) -> dict
               "confidence": row["confidence"],
               "probabilities": {name: row[f"P({name})"] for name in classes},
               "features": features}
+    if result.start is not None:
+        record["start"] = result.start
     if result.importance:
         record["importance"] = result.importance
+    return record
+
+
+def left_out_as_json(result: Result) -> dict:
+    """Return what the JSON document says about a record that was left out."""
+    record = {"record": shown(result.record), "reason": shown(result.left_out)}
+    if result.start is not None:
+        record["start"] = result.start
     return record
 
 
@@ -353,34 +425,38 @@ def as_json(frame: pd.DataFrame, found: list[Result], left_out: list[Result],
     return {
         "model": shown(model_path),
         "model_sha256": files.sha256(model_path),
-        "note": NOTE,
+        "synthetic": bool(loaded.card.get("synthetic")),
+        "labels_origin": labels_origin.of_card(loaded.card),
+        "note": labels_origin.note(loaded.card),
         "classes": loaded.classes,
         "units": {name: unit or "1" for name, unit, _ in names},
         "usual": {name: usual for name, _, usual in names if usual},
         "records": records,
-        "left_out": [{"record": shown(result.record), "reason": shown(result.left_out)}
-                     for result in left_out],
+        "left_out": [left_out_as_json(result) for result in left_out],
     }
 
 
 # ------------------------------------------------------------------------------------------ draw
-def page(result: Result, classes: list[str]):
-    """Return a record's ECG page (a matplotlib Figure), its importance, not summed, over it."""
+def page(result: Result, classes: list[str], note: str):
+    """Return a record's ECG page (a matplotlib Figure), its importance, not summed, over it.
+
+    `note` is printed at its foot: `ecg.labels_origin.note` of the model's card.
+    """
     from ecg.output import ecg_page, style
 
-    signal, fs = script.read_record(result.record)
+    signal, fs = script.read_record(result.record, start=result.start or 0)
     classes = style.drawable(classes)
     order = np.argsort(-result.probabilities, kind="stable")
     heart_rate = number(result.features[script.HEART_RATE])
     title = (f"{classes[order[0]]}, heart rate {heart_rate} bpm: record "
-             f"{shown(os.path.basename(result.record))}")
+             f"{shown(os.path.basename(name_of(result)))}")
     words = [f"{classes[i]} {result.probabilities[i]:.2f}" for i in order]
     text = textwrap.fill("Probabilities: " + ", ".join(words), 125)
     importance = None
     if result.importance:
         importance = spread(result.importance.ecg, len(signal))
     return ecg_page.draw_ecg(signal, fs, script.LEADS, script.find_r_peaks(signal, fs), title, text,
-                             NOTE, importance)
+                             note, importance)
 
 
 def free_name(folder, path: str, taken: set[str]) -> Path:
@@ -395,17 +471,19 @@ def free_name(folder, path: str, taken: set[str]) -> Path:
     return Path(folder) / name
 
 
-def plot(result: Result, classes: list[str], asked, taken: set[str]) -> Result:
+def plot(result: Result, loaded, asked, taken: set[str]) -> Result:
     """Draw a record's page as asked; return the result, as left out if the record has changed."""
-    file = free_name(asked.plot, result.record, taken)
+    name = result.record if result.start is None else f"{result.record}_{result.start}s"
+    file = free_name(asked.plot, name, taken)
     kinds = ("png", "pdf") if asked.pdf else ("png",)
     try:
         with user_errors("--plot"):
             from ecg.output import style
 
-            style.save(page(result, classes), file, kinds, dpi=150)
+            drawn = page(result, loaded.classes, labels_origin.note(loaded.card))
+            style.save(drawn, file, kinds, dpi=150)
     except RecordError as error:
-        return Result(result.record, str(error))
+        return Result(result.record, str(error), start=result.start)
     return result
 
 
@@ -421,6 +499,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON document")
     form.add_argument("--csv", action="store_true", help="print CSV, numbers in full")
+    add("--windows", action="store_true",
+        help="classify each 10 s of a longer record, not only the first, in one process")
     add("--explain", action="store_true",
         help="say which leads, seconds and features moved the probability of the class")
     add("--plot", metavar="FOLDER",
@@ -438,15 +518,15 @@ def classify_all(paths: list[str], loaded, asked) -> tuple[list[Result], list[Re
     left_out = []
     taken: set[str] = set()
     quick = len(paths) <= FEW or not (asked.explain or asked.plot)
-    classified = results(paths, asked.model, asked.jobs, asked.explain)
+    classified = results(paths, asked.model, asked.jobs, asked.explain, asked.windows)
     for result in tqdm(classified, "explaining", len(paths), disable=quick):
         if asked.plot and not result.left_out:
-            result = plot(result, loaded.classes, asked, taken)
+            result = plot(result, loaded, asked, taken)
         if not result.left_out:
             found.append(sum_up(result, names))
             continue
         left_out.append(result)
-        print(f"classify.py: left out {shown(result.record)}: {shown(result.left_out)}",
+        print(f"classify.py: left out {shown(name_of(result))}: {shown(result.left_out)}",
               file=sys.stderr)
     return found, left_out
 
@@ -467,7 +547,7 @@ def print_found(found: list[Result], left_out: list[Result], loaded, asked) -> N
     for result in found:
         if result.importance:
             lines += [*as_words(result, loaded.classes), ""]
-    print("\n".join([*lines, NOTE]))
+    print("\n".join([*lines, labels_origin.note(loaded.card)]))
 
 
 def run(asked: argparse.Namespace) -> int:

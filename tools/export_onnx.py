@@ -27,7 +27,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
-from ecg import files, notices
+from ecg import files, labels_origin
 from ecg.errors import UserError, exit_code
 from ecg.explain import flat_layers
 from ecg.settings import Parser
@@ -119,7 +119,8 @@ def describe(loaded: script.Loaded, model_path) -> dict[str, str]:
         "preparation": {name: getattr(recipe, name) for name in script.PREPARATION},
         "synthetic": bool(loaded.card.get("synthetic")),
         "model_sha256": files.sha256(model_path),
-        "note": f"{notices.MACHINE_READ} {notices.NOT_MEDICAL}",
+        "labels_origin": labels_origin.of_card(loaded.card),
+        "note": labels_origin.note(loaded.card),
     }
     return {name: json.dumps(value) for name, value in values.items()}
 

@@ -31,6 +31,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
+from ecg import notices
 from ecg.errors import UserError, exit_code, user_errors
 from ecg.files import sha256, write_whole
 from ecg.label_file import SAFE_PATH
@@ -511,7 +512,7 @@ all wordings together, uncertain ones too, stand in {AF_STATEMENTS:,} statements
 and so in no more of its records.
 By rr_interval {too_fast:.1%} of bradycardia is above 60 bpm, {too_slow:.1%} of \
 tachycardia below 100 bpm.
-Origin of the labels: {summary["labels_origin"]}
+{notices.origin_of_labels(summary["labels_origin"])}
 
 Left out
 {as_text(summary["left_out"])}

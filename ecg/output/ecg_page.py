@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ecg.notices import SYNTHETIC_MARK
+from ecg import labels_origin
 from ecg.output.read import read_run, reading
 from ecg.output.style import BLUE, ORANGE, breadth, drawable, short, styled
 
@@ -212,8 +212,18 @@ def _write_texts(axes, title, text, note, with_peaks):
         scale += "; triangles: R peaks"
     axes.text(LEFT, 196, title, fontsize=12, weight="bold")
     axes.text(LEFT, 192, text, fontsize=10, va="top", linespacing=1.25)
-    axes.text(LEFT, 7, scale)
-    axes.text(LEFT + WIDTH, 7, note, ha="right", color="0.35")
+    lines = wrap_note(note)
+    top = max(7, 4 * len(lines) - 3)    # mm: the last of three lines ends at the foot of the page
+    axes.text(LEFT, top, scale)
+    for number, line in enumerate(lines):
+        axes.text(LEFT + WIDTH, top - 4 * number, line, ha="right", color="0.35")
+
+
+def wrap_note(note: str) -> list[str]:
+    """Return the lines of a note: the first has the scale to its left, the others have not."""
+    share = len(note) / breadth(note) if note else 1
+    lines = textwrap.wrap(note, int(130 * share), initial_indent=" " * int(45 * share))
+    return [line.strip() for line in lines]
 
 
 def write_probabilities(names: Sequence[str], probabilities: Sequence[float]) -> str:
@@ -246,7 +256,7 @@ def example_pages(folder: str | os.PathLike[str]) -> dict[str, Figure]:
     `ResultsError` if run.json or examples.npz of the results folder is missing or damaged.
     """
     run = read_run(folder)
-    note = SYNTHETIC_MARK if run["synthetic"] else ""
+    note = labels_origin.note(run)
     names = drawable(run["classes"])
     path = Path(folder) / "examples.npz"
     pages = {}

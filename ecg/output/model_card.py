@@ -5,13 +5,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ecg.notices import NOT_MEDICAL
+from ecg import labels_origin, notices
 from ecg.output.read import Folder, read_metrics, read_run, read_table, reading
 from ecg.output.write import write_bytes
 
-# Settings that name places on somebody's machine: not for a card that is passed on
-PLACES = {
+# Settings that name places on somebody's machine: not for a card that is passed on. The origin of
+# the labels is stated under another heading.
+UNLISTED = {
     "labels",
+    "labels_origin",
     "data_dir",
     "test_labels",
     "test_data_dir",
@@ -41,9 +43,7 @@ test never does. {splits}
 
 Left out as unusable: {left_out}.
 
-**Origin of the labels.** For MIMIC-IV-ECG they are made from the statements of the ECG cart's own
-program, machine reads, **not a cardiologist's**: the results say how well the model agrees with
-them. Of other data, ask whoever made the label file.
+**{origin}** The results say how well the model agrees with these labels, right or wrong.
 
 ## Inputs
 
@@ -127,7 +127,7 @@ def _overall(metrics):
     """Return the table of both accuracies with their intervals, for model and rate rule."""
     kinds = ["accuracy", "balanced accuracy"]
     rows = []
-    for who in ("model", "rate rule"):
+    for who in ("model", "rate rule", "logistic regression"):
         scores = []
         for kind in kinds:
             value, low, high = metrics[who][kind]
@@ -215,14 +215,20 @@ def _listed(settings):
     """Return settings as text, without those that are not set or name places."""
     return ", ".join(
         f"{plain(name)} {plain(value)}" for name, value in settings.items()
-        if value not in ("", None) and name not in PLACES)
+        if value not in ("", None) and name not in UNLISTED)
 
 
 def _introduction(run):
     """Return the warning that stands first where the data is synthetic, or ""."""
     if not run["synthetic"]:
         return ""
-    return "**The data is synthetic: nothing here is about real patients.**\n\n"
+    return f"**{notices.TRAINED_ON_SYNTHETIC} Nothing here is about real patients.**\n\n"
+
+
+def _origin(run):
+    """Return the sentences on where the labels come from."""
+    of_test = run.get("test_labels_origin", "")
+    return notices.origin_of_labels(plain(labels_origin.of_card(run)), plain(of_test))
 
 
 def model_card(folder: Folder) -> str:
@@ -241,13 +247,14 @@ def model_card(folder: Folder) -> str:
         settings = _all_settings(run)
         return CARD.format(
             synthetic=_introduction(run),
-            not_medical=NOT_MEDICAL,
+            not_medical=notices.NOT_MEDICAL,
             classes=", ".join(map(plain, run["classes"])),
             records=run["records"],
             patients=run["patients"],
             labels_sha256=run["labels_sha256"],
             splits=splits,
             left_out=left_out,
+            origin=_origin(run),
 
             leads=", ".join(run["leads"]),
             high_pass=settings["high_pass"],

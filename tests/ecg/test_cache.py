@@ -387,10 +387,11 @@ def test_any_bit_that_is_flipped_in_a_row_is_noticed(data, store, read, expected
     signal_end = 500 * 12 * 4
     features_end = signal_end + 8 * 4
     reason_end = features_end + 120
-    length = reason_end + 4    # with the checksum
-    ends = [0, signal_end, features_end, reason_end, length]
+    remark_end = reason_end + 60
+    length = remark_end + 4    # with the checksum
+    ends = [0, signal_end, features_end, reason_end, remark_end, length]
     rng = np.random.default_rng(0)
-    for part in range(4):
+    for part in range(5):
         for row in (0, 3, 7):
             place = int(rng.integers(ends[part], ends[part + 1])) + row * length
             bit = int(rng.integers(8))
@@ -591,7 +592,7 @@ def rows_of(data, store):
     """Return the signals of all records that can be used."""
     paths = [f"{data}/{path}" for path in PATHS]
     rows = cache.prepare_many(paths, stores.prepare, stores.SHAPES, "key", store, jobs=1)
-    return [row for row, _, reason in rows if not reason]
+    return [row.signal for row in rows if not row.reason]
 
 
 @pytest.fixture(scope="module")

@@ -26,11 +26,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 import too_feature as script
+from ecg import labels_origin, notices
 from ecg.errors import UserError
 from ecg.output import ecg_page, figures, model_card, style
 from tests.support import ecgs
-from tools import classify
 from tools import figures as door
+from tools import make_labels
 
 ROOT = Path(script.__file__).parent
 CLASSES = ["Atrial Fibrillation", "Bundle Branch Block", "Never tested", "Normal", "Tachycardia"]
@@ -81,7 +82,9 @@ def write_results(folder, classes=CLASSES, synthetic=True, n=90, tested=(0, 1, 3
                   **{name: feature[:, i] for i, name in enumerate(FEATURES)},
                   "QRS width [ms]": 99.0}).to_csv(folder / "predictions.csv", index=False)
     test = script.Records(pd.DataFrame({"subject_id": subjects}), None, feature, targets)
-    _, metrics = script.evaluate(p[None], [1.0], test, classes, np.full(k, 1 / k))
+    predicted = script.Predicted(test, p[None])
+    _, metrics = script.evaluate(
+        predicted, predicted, [1.0], classes, np.full(k, 1 / k), p[:, ::-1], "labels.csv")
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     pd.DataFrame([{"repeat": repeat, "epoch": epoch + 1, "learning_rate": 5e-4 / 2 ** (epoch // 3),
                    **dict(zip(("loss", "accuracy", "val_loss", "val_accuracy"), rng.random(4),
@@ -342,12 +345,18 @@ def test_ecg_colours_what_is_important():
     assert "importance" in page(figure)
 
 
-def test_ecg_texts_do_not_cover_each_other_or_the_colour_bar():
+@pytest.mark.parametrize("origin", [
+    labels_origin.NOT_STATED, labels_origin.DEMO, make_labels.ORIGIN_OTHER, "o" * 100, "心" * 100])
+def test_ecg_texts_do_not_cover_each_other_or_the_colour_bar(origin):
+    note = notices.about_model(origin, is_synthetic=True)
     figure = ecg_page.draw_ecg(np.zeros((5000, 12)), 500, script.LEADS, [900, 1800], "title",
-                              "text", classify.NOTE, np.zeros((5000, 12)))
+                              "text", note, np.zeros((5000, 12)))
     draw(figure)
-    boxes = [text.get_window_extent() for text in texts(figure)] + [
-        figure.axes[1].get_window_extent()]
+    boxes = [text.get_window_extent() for text in texts(figure)]
+    assert min(min(box.x0, box.y0) for box in boxes) >= 0
+    shown = "".join(text.get_text() for text in texts(figure)).replace(" ", "")
+    assert note.replace(" ", "") in shown
+    boxes.append(figure.axes[1].get_window_extent())
     assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
 
 
@@ -489,7 +498,9 @@ def test_widths_are_a_papers(results):
 
 
 def test_synthetic_data_is_marked_and_no_other(results, odd):
-    assert all("synthetic demo data" in page(figure) for figure in all_figures(results).values())
+    for name, figure in all_figures(results).items():
+        mark = notices.TRAINED_ON_SYNTHETIC if name.startswith("ecg") else "synthetic demo data"
+        assert mark in page(figure)
     assert not any("synthetic" in page(figure) for figure in all_figures(odd).values())
 
 
@@ -522,8 +533,9 @@ def test_model_card(results):
     card = model_card.model_card(results)
     metrics = json.loads((results / "metrics.json").read_text())
     split = pd.read_csv(results / "split.csv")
-    assert "synthetic" in card.split("\n\n")[1]
-    for text in ("not a medical device", "not a cardiologist's", "Intended use", "Not to be used",
+    assert notices.TRAINED_ON_SYNTHETIC in card.split("\n\n")[1]
+    assert "**Origin of the labels: synthetic records, not patients.**" in card
+    for text in ("not a medical device", "Intended use", "Not to be used",
                  "200 records of 100 patients", "abc123", "more than one split: 0.",
                  "too short (2)", "header is damaged (1)",
                  "python 3.11.7", "1.234", "0.5 Hz", "500 points (50 Hz)", "QRS width",

@@ -135,3 +135,37 @@ def test_rhythm_features_are_those_of_the_rr_intervals():
     assert found["irregular RR share"] == pytest.approx(3 / 5)
     assert np.isnan(measure(signal, peaks[:1])["median heart rate"])
     assert np.isnan(measure(signal, peaks[:3])["RR change"])
+
+
+@pytest.mark.parametrize("rhythm", [demo.NORMAL, demo.AF])
+def test_intervals_that_cannot_be_measured_are_left_out_of_the_rhythm(rhythm):
+    signal, true = simulated(rhythm, rate=80)
+    rr = np.diff(true) / 500
+    given = {name: float(value) for name, value in zip(NAMES, large_features.extra_features(
+        signal, 500, true, rr), strict=True)}
+    assert given == pytest.approx(measure(signal, true), nan_ok=True)    # the default
+    odd = rr.copy()
+    odd[4] = np.nan
+    found = dict(zip(NAMES, large_features.extra_features(signal, 500, true, odd), strict=True))
+    left = np.delete(rr, 4)
+    change = np.abs(np.concatenate([np.diff(rr[:4]), np.diff(rr[5:])])) / np.median(left)
+    assert found["median heart rate"] == pytest.approx(60 / np.median(left))
+    assert found["longest RR"] == pytest.approx(left.max() / np.median(left))
+    assert found["RR change"] == pytest.approx(np.median(change))
+    assert found["irregular RR share"] == pytest.approx(np.mean(change > 0.1))
+
+
+@pytest.mark.parametrize("usable", [[], [3], [1, 3, 5], [2, 3], [0, 1, 2]])
+def test_few_measurable_intervals_give_no_infinity_and_no_warning(usable):
+    signal, true = simulated(rate=80)
+    rr = np.full(len(true) - 1, np.nan)
+    rr[usable] = 0.75
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = large_features.extra_features(signal, 500, true, rr)
+    found = dict(zip(NAMES, values, strict=True))
+    assert not np.isinf(values).any()
+    assert np.isnan(found["median heart rate"]) == (not usable)
+    assert np.isnan(found["RR deviation"]) == (len(usable) < 3)
+    assert np.isnan(found["RR change"]) == (usable != [0, 1, 2])
+    assert np.isfinite(found["QRS width"])

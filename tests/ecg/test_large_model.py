@@ -1,4 +1,4 @@
-"""The large model: its size, its form, its recipe, and a whole run."""
+"""The large model: its size, its form, the regression in it, its recipe, and a whole run."""
 
 import json
 import subprocess
@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import too_feature as script
 from ecg.large_features import EXTRA_FEATURES
-from ecg.large_model import create_large_model
+from ecg.large_model import blend_with_regression, create_large_model
+from ecg.linear_rival import LinearRival
 from tools import classify
 
 ROOT = Path(script.__file__).parent
@@ -27,8 +29,28 @@ def model():
     return built()
 
 
-def test_the_large_model_has_at_most_a_million_parameters(model):
-    assert 8461 < model.count_params() <= 1_000_000
+@pytest.fixture(scope="module")
+def records():
+    """ECGs and features of 60 records, some features not measured."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, INPUTS))
+    features[:, script.HEART_RATE] = rng.uniform(30, 150, 60)
+    features[::7, ::3] = np.nan
+    return rng.normal(size=(60, 500, 12)).astype("float32"), features.astype("float32")
+
+
+@pytest.fixture(scope="module")
+def rival(records):
+    """A regression on the features that the large model sees."""
+    return LinearRival(records[1], np.arange(60) % 5, 5, script.HEART_RATE, script.HEART_RATE)
+
+
+def blended(model, rival, share):
+    return blend_with_regression(script.load_tensorflow()[1], model, rival, share)
+
+
+def test_the_large_model_has_at_most_200_000_parameters(model, rival):
+    assert 8461 < model.count_params() < blended(model, rival, 2 / 3).count_params() <= 200_000
 
 
 def test_its_inputs_are_ecg_and_all_features_and_its_output_probabilities(model):
@@ -41,13 +63,49 @@ def test_its_inputs_are_ecg_and_all_features_and_its_output_probabilities(model)
     assert np.ptp(out, axis=0).max() > 1e-4
 
 
-def test_its_last_layer_takes_a_temperature(model):
+def test_its_last_layer_takes_a_temperature(model, rival):
     """`calibrate` divides the weights of the last layer: it has to be the softmax's own."""
-    last = model.layers[-1]
-    assert (type(last).__name__, last.activation.__name__) == ("Dense", "softmax")
+    for one in (model, blended(model, rival, 0.5)):
+        last = one.layers[-1]
+        assert (type(last).__name__, last.activation.__name__) == ("Dense", "softmax")
 
 
-def test_it_is_saved_without_custom_objects_and_opens_in_safe_mode(model, tmp_path):
+# ------------------------------------------------------------------------ the regression in it
+def test_a_share_of_one_gives_the_probabilities_of_the_regression(model, rival, records):
+    found = np.asarray(blended(model, rival, 1.0)(records))
+    np.testing.assert_allclose(found, rival.predict(records[1]), atol=1e-5)
+    assert np.ptp(found, axis=0).min() > 0.1    # else this would say little
+
+
+def test_a_share_of_none_leaves_the_network_as_it_was(model, rival, records):
+    found = np.asarray(blended(model, rival, 0.0)(records))
+    np.testing.assert_allclose(found, np.asarray(model(records)), atol=1e-6)
+
+
+def test_a_share_between_gives_the_weighted_geometric_mean(model, rival, records):
+    deep, linear = np.asarray(model(records)), rival.predict(records[1])
+    product = deep ** (1 / 3) * linear ** (2 / 3)
+    np.testing.assert_allclose(
+        np.asarray(blended(model, rival, 2 / 3)(records)),
+        product / product.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+def test_a_training_of_the_large_recipe_ends_with_the_regression_in_the_model(monkeypatch, records):
+    """Fitted on each training record once, although some are repeated."""
+    rows = pd.DataFrame({"waveform_path": [f"r{i % 40}" for i in range(60)]})
+    training = script.Records(rows, records[0], records[1], np.arange(60) % 5)
+    monkeypatch.setattr(script, "fit", lambda *_: None)    # as it was built
+    monkeypatch.setattr(script, "calibrate", lambda *_: 1.0)
+    settings = script.Settings(recipe=script.RECIPES["large"], jit=False)
+    model, _, _ = script.train(training, training, 5, settings)
+    once = LinearRival(
+        records[1][:40], np.arange(40) % 5, 5, script.HEART_RATE, script.HEART_RATE)
+    kernel, _ = model.layers[-1].get_weights()
+    np.testing.assert_allclose(kernel[-len(once.weights):], 2 / 3 * once.weights, atol=1e-6)
+
+
+def test_it_is_saved_without_custom_objects_and_opens_in_safe_mode(model, rival, tmp_path):
+    model = blended(model, rival, 2 / 3)
     script.save(model, {}, tmp_path / "large.keras")
     code = ("import sys, json, numpy as np, keras\n"
             "model = keras.models.load_model('large.keras', safe_mode=True)\n"
@@ -57,6 +115,7 @@ def test_it_is_saved_without_custom_objects_and_opens_in_safe_mode(model, tmp_pa
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(3, 500, 12)), rng.normal(size=(3, INPUTS))
     inputs[1][0, ::2] = np.nan
+    inputs[1][:, script.HEART_RATE] = np.nan, 45, 120
     np.savez(tmp_path / "inputs.npz", a=inputs[0], b=inputs[1])
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True,
                             text=True, timeout=200)
@@ -119,7 +178,7 @@ def test_from_labels_to_a_saved_large_model_that_classifies_a_record(demo_dir, t
     assert card["recipe"]["model"] == "large"
     assert 1 <= len(card["history"][0]) <= 3
     model, classes, recipe, _ = script.load(tmp_path / "large.keras")
-    assert model.count_params() <= 1_000_000
+    assert model.count_params() <= 200_000
 
     settings = script.Settings(
         recipe=recipe, labels=str(ROOT / "ecg_5_class_data.csv"), data_dir=str(demo_dir),

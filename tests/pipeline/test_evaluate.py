@@ -1,15 +1,25 @@
-"""The report: intervals, the rate rule, weights and what is printed."""
+"""The report: intervals, the rivals, weights, calibration, thresholds and what is printed."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn.metrics import brier_score_loss, log_loss
 
 import too_feature as script
-from ecg.metrics import accuracies, calibration, fit_temperature, rate_rule, soften
-from too_feature import Records
+from ecg.metrics import (
+    HOTTEST,
+    accuracies,
+    calibration,
+    fit_temperature,
+    rate_rule,
+    soften,
+    thresholds,
+)
+from too_feature import Predicted, Records
 
 CLASSES = ["Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
 SHARES = np.array([0.2, 0.1, 0.1, 0.5, 0.1])
@@ -24,9 +34,12 @@ def made_test(targets, subjects=None, heart_rate=70.0):
                    np.asarray(targets))
 
 
-def evaluate(probabilities, *arguments, temperature=1.0):
-    """As a run does: print the report and keep its figures."""
-    report, figures = script.evaluate([probabilities], [temperature], *arguments)
+def evaluate(probabilities, test, temperature=1.0, rival=None, label_file="own.csv"):
+    """As a run does: print the report and return its figures."""
+    predicted = Predicted(test, probabilities[None])
+    rival = probabilities if rival is None else rival
+    report, figures = script.evaluate(
+        predicted, predicted, [temperature], CLASSES, SHARES, rival, label_file)
     print(report)
     return figures
 
@@ -57,6 +70,28 @@ def test_bootstrap_interval_of_independent_records_is_near_the_binomial_one():
     assert high == pytest.approx(np.mean(recall) + 1.96 * error, abs=0.012)
 
 
+@pytest.mark.parametrize("patients", [79, 8])
+def test_where_all_are_right_or_all_are_wrong_the_interval_has_width(patients):
+    """Jeffreys' interval: of 79 patients without an error, some 3 % may still be wrong."""
+    low = stats.beta.ppf(0.025, patients + 0.5, 0.5)
+    targets = np.zeros(79, dtype=int)
+    subjects = np.arange(79) % patients
+    right = accuracies(targets, targets, subjects)
+    wrong = accuracies(targets, targets + 1, subjects)
+    for name in ("accuracy", "balanced accuracy"):
+        assert right[name] == pytest.approx([1, low, 1], abs=0.03)
+        assert wrong[name] == pytest.approx([0, 0, 1 - low], abs=0.03)
+
+
+def test_one_class_without_an_error_widens_the_interval_of_all_and_the_value_stays_inside():
+    targets = np.repeat([0, 1], [10, 200])
+    predicted = np.where(np.arange(210) % 10 == 9, 0, targets)    # all of class 0 are right
+    value, low, high = accuracies(targets, predicted, np.arange(210))["balanced accuracy"]
+    assert value == pytest.approx(0.95)
+    assert low == pytest.approx((stats.beta.ppf(0.025, 10.5, 0.5) + 0.9) / 2, abs=0.02)
+    assert value <= high < 0.99
+
+
 def test_bootstrap_draws_patients_not_records():
     targets = np.tile(np.repeat([0, 1], 10), 20)
     predicted = np.where(np.repeat(np.arange(20) % 4 == 0, 20), 1 - targets, targets)
@@ -75,7 +110,7 @@ def test_bootstrap_is_seeded():
 def test_balanced_accuracy_is_the_mean_of_the_recalls():
     targets = np.array([0, 0, 0, 0, 1, 2, 3, 4])
     predicted = np.array([0, 0, 0, 1, 1, 2, 3, 3])
-    figures = evaluate(certain(predicted), made_test(targets), CLASSES, SHARES)
+    figures = evaluate(certain(predicted), made_test(targets))
     assert figures["model"]["accuracy"][0] == pytest.approx(6 / 8)
     assert figures["model"]["balanced accuracy"][0] == pytest.approx((0.75 + 1 + 1 + 1 + 0) / 5)
 
@@ -83,21 +118,42 @@ def test_balanced_accuracy_is_the_mean_of_the_recalls():
 def test_results_are_reweighted_to_the_label_files_shares():
     targets = np.repeat(np.arange(5), 10)
     predicted = np.where(targets == 3, 3, 0)    # only normal and atrial fibrillation are right
-    figures = evaluate(certain(predicted), made_test(targets), CLASSES, SHARES)
+    figures = evaluate(certain(predicted), made_test(targets))
     assert figures["model"]["accuracy"][0] == pytest.approx(0.4)
     assert figures["at label shares"]["accuracy"] == pytest.approx(0.7)
 
 
 def test_report_prints_what_it_promises(capsys):
     targets = np.repeat(np.arange(5), 8)
-    figures = evaluate(certain(targets), made_test(targets), CLASSES, SHARES)
+    figures = evaluate(certain(targets), made_test(targets))
     printed = capsys.readouterr().out
     for word in ("precision", "recall", "f1-score", "support", "accuracy", "confidence", "SDNN",
                  "rate rule", "usual: heart rate 60-100 bpm", *CLASSES):
         assert word in printed
-    assert "balanced accuracy 1.000 (95 % interval 1.00-1.00)" in printed
+    low = figures["model"]["balanced accuracy"][1]
+    assert 0.7 < low < 0.95    # of eight patients a class
+    assert f"balanced accuracy 1.000 (95 % interval {low:.2f}-1.00)" in printed
+    assert "at the class shares of own.csv: accuracy 1.000, macro F1 1.000\n" in printed
     assert "confidence 96.8% +- 0.0%" in printed
     assert json.loads(json.dumps(figures))["records"] == 40
+
+
+def test_the_report_of_another_hospital_says_nothing_of_the_label_files_shares(capsys):
+    before, targets = drawn(100)
+    figures = evaluate(soften(before, 2), made_test(targets), temperature=2, label_file="")
+    assert "at label shares" not in figures
+    assert list(figures["calibration"]) == ["test"]
+    assert "shares" not in capsys.readouterr().out.replace("by share kept", "")
+
+
+def test_the_simplest_rival_has_a_line_of_its_own(capsys):
+    targets = np.repeat(np.arange(5), 8)
+    rival = certain(np.where(targets < 2, 0, targets))
+    figures = evaluate(certain(targets), made_test(targets), rival=rival)
+    assert figures["logistic regression"]["balanced accuracy"][0] == pytest.approx(0.8)
+    assert re.search(r"A logistic regression on the same features and training records\n"
+                     r"accuracy 0\.800 .*\nbalanced accuracy 0\.800 \(95 % interval 0\.\d\d-",
+                     capsys.readouterr().out)
 
 
 def test_features_beyond_the_eight_leave_the_report_as_it_is(capsys):
@@ -105,14 +161,14 @@ def test_features_beyond_the_eight_leave_the_report_as_it_is(capsys):
     for extra in (0, 40):
         test = made_test(targets)
         test = test._replace(features=np.hstack([test.features, np.ones((40, extra))]))
-        evaluate(certain(targets), test, CLASSES, SHARES)
+        evaluate(certain(targets), test)
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
 
 
 def test_a_class_without_test_records_does_not_break_the_report(capsys):
     targets = np.array([0, 1, 3, 3])
-    figures = evaluate(certain(np.array([0, 1, 2, 3])), made_test(targets), CLASSES, SHARES)
+    figures = evaluate(certain(np.array([0, 1, 2, 3])), made_test(targets))
     assert figures["model"]["balanced accuracy"][0] == pytest.approx(2.5 / 3)
     assert "Tachycardia" in capsys.readouterr().out
 
@@ -198,35 +254,66 @@ def test_softening_is_softmax_of_the_divided_logits_and_takes_zeros():
         assert np.isfinite(soften(np.array([[1.0, 0, 0]]), 3)).all()
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("temperature", [1.0, 1.4, 1.8])
 def test_a_known_temperature_is_found(temperature):
     probabilities, targets = drawn(6000, temperature=temperature)
     found = fit_temperature(probabilities, targets, np.ones(6000))
-    assert found == pytest.approx(temperature, rel=0.1)
+    assert found == pytest.approx(temperature, rel=0.05)
     losses = [log_loss(targets, soften(probabilities, t))
-              for t in (found, 0.95 * found, 1.05 * found)]
+              for t in (found, 0.9 * found, 1.1 * found)]
     assert losses[0] == min(losses)
 
 
+@pytest.mark.parametrize(("true", "found"), [(0.5, 1.0), (4.0, HOTTEST)])
+def test_a_temperature_stays_within_its_limits(true, found):
+    probabilities, targets = drawn(2000, temperature=true)
+    assert fit_temperature(probabilities, targets, np.ones(2000)) == pytest.approx(found, abs=1e-3)
+    assert 1 <= fit_temperature(probabilities, targets, np.ones(2000)) <= HOTTEST
+
+
+def test_a_separable_validation_set_makes_nothing_surer():
+    probabilities, _ = drawn(50)
+    targets = probabilities.argmax(axis=1)    # all right
+    assert fit_temperature(probabilities, targets, np.ones(50)) == 1
+
+
+def test_few_records_move_the_temperature_less_than_many_of_the_same():
+    probabilities, targets = drawn(20, temperature=1.8)
+    few, many = (fit_temperature(np.tile(probabilities, (n, 1)), np.tile(targets, n),
+                                 np.ones(20 * n)) for n in (1, 50))
+    assert 1 < few < many - 0.1
+
+
 def test_the_temperature_is_that_of_the_weighted_records():
-    over, over_targets = drawn(3000, temperature=3.0)
+    over, over_targets = drawn(3000, temperature=1.8)
     exact, exact_targets = drawn(3000, seed=1)
     both, targets = np.vstack([over, exact]), np.concatenate([over_targets, exact_targets])
-    for weights, expected in (([1, 0], 3.0), ([0, 1], 1.0)):
+    for weights, expected in (([1, 0], 1.8), ([0, 1], 1.0)):
         found = fit_temperature(both, targets, np.repeat(weights, 3000).astype(float))
         assert found == pytest.approx(expected, rel=0.1)
 
 
 def test_a_temperature_is_found_where_a_class_has_no_record():
-    probabilities, targets = drawn(300)
+    probabilities, targets = drawn(300, temperature=1.5)
     some = targets != 4
-    assert 0.1 < fit_temperature(probabilities[some], targets[some], np.ones(some.sum())) < 10
+    assert 1 < fit_temperature(probabilities[some], targets[some], np.ones(some.sum())) < HOTTEST
+
+
+def test_the_report_says_where_temperature_scaling_was_left_out(capsys):
+    targets = np.repeat(np.arange(5), 8)
+    words = "temperature scaling was left out: it would not help validation patients"
+    evaluate(certain(targets), made_test(targets))
+    printed = capsys.readouterr().out
+    assert words in printed
+    assert "after temperature scaling" not in printed
+    evaluate(certain(targets), made_test(targets), temperature=1.5)
+    assert words not in capsys.readouterr().out
 
 
 def test_the_report_compares_calibration_before_and_after_also_at_label_shares(capsys):
     before, targets = drawn(1000, temperature=2.0)
     after = soften(before, 2)
-    figures = evaluate(after, made_test(targets), CLASSES, SHARES, temperature=2)
+    figures = evaluate(after, made_test(targets), temperature=2)
     found = figures["calibration"]
     assert found["test"]["before"] == pytest.approx(calibration(before, targets), abs=1e-6)
     assert found["test"]["after"] == calibration(after, targets)
@@ -249,7 +336,7 @@ def test_the_least_certain_records_are_left_undecided_first(capsys):
     named = np.where(right, targets, (targets + 1) % 5)
     probabilities = np.where(np.eye(5)[named] == 1, confidence[:, None],
                              (1 - confidence[:, None]) / 4)
-    figures = evaluate(probabilities, made_test(targets), CLASSES, SHARES)
+    figures = evaluate(probabilities, made_test(targets))
     kept = figures["accuracy by share kept"]
     assert kept["1.00"] == figures["model"]["accuracy"][0] == 0.5
     assert [kept[share] for share in ("0.10", "0.40", "0.50", "0.60", "0.80")] == pytest.approx(
@@ -262,7 +349,44 @@ def test_the_least_certain_records_are_left_undecided_first(capsys):
 def test_of_all_records_kept_the_accuracy_is_the_accuracy():
     for n in (1, 7, 333):
         probabilities, targets = drawn(n, seed=n)
-        figures = evaluate(probabilities, made_test(targets), CLASSES, SHARES)
+        figures = evaluate(probabilities, made_test(targets))
         assert figures["accuracy by share kept"]["1.00"] == pytest.approx(
             figures["model"]["accuracy"][0])
         assert all(0 <= x <= 1 for x in figures["accuracy by share kept"].values())
+
+
+# ------------------------------------------------------------------------------------- thresholds
+def test_thresholds_are_chosen_on_validation_and_measured_on_test():
+    """Of 40 records of a class, 38 have at least the third lowest probability: 95 %."""
+    of_class = np.arange(1, 41) / 100
+    validation = np.column_stack([np.r_[of_class, np.zeros(29)], np.zeros(69)])
+    validation_targets = np.repeat([0, 1], [40, 29])    # one too few of the second
+    test = np.column_stack([[0.9, 0.03, 0.02, 0.5, 0.01, 0.0], np.zeros(6)])
+    found = thresholds(validation, validation_targets, test, np.array([0, 0, 0, 1, 1, 1]),
+                       ["some", "few"])
+    assert found["few"] is None
+    assert found["some"] == pytest.approx(
+        {"probability": 0.02, "sensitivity": 1, "specificity": 2 / 3})
+
+
+def test_a_class_without_test_records_has_a_specificity_alone():
+    targets = np.repeat(np.arange(5), 30)
+    validation = Predicted(made_test(targets), certain(targets)[None])
+    test = Predicted(made_test([0, 0, 1]), certain(np.array([0, 3, 1]))[None])
+    report, figures = script.evaluate(
+        validation, test, [1.0], CLASSES, SHARES, test.mean, "own.csv")
+    found = figures["thresholds"]
+    assert found["Atrial Fibrillation"]["sensitivity"] == 0.5
+    assert found["Normal"]["sensitivity"] is None
+    assert found["Normal"]["specificity"] == pytest.approx(2 / 3)
+    assert ("Atrial Fibrillation from a probability of 0.968: sensitivity 0.500, specificity 1.000"
+            in report)
+    assert "Normal from a probability of 0.968: specificity 0.667\n" in report
+
+
+def test_the_report_says_of_which_classes_there_are_too_few_for_a_threshold(capsys):
+    targets = np.repeat(np.arange(5), [29, 30, 30, 30, 30])
+    evaluate(certain(targets), made_test(targets))
+    printed = capsys.readouterr().out
+    assert ("Atrial Fibrillation: too few validation records to choose a probability\n"
+            "Bradycardia from a probability of 0.968: sensitivity 1.000" in printed)

@@ -32,7 +32,7 @@ def test_how_a_file_is_dressed_changes_nothing_that_is_read(tmp_path, content):
 
 
 def test_columns_index_and_types_are_the_same_after_rows_were_left_out(tmp_path):
-    labels = read_labels(write(tmp_path, HEADER + PLAIN + "5,a,x\n6,a,x\n"))
+    labels = read_labels(write(tmp_path, HEADER + PLAIN + "5,a,x\n5,a,y\n"))
     assert labels.columns.tolist() == HEADER.strip().split(",")
     assert labels.index.tolist() == [0, 1, 2]
     assert labels["subject_id"].dtype == "int64"
@@ -68,8 +68,8 @@ def test_fewer_than_two_classes_are_an_error(tmp_path, content):
                                     (HEADER + PLAIN + "\n" + PLAIN).replace("\n", "\r\n")])
 @pytest.mark.parametrize("row", [
     "3,p/3", "3,p/3,AF,x", "3,p/3,AF,x,y", ",p/3,AF", "3,,AF", "3,p/3,", "3,p/3, ", "3", "3;p/3;AF",
-    "-3,p/3,AF", "+3,p/3,AF", "1.0E+07,p/3,AF", "3.0,p/3,AF", "3 4,p/3,AF", "0x3,p/3,AF",
-    "９,p/3,AF", "3" * 19 + ",p/3,AF", "x3,p/3,AF", "3,../3,AF"])
+    "-3,p/3,AF", "+3,p/3,AF", "1.0E+07,p/3,AF", "3.0,p/3,AF", '"3,5",p/3,AF', "3\a4,p/3,AF",
+    "3" * 101 + ",p/3,AF", "3,../3,AF"])
 def test_a_malformed_row_is_named_by_file_and_line(tmp_path, before, row):
     content = before + PLAIN + row + "\n" + PLAIN + row + "\n"
     text = refusal(write(tmp_path, content))
@@ -77,8 +77,22 @@ def test_a_malformed_row_is_named_by_file_and_line(tmp_path, before, row):
     assert "labels.csv" in text and re.search(rf"\bline {line}\b", text)
 
 
-def test_a_text_subject_id_is_refused_after_the_first_row(tmp_path):
-    assert "line 4" in refusal(write(tmp_path, PLAIN + HEADER))
+@pytest.mark.parametrize("subject", [
+    "x3", "3 4", "0x3", "９", "3" * 19, "d41d8cd98f00b204", "1e5a", "#7", "Müller, A."])
+def test_any_other_text_names_a_patient_and_makes_all_of_them_text(tmp_path, capsys, subject):
+    found = read(tmp_path, PLAIN + f'"{subject}",p/3,AF\n')
+    assert [row[0] for row in found] == ["1", "2", "13", subject]
+    assert f"subject_id is text, such as {subject}" in capsys.readouterr().out
+
+
+def test_a_first_row_with_a_patients_number_is_never_taken_for_a_header(tmp_path):
+    """It would be a record lost without a word."""
+    assert read(tmp_path, "5,rec,Rare\n" + PLAIN) == [[5, "rec", "Rare"], *ROWS]
+
+
+@pytest.mark.parametrize("row", ["5;rec;Rare", "5,,Rare", "5"])
+def test_a_malformed_first_row_is_not_taken_for_a_header(tmp_path, row):
+    assert "line 1" in refusal(write(tmp_path, f"{row}\n{PLAIN}"))
 
 
 @pytest.mark.parametrize("path", [
@@ -152,12 +166,17 @@ def test_any_bytes_are_labels_or_one_line_of_error(tmp_path_factory, content):
 
 
 @pytest.mark.parametrize("extra", [
-    "7,x,AF\n7,x,Normal\n", "7,x,AF\n8,x,AF\n", "7,x.hea,AF\n7,mimic-iv-ecg/x,Normal\n",
-    "7,x,a\n8,x,b\n9,x,c\n"])
-def test_a_record_of_two_classes_or_patients_is_left_out_with_a_notice(tmp_path, capsys, extra):
+    "7,x,AF\n7,x,Normal\n", "7,x.hea,AF\n7,mimic-iv-ecg/x,Normal\n", "7,x,a\n8,x,b\n9,x,c\n"])
+def test_a_record_of_several_classes_is_left_out_with_a_notice(tmp_path, capsys, extra):
     assert read(tmp_path, PLAIN + extra) == ROWS
     notice = capsys.readouterr().out
     assert f"{len(extra.splitlines())} rows" in notice and "line 4" in notice
+
+
+def test_a_record_under_two_patients_is_read_once_and_joins_them(tmp_path, capsys):
+    found = read(tmp_path, PLAIN + "8,x,AF\n7,x.dat,AF\n8,y,Normal\n")
+    assert found == [*ROWS, [7, "x", "AF"], [7, "y", "Normal"]]
+    assert "8 and 7, for example, are one patient" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -1,11 +1,17 @@
-"""The model: its layers, the scaling of its inputs, its memory at the start."""
+"""The model: its layers, scaling and curve of the rate, its memory at the start."""
 
 import os
 
 import numpy as np
 import pytest
 
-from too_feature import RECIPES, create_lightweight_lstm_model, load_tensorflow
+from too_feature import (
+    HEART_RATE,
+    RECIPES,
+    create_lightweight_lstm_model,
+    load_tensorflow,
+    sharpen_rate,
+)
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +21,8 @@ def model():
 
 @pytest.fixture(scope="module")
 def short():
-    """A model of records of 50 points, whose features have means 0 to 7 and variance 4."""
-    return create_lightweight_lstm_model(5, 50, np.arange(8.0), np.full(8, 4.0))
+    """A model of records of 50 points, whose features have a mean of 80 and a variance of 4."""
+    return create_lightweight_lstm_model(5, 50, np.full(8, 80.0), np.full(8, 4.0))
 
 
 def test_model_has_exactly_8461_parameters(model):
@@ -28,7 +34,7 @@ def test_every_recipe_of_the_lstm_has_the_same_8461_parameters(name):
     recipe = RECIPES[name]
     model = create_lightweight_lstm_model(
         sequence_length=recipe.sequence_length, feature_limit=recipe.feature_limit,
-        memory=recipe.memory)
+        memory=recipe.memory, rate_curve=recipe.rate_curve)
     assert model.count_params() == 8461
 
 
@@ -51,7 +57,7 @@ def test_inputs_and_outputs_are_as_documented(model, short):
 
 def test_a_feature_that_is_not_measurable_counts_as_the_training_mean(short):
     ecg = np.random.default_rng(0).normal(size=(1, 50, 12)).astype("float32")
-    mean = np.arange(8.0, dtype="float32")[None]
+    mean = np.full((1, 8), 80.0, dtype="float32")
     missing, other = mean.copy(), mean.copy()
     missing[0, 4:], other[0, 4:] = np.nan, 30
     at_mean, at_missing, at_other = (np.asarray(short([ecg, x])) for x in (mean, missing, other))
@@ -63,9 +69,9 @@ def test_features_are_scaled_inside_the_model():
     _, keras = load_tensorflow()
     mean, variance = np.arange(8.0), np.arange(1.0, 9.0)
     keras.utils.set_random_seed(1)
-    scaled = create_lightweight_lstm_model(5, 50, mean, variance)
+    scaled = create_lightweight_lstm_model(5, 50, mean, variance, rate_curve=False)
     keras.utils.set_random_seed(1)
-    plain = create_lightweight_lstm_model(5, 50)
+    plain = create_lightweight_lstm_model(5, 50, rate_curve=False)
     ecg, features = np.zeros((2, 50, 12)), np.array([mean + 3, mean - 1])
     np.testing.assert_allclose(np.asarray(scaled([ecg, features])),
                                np.asarray(plain([ecg, (features - mean) / np.sqrt(variance)])),
@@ -75,7 +81,8 @@ def test_features_are_scaled_inside_the_model():
 @pytest.mark.parametrize("limit", [None, 0.5, 4.0])
 def test_features_are_cut_off_at_so_many_deviations_and_not_before(limit):
     options = {} if limit is None else {"feature_limit": limit}
-    model = create_lightweight_lstm_model(5, 50, np.arange(8.0), np.full(8, 4.0), **options)
+    model = create_lightweight_lstm_model(
+        5, 50, np.arange(8.0), np.full(8, 4.0), rate_curve=False, **options)
     limit = limit or 2.5    # deviations, which are 2 here, from the mean
 
     def at(deviations):
@@ -86,6 +93,35 @@ def test_features_are_cut_off_at_so_many_deviations_and_not_before(limit):
     np.testing.assert_array_equal(at([-10, -1e30]), at([-limit, -limit]))
     inside = at(limit * np.array([-1, -0.9, 0, 0.9, 1]))
     assert np.abs(np.diff(inside, axis=0)).max(axis=1).min() > 1e-4
+
+
+def test_the_curve_of_the_heart_rate_is_steep_where_classes_part_and_has_no_weights():
+    keras = load_tensorflow()[1]
+    features = keras.Input((8,))
+    curve = keras.Model(features, sharpen_rate(keras, features))
+    assert curve.count_params() == 0
+    rates = np.array([20, 40, 60, 70, 80, 90, 100, 120, 240, np.nan])
+    records = np.full((len(rates), 8), 7.0)
+    records[:, HEART_RATE] = rates
+    found = np.asarray(curve(records))[:, 0]
+    expected = [-2, -2, -1, -0.036, 0, 0.036, 1, 2, 2, 0]    # tanh(2) is 0.964
+    np.testing.assert_allclose(found, expected, atol=0.002)
+
+
+def test_the_default_sees_the_heart_rate_through_its_curve_alone():
+    keras = load_tensorflow()[1]
+    outputs = []
+    for heart_rate in (70.0, 130.0):    # means, by which a scaled rate would differ
+        mean = np.zeros(8)
+        mean[HEART_RATE] = heart_rate
+        keras.utils.set_random_seed(1)
+        model = create_lightweight_lstm_model(5, 50, mean)
+        features = np.zeros((4, 8))
+        features[:, HEART_RATE] = 30, 40, 80, 140
+        outputs.append(np.asarray(model([np.zeros((4, 50, 12)), features])))
+    np.testing.assert_array_equal(*outputs)
+    np.testing.assert_allclose(outputs[0][0], outputs[0][1], atol=1e-4)    # both slow
+    assert np.abs(np.diff(outputs[0][1:], axis=0)).max(axis=1).min() > 1e-3
 
 
 def kept_of_memory(model):

@@ -18,7 +18,7 @@ from too_feature import RECIPES, Recipe, Settings, parse_settings
 GROUPS = {
     "your data": {
         "labels", "data_dir", "test_labels", "test_data_dir", "train_samples", "val_samples",
-        "test_samples", "test_share", "val_share", "max_unusable", "output"},
+        "test_samples", "test_share", "val_share", "max_unusable", "labels_origin", "output"},
     "this run": {
         "seed", "recipe", "repeats", "resume", "results", "figures", "tensorboard", "jobs",
         "scheduler", "cache", "cache_dir", "jit", "quick", "traceback"},

@@ -27,20 +27,21 @@ def trained(monkeypatch, recipe, accuracies=None, watch=lambda model: None):
     what `watch` returned of the model at the end of each epoch.
     """
     settled, seen = [], []
-    compile_model, make_callbacks = script.compile_model, script.make_callbacks
+    compile_model, make_callbacks, fit = script.compile_model, script.make_callbacks, script.fit
 
     def spy(model, *rest):
         settled.append([not layer.trainable for layer in normalisations(model)])
         compile_model(model, *rest)
 
     def scripted(*arguments):
-        callbacks = make_callbacks(*arguments)
+        counting, printer = make_callbacks(*arguments)
         if accuracies:
             given = iter(accuracies)
-            monkeypatch.setattr(callbacks[0], "get_monitor_value", lambda _: next(given))
+            monkeypatch.setattr(counting[0], "get_monitor_value", lambda _: next(given))
         watching = load_tensorflow()[1].callbacks.LambdaCallback(
             on_epoch_end=lambda *_: seen.append(watch(watching.model)))
-        return [*callbacks, watching]
+        monkeypatch.setattr(script, "fit", lambda *them: fit(*them[:5], [*them[5], watching]))
+        return counting, printer
 
     monkeypatch.setattr(script, "compile_model", spy)
     monkeypatch.setattr(script, "make_callbacks", scripted)
@@ -51,7 +52,7 @@ def trained(monkeypatch, recipe, accuracies=None, watch=lambda model: None):
 
 
 def test_a_stopped_training_keeps_the_best_weights_and_the_temperature_goes_into_the_last_layer(
-        monkeypatch):
+        monkeypatch, capsys):
     """It stops while normalisation has not settled yet: no second phase begins."""
     given = []
     monkeypatch.setattr(metrics, "fit_temperature", lambda *them: given.append(them) or 3.0)
@@ -60,6 +61,9 @@ def test_a_stopped_training_keeps_the_best_weights_and_the_temperature_goes_into
         monkeypatch, recipe, [0.2, 0.9, 0.5, 0.4, 1.0], lambda model: model.get_weights())
     assert len(history) == len(weights) == 4
     assert settled == [[False] * 3]
+    assert capsys.readouterr().out.endswith(
+        "stopped after epoch 4: no better validation accuracy for 2 epochs; weights of epoch 2 "
+        "kept\n")
     ((raw, targets, balanced),) = given
     assert temperature == 3.0
     np.testing.assert_array_equal(targets, noise(20).targets)
@@ -76,13 +80,22 @@ def test_a_stopped_training_keeps_the_best_weights_and_the_temperature_goes_into
     assert model.count_params() == 8461
 
 
-def test_batch_normalisation_keeps_its_statistics_once_settled(monkeypatch):
+def test_a_stopped_training_that_keeps_its_last_weights_says_so(monkeypatch, capsys):
+    recipe = Recipe(sequence_length=50, epochs=4, stop_patience=2)
+    assert len(trained(monkeypatch, recipe, [0.9, 0.5, 0.5])[2]) == 3
+    assert capsys.readouterr().out.endswith(
+        "stopped after epoch 3: no better validation accuracy for 2 epochs; weights of epoch 3 "
+        "kept\n")
+
+
+def test_batch_normalisation_keeps_its_statistics_once_settled(monkeypatch, capsys):
     recipe = Recipe(sequence_length=50, epochs=4, settle=6)    # five steps an epoch
     model, _, history, settled, means = trained(
         monkeypatch, recipe,
         watch=lambda model: [np.array(layer.moving_mean) for layer in normalisations(model)])
     assert settled == [[False] * 3, [True] * 3]
     assert len(history) == 4    # the epochs of both phases
+    assert "stopped" not in capsys.readouterr().out
     for i in range(3):
         assert not np.array_equal(means[0][i], means[1][i])
         np.testing.assert_array_equal(means[1][i], means[2][i])
@@ -109,8 +122,8 @@ def run_epochs(model, recipe, logs):
     """Call the callbacks as Keras does, the weight being the epoch; return history and rates."""
     history, rates = [], []
     script.compile_model(model, 100, recipe, jit=False)
-    callbacks = load_tensorflow()[1].callbacks.CallbackList(
-        script.make_callbacks(recipe, history), model=model)
+    counting, printer = script.make_callbacks(recipe, history)
+    callbacks = load_tensorflow()[1].callbacks.CallbackList([*counting, printer], model=model)
     model.stop_training = False
     callbacks.on_train_begin()
     for epoch, (loss, accuracy) in enumerate(logs):

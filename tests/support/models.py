@@ -6,6 +6,7 @@ import numpy as np
 
 import too_feature as script
 from ecg import __version__, large_features, large_model
+from ecg.linear_rival import LinearRival
 
 CLASSES = ["Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
 MEAN = [0, 0.2, 1, 2, 75, 80, 80, 0.1]                # of the eight features
@@ -30,9 +31,7 @@ def build(kind="lstm"):
     keras = script.load_tensorflow()[1]
     keras.utils.set_random_seed(1)
     if kind == "large":
-        width = len(MEAN) + len(large_features.EXTRA_FEATURES)
-        return large_model.create_large_model(
-            keras, 5, 500, np.full(width, 0.5), np.ones(width), script.HEART_RATE)
+        return large(keras)
     if kind == "ensemble":
         return script.average_models(keras, [lstm(), lstm()])
     return lstm()
@@ -41,6 +40,18 @@ def build(kind="lstm"):
 def lstm():
     """Return a lightweight LSTM with the weights that are next by chance."""
     return script.create_lightweight_lstm_model(5, 500, MEAN, VARIANCE)
+
+
+def large(keras):
+    """Return a large model with the weights that are next by chance, and a regression in it."""
+    width = len(MEAN) + len(large_features.EXTRA_FEATURES)
+    model = large_model.create_large_model(
+        keras, 5, 500, np.full(width, 0.5), np.ones(width), script.HEART_RATE)
+    rng = np.random.default_rng(1)
+    features = rng.normal(0.5, 1, (50, width))
+    features[:, script.HEART_RATE] = rng.uniform(40, 140, 50)
+    rival = LinearRival(features, np.arange(50) % 5, 5, script.HEART_RATE, script.HEART_RATE)
+    return large_model.blend_with_regression(keras, model, rival, 2 / 3)
 
 
 def save(kind, path):

@@ -45,7 +45,7 @@ def write_all(folder):
 
 
 def prepare(path):
-    """Return signal and features of a record."""
+    """Return signal and features of a record, and a remark on some."""
     act(path)
     prepared_here.append(path)
     try:
@@ -60,7 +60,8 @@ def prepare(path):
     if len(content) < 4 * length:
         raise RecordError("file is cut short")
     values = np.frombuffer(content, "<f4").reshape(SHAPES[0]) * np.float32(gain)
-    return values, values[0, :8] + 1
+    remark = "negative" if values[0, 0] < 0 else ""
+    return values, values[0, :8] + 1, remark
 
 
 def tell(folder, path, *what):
@@ -124,9 +125,15 @@ def batches_of(cache):
 
 
 def told(rows):
-    """Return for each row why it is left out, or the type, shape and bytes of its arrays."""
-    return [reason or tuple((x.dtype.str, x.shape, x.tobytes()) for x in row)
-            for *row, reason in rows]
+    """Return for each row why it is left out, or what its arrays and its remark are."""
+    found = []
+    for *arrays, reason, remark in rows:
+        if reason:
+            found.append(reason)
+        else:
+            as_bytes = [(x.dtype.str, x.shape, x.tobytes()) for x in arrays]
+            found.append((*as_bytes, remark))
+    return found
 
 
 def prepare_all(folder, cache=None, paths=PATHS, key="key", **options):
@@ -141,7 +148,8 @@ def one_by_one(folder, paths=PATHS):
     rows = []
     for path in paths:
         try:
-            rows.append((*prepare(f"{folder}/{path}"), ""))
+            *arrays, remark = prepare(f"{folder}/{path}")
+            rows.append((*arrays, "", remark))
         except RecordError as error:
-            rows.append((None, None, str(error)))
+            rows.append((None, None, str(error), ""))
     return told(rows)

@@ -198,7 +198,7 @@ def test_table_shows_class_probabilities_and_features_with_units_and_marks_the_u
     _, out, _ = run(capsys, data, "--model", models())
     table = classify.classify(data, models()).query("left_out == ''")
     lines = out.splitlines()
-    assert lines[-1].endswith("This is not a medical device.")
+    assert lines[-1] == "Origin of the labels: not stated. This is not a medical device."
     for line, (_, row) in zip(lines[3:6], table.iterrows(), strict=True):
         cells = re.split(r" {2,}", line.strip())
         assert cells[:3] == [row["record"], row["predicted"], f"{row['confidence']:.3f}"]
@@ -244,6 +244,34 @@ def test_json_is_one_document_with_units_where_the_unmeasurable_is_null(data, mo
     assert sum(first["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert first["confidence"] == max(first["probabilities"].values())
     assert first["predicted"] == max(first["probabilities"], key=first["probabilities"].get)
+
+
+@pytest.mark.parametrize(("synthetic", "origin", "note"), [
+    (True, "synthetic records, not patients", "This model was trained on synthetic records. Origin "
+     "of the labels: synthetic records, not patients. This is not a medical device."),
+    (False, "two cardiologists",
+     "Origin of the labels: two cardiologists. This is not a medical device.")])
+def test_on_screen_in_json_and_on_the_page_the_model_says_what_it_was_trained_on(
+        synthetic, origin, note, models, records, tmp_path, capsys, monkeypatch):
+    model = tmp_path / "m.keras"
+    shutil.copy(models(), model)
+    stated = json.loads(models().with_suffix(".json").read_text())
+    stated |= {"synthetic": synthetic, "labels_origin": origin}
+    model.with_suffix(".json").write_text(json.dumps(stated))
+    drawn = []
+
+    def draw_ecg(_signal, _fs, _leads, _r_peaks, _title, _text, note, _importance):
+        drawn.append(note)
+        return Figure((2, 1))
+
+    monkeypatch.setattr(ecg_page, "draw_ecg", draw_ecg)
+    _, out, _ = run(capsys, records[0], "--model", model, "--plot", tmp_path)
+    assert out.splitlines()[-1] == note
+    assert drawn == [note]
+    document = json.loads(run(capsys, records[0], "--model", model, "--json")[1])
+    assert document["note"] == note
+    assert document["synthetic"] is synthetic
+    assert document["labels_origin"] == origin
 
 
 def test_a_name_cannot_write_to_the_terminal(data, models, capsys):
@@ -322,7 +350,7 @@ def test_importance_adds_up_to_the_change_of_the_probability(kind, models, recor
         assert abs(found.rest) < 0.005
         assert found.features[3] == 0
         ends = model.predict([np.stack([0 * ecg, ecg]), np.stack(
-            [np.full(features.size, np.nan), features])], verbose=0)[:, target]
+            [explain._average_features(model, features.size), features])], verbose=0)[:, target]
         assert [found.baseline, found.probability] == pytest.approx(ends.tolist(), abs=1e-5)
         assert abs(ends[1] - ends[0]) > 0.01    # else all this would say little
 

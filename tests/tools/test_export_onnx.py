@@ -60,6 +60,7 @@ def test_nan_features_count_as_the_mean_in_the_onnx_file_too(exported):
     run = session(exported("lstm").with_suffix(".onnx")).run
     ecg = np.zeros((1, 500, 12), np.float32)
     mean = np.array([MEAN], np.float32)
+    mean[0, script.HEART_RATE] = 80    # the middle of its curve
     np.testing.assert_allclose(*(run(None, {"ecg": ecg, "features": x})[0] for x in (
         mean, mean * np.nan)), atol=1e-6)
 
@@ -79,10 +80,22 @@ def test_the_file_says_what_its_inputs_and_outputs_mean(exported):
         name for name, _, _ in script.feature_names(recipe)]
     assert {"name": "heart rate", "unit": "bpm"} in meta["features"]
     assert meta["model_sha256"] == files.sha256(path)
-    assert "not a medical device" in meta["note"]
+    assert meta["labels_origin"] == "not stated"
+    assert meta["note"] == "Origin of the labels: not stated. This is not a medical device."
+    assert meta["synthetic"] is False
     assert [(x.name, x.shape) for x in it.get_inputs()] == [
         ("ecg", ["n", 500, 12]), ("features", ["n", 48])]
     assert [(x.name, x.shape) for x in it.get_outputs()] == [("probabilities", ["n", 5])]
+
+
+def test_a_model_of_the_demo_says_so_in_its_metadata(exported):
+    loaded = script.load(exported("lstm"))
+    loaded = loaded._replace(card={**loaded.card, "synthetic": True})
+    meta = {name: json.loads(text) for name, text in
+            export_onnx.describe(loaded, exported("lstm")).items()}
+    assert meta["synthetic"] is True
+    assert meta["labels_origin"] == "synthetic records, not patients"
+    assert meta["note"].startswith("This model was trained on synthetic records. Origin of")
 
 
 def test_exporting_leaves_the_model_in_memory_as_it_was(exported):

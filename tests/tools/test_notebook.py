@@ -158,8 +158,14 @@ def test_the_table_gives_what_classify_gives(demo_outputs, repository):
 
 
 def test_the_model_is_opened_by_keras_alone(demo_outputs):
-    text = "".join(x.data["text/plain"] for x in demo_outputs["load"])
+    text = "".join(x.data["text/plain"] for x in demo_outputs["load"] if "data" in x)
     assert "8,461" in re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
+def test_it_says_what_the_model_was_trained_on(demo_outputs):
+    assert printed(demo_outputs["load"]) == (
+        "This model was trained on synthetic records. Origin of the labels: synthetic records, not "
+        "patients. This is not a medical device.\n")
 
 
 def test_the_ecg_and_its_explanation_are_drawn(demo_outputs):

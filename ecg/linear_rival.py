@@ -1,0 +1,99 @@
+"""The simplest rival of a network: a logistic regression on the same features and records.
+
+With little data it is hard to beat. Classes end at 60 and 100 bpm, so the heart rate gets hinges
+there: a straight line that bends where one class becomes another. It trains in a second.
+"""
+
+import warnings
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+LIMIT = 2.5                      # standard deviations at which features are cut off
+HINGES = 60, 65, 90, 100         # bpm: the ends of the usual range, and 5 and 10 bpm inside it
+MIDDLE = 80                      # bpm: hinges of a lower rate count below, the others above
+PER_HINGE = 10                   # bpm: the unit of a hinge
+MOST = 6                         # units at which a hinge is cut off
+REGULARISATION = 0.1             # scikit-learn's C
+NEVER = -20.0                    # bias of a class without a record
+
+
+class LinearRival:
+    """A logistic regression on standardised features, with hinges of the heart rate.
+
+    Every class counts the same.
+
+    Parameters
+    ----------
+    features : ndarray, shape (n, n_features), of the training records; NaN counts as the mean
+    targets : ndarray of int, shape (n,)
+    n_classes : int
+    heart_rate : int, its place among the features, in bpm
+    first : int, place of the first feature to use
+
+    Attributes
+    ----------
+    mean, variance : ndarray, shape (n_features - first,), by which the features are scaled
+    weights : ndarray, shape (n_features - first + 4, n_classes); the last four are the hinges'
+    bias : ndarray, shape (n_classes,)
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        targets: np.ndarray,
+        n_classes: int,
+        heart_rate: int,
+        first: int = 0,
+    ) -> None:
+        self.heart_rate = heart_rate
+        self.first = first
+        used = features[:, first:].astype(float)
+        with warnings.catch_warnings():    # a feature that was never measured
+            warnings.simplefilter("ignore", RuntimeWarning)
+            self.mean = np.nan_to_num(np.nanmean(used, axis=0))
+            variance = np.nan_to_num(np.nanvar(used, axis=0))
+
+        self.variance = np.where(variance > 0, variance, 1.0)
+        regression = LogisticRegression(
+            C=REGULARISATION, class_weight="balanced", max_iter=5000)
+        regression.fit(self.inputs(features), targets)
+        self.weights, self.bias = all_classes(regression, n_classes)
+
+    def inputs(self, features: np.ndarray) -> np.ndarray:
+        """Return what the regression sees of features: scaled, cut off, and the hinges."""
+        features = features.astype(float)
+        scaled = (features[:, self.first:] - self.mean) / np.sqrt(self.variance)
+        scaled = np.clip(np.nan_to_num(scaled, nan=0.0), -LIMIT, LIMIT)
+        rate = np.nan_to_num(features[:, self.heart_rate], nan=MIDDLE)
+        distances = (rate[:, None] - np.array(HINGES)) / PER_HINGE
+        is_lower = np.array(HINGES) < MIDDLE
+        below = np.clip(distances[:, is_lower], -MOST, 0)
+        above = np.clip(distances[:, ~is_lower], 0, MOST)
+        return np.hstack([scaled, below, above])
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Return the probabilities (n, n_classes) of records with these features."""
+        logits = self.inputs(features) @ self.weights + self.bias
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
+
+
+def all_classes(
+    regression: LogisticRegression, n_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (inputs, n_classes) and bias (n_classes,), also for classes without records.
+
+    Of two classes, scikit-learn gives one column, for the second.
+    """
+    weights = regression.coef_.T
+    bias = regression.intercept_
+    if len(regression.classes_) == 2:
+        weights = np.hstack([-weights, weights]) / 2
+        bias = np.append(-bias, bias) / 2
+
+    every_weight = np.zeros((len(weights), n_classes))
+    every_bias = np.full(n_classes, NEVER)
+    every_weight[:, regression.classes_] = weights
+    every_bias[regression.classes_] = bias
+    return every_weight, every_bias

@@ -1,0 +1,111 @@
+"""The origin of the labels in all that a run leaves behind, and what is said of the demo's."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import too_feature as script
+from ecg import files
+from ecg.output import ecg_page, model_card
+from tests.support.runs import LABELS, TINY, card_of
+
+CART = "machine reads of the ECG cart (MIMIC-IV-ECG 1.0)"
+DEMO = "synthetic records, not patients"
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch, capsys):
+    """A function that runs the script without training; returns what it printed."""
+    def train(training, _validation, n_classes, settings, _folder):
+        logs = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), 1.0)
+        return script.build_model(n_classes, training, settings.recipe), 1.0, [logs]
+
+    monkeypatch.setattr(script, "train", train)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        given = [*TINY, "--no-cache", "--output", "m.keras", "--sequence-length", "50", *arguments]
+        assert script.main([*map(str, given)]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def own(demo_dir, tmp_path):
+    """A function: copies of some of the demo's records, as somebody's own; returns the labels."""
+    def write(name, rows, origin):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for path in rows["waveform_path"]:
+            for ending in (".hea", ".dat"):
+                source = demo_dir / f"{path}{ending}"
+                os.link(source, tmp_path / "data" / name / source.name)
+
+        rows = rows.assign(waveform_path=[
+            f"{name}/{Path(path).name}" for path in rows["waveform_path"]])
+        labels = tmp_path / f"{name}.csv"
+        rows.to_csv(labels, header=False, index=False)
+        if origin:
+            card = {"labels_origin": origin, "sha256": {labels.name: files.sha256(labels)}}
+            labels.with_suffix(".labels.json").write_text(json.dumps(card))
+        return labels
+
+    return write
+
+
+def rows_of(patients):
+    """Return the rows of the demo's label file of some of its patients."""
+    rows = script.read_labels(LABELS)
+    return rows[rows["subject_id"] % 6 == patients]
+
+
+def assert_said(origin, printed, folder):
+    """Check that report, card, run.json, model card and pages all say an origin."""
+    sentence = f"Origin of the labels: {origin}."
+    assert f"{sentence} This is not a medical device.\n" in printed
+    assert f"{sentence} This is not a medical device.\n" in (folder / "report.txt").read_text()
+    assert json.loads((folder / "run.json").read_text())["labels_origin"] == origin
+    assert card_of("m.keras")["labels_origin"] == origin
+    assert f"**{sentence}**" in model_card.model_card(folder)
+    figure = next(iter(ecg_page.example_pages(folder).values()))
+    texts = " ".join(text.get_text() for text in figure.axes[0].texts)
+    assert f"{sentence} This is not a medical device." in texts
+
+
+def test_all_that_a_run_leaves_says_where_the_labels_come_from(own, start):
+    labels = own("mine", rows_of(0), CART)
+    printed = start("--labels", labels, "--data-dir", "data")
+    assert_said(CART, printed, Path("results/m"))
+    assert "ynthetic" not in printed
+    assert "test labels" not in printed
+    assert "test_labels_origin" not in card_of("m.keras")
+
+
+def test_a_test_file_states_its_own_origin(own, start):
+    labels = own("mine", rows_of(0), CART)
+    other = own("theirs", rows_of(1), "")
+    printed = start("--labels", labels, "--data-dir", "data", "--test-labels", other,
+                    "--labels-origin", "two cardiologists")
+    words = "Origin of the labels: two cardiologists. Origin of the test labels: not stated."
+    assert words in printed
+    assert f"**{words}**" in model_card.model_card("results/m")
+    assert card_of("m.keras")["test_labels_origin"] == "not stated"
+
+
+def test_the_demo_is_called_synthetic_everywhere_and_its_origin_cannot_be_changed(
+        demo_dir, start):
+    printed = start("--labels", LABELS, "--data-dir", demo_dir, "--labels-origin", "a cardiologist")
+    assert "notice: --labels-origin is not used" in printed
+    assert_said(DEMO, printed, Path("results/m"))
+    assert "THIS DATA IS SYNTHETIC" in printed
+    card = model_card.model_card("results/m")
+    assert "This model was trained on synthetic records." in card
+    assert "a cardiologist" not in card
+
+
+def test_the_demo_as_a_test_file_is_called_synthetic():
+    settings = script.Settings(labels="mine.csv", test_labels=str(LABELS), labels_origin="a nurse")
+    assert script.state_origins(settings, False, rows_of(1)) == {
+        "labels_origin": "a nurse", "test_labels_origin": DEMO}

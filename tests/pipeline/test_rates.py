@@ -1,0 +1,270 @@
+"""No silent wrong number: rates of 8 to 300 bpm, pauses, single beats, noise, mains, gaps."""
+
+import numpy as np
+import pytest
+import wfdb
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecg.beats import add_close_beats, drop_t_waves
+from ecg.r_peaks import Aligned, rr_intervals, share_repeated
+from too_feature import (
+    LEADS,
+    RECIPES,
+    Rhythm,
+    detect_r_peaks,
+    extract_core_medical_features,
+    feature_names,
+    find_r_peaks,
+    prepare_record,
+    read_record,
+)
+
+FS, SECONDS = 500, 10
+TIME = np.arange(FS * SECONDS) / FS
+GAINS = np.array([0.6, 1, 0.5, -0.8, 0.3, 0.8, -0.5, 0.7, 0.9, 1.2, 1, 0.8])
+FEW = settings(max_examples=30, derandomize=True, deadline=None)
+NOISE = st.sampled_from([0, 0.005, 0.03])    # mV
+SEED = st.integers(0, 10**6)
+
+
+def ecg(times, noise=0.0, seed=0, t_wave=0.25):
+    """Return ten seconds of 12 leads (mV) with P, QRS and T around each R peak of `times` (s)."""
+    rr = np.median(np.diff(times)) if len(times) > 1 else 1.0
+    late = np.clip(np.sqrt(rr), 0.45, 1.3)    # Bazett
+    waves = [(0, 0.011, 1), (-0.022, 0.008, -0.12), (0.023, 0.010, -0.15),
+             (-0.15 * min(late, 1), 0.018, 0.1), (0.27 * late, 0.045 * late, t_wave)]
+    lead = sum(size * np.exp(-0.5 * ((TIME - time - offset) / width) ** 2)
+               for time in times for offset, width, size in waves)
+    return lead[:, None] * GAINS + noise * np.random.default_rng(seed).normal(size=(5000, 12))
+
+
+def regular(rate, start=0.3):
+    """Return R-peak times (s) of a regular rhythm, from `start` of an interval."""
+    return np.arange(start * min(60 / rate, 5), SECONDS + 0.5, 60 / rate)
+
+
+def heart_rate(signal):
+    return extract_core_medical_features(signal, FS)[4]
+
+
+def is_right_or_nan(found, rate):
+    return np.isnan(found) or abs(found - rate) < 1
+
+
+@given(st.floats(200, 240), st.floats(0.1, 0.9), NOISE, SEED)
+@FEW
+def test_rates_up_to_240_read_back_within_1_bpm(rate, start, noise, seed):
+    assert abs(heart_rate(ecg(regular(rate, start), noise, seed)) - rate) < 1
+
+
+@given(st.floats(205, 235), SEED)
+@FEW
+def test_a_fast_rate_that_varies_a_little_reads_back_within_1_bpm(rate, seed):
+    rr = 60 / rate * (1 + 0.02 * np.random.default_rng(seed).normal(size=60))
+    times = np.cumsum(rr) - 0.1
+    inside = times[(times > 0.05) & (times < SECONDS - 0.05)]
+    found = heart_rate(ecg(times[times < SECONDS + 0.5], 0.01, seed))
+    assert abs(found - 60 / np.diff(inside).mean()) < 1
+
+
+@given(st.floats(20, 200), st.floats(0.1, 0.9), NOISE, SEED)
+@FEW
+def test_rates_from_20_read_back_within_1_bpm(rate, start, noise, seed):    # held before, too
+    assert abs(heart_rate(ecg(regular(rate, start), noise, seed)) - rate) < 1
+
+
+@given(st.floats(241, 300) | st.floats(300, 400), st.floats(0.1, 0.9), NOISE, SEED)
+@FEW
+def test_a_rate_above_240_is_right_or_not_measurable(rate, start, noise, seed):
+    assert is_right_or_nan(heart_rate(ecg(regular(rate, start), noise, seed)), rate)
+
+
+@given(st.floats(8, 20), st.floats(0.1, 0.9), st.floats(0.1, 1.2), NOISE, SEED)
+@FEW
+def test_a_rate_below_20_is_right_or_not_measurable(rate, start, t_wave, noise, seed):
+    found = heart_rate(ecg(regular(rate, start), noise, seed, t_wave))
+    assert is_right_or_nan(found, rate)
+
+
+@given(st.floats(0.3, 9.4), st.floats(0.1, 1.2), NOISE, SEED)
+@FEW
+def test_a_single_beat_has_no_rate(time, t_wave, noise, seed):
+    assert np.isnan(heart_rate(ecg([time], noise, seed, t_wave)))
+
+
+@given(st.lists(st.floats(0.2, 9.7), min_size=2, max_size=5), st.floats(0.1, 0.6), NOISE, SEED)
+@FEW
+def test_pauses_are_long_intervals_and_not_filled_with_t_waves(times, t_wave, noise, seed):
+    times = np.sort(times)
+    times = times[np.diff(times, prepend=-1) > 0.6]
+    rate = 60 / np.diff(times).mean() if len(times) > 1 else np.nan
+    assert is_right_or_nan(heart_rate(ecg(times, noise, seed, t_wave)), rate)
+
+
+@pytest.mark.parametrize("noise", [0, 0.005, 0.03, 0.1])
+def test_four_beats_around_a_long_pause_read_20_bpm(noise):
+    assert abs(heart_rate(ecg([0.5, 1.3, 8.5, 9.3], noise)) - 20.45) < 1
+
+
+@given(st.floats(-2, 1), st.sampled_from(["white", "red"]), SEED)
+@FEW
+def test_noise_alone_has_no_r_peaks_at_any_size(exponent, colour, seed):
+    noise = 10**exponent * np.random.default_rng(seed).normal(size=(5000, 12))
+    noise = np.cumsum(noise, axis=0) / 10 if colour == "red" else noise
+    assert np.isnan(heart_rate(noise))
+    assert len(find_r_peaks(noise, FS)) == 0
+
+
+@given(st.floats(0.05, 5), SEED)
+@FEW
+def test_a_lead_ii_of_noise_gives_way_to_another_lead(size, seed):
+    signal = ecg(regular(75))
+    signal[:, 1] = size * np.random.default_rng(seed).normal(size=5000)
+    assert abs(heart_rate(signal) - 75) < 1
+
+
+@given(st.floats(0.03, 0.19), SEED)
+@FEW
+def test_noise_of_a_fifth_of_the_r_wave_hides_and_adds_no_beat(size, seed):    # held before, too
+    assert abs(heart_rate(ecg(regular(75), size, seed)) - 75) < 1
+
+
+@given(st.floats(0.6, 3), SEED)
+@FEW
+def test_beats_that_noise_hides_in_all_leads_are_not_measurable(size, seed):
+    assert np.isnan(heart_rate(ecg(regular(75), size, seed)))
+
+
+@given(st.sampled_from([16.7, 50, 60, 8, 12.5]), st.floats(0.2, 3), st.floats(0, 6.3),
+       st.floats(0, 0.5), st.booleans())
+@FEW
+def test_mains_in_lead_ii_gives_way_to_another_lead(frequency, size, phase, flutter, instead):
+    mains = size * (1 + flutter * np.sin(2 * TIME)) * np.sin(2 * np.pi * frequency * TIME + phase)
+    signal = ecg(regular(75), 0.005)
+    signal[:, 1] = mains + (0 if instead else signal[:, 1])
+    assert abs(heart_rate(signal) - 75) < 1
+
+
+@given(st.sampled_from([16.7, 50, 60, 8]), st.floats(0.2, 3), st.floats(0, 8), SEED)
+@FEW
+def test_mains_alone_has_no_r_peaks_even_if_it_comes_late(frequency, size, start, seed):
+    mains = size * np.sin(2 * np.pi * frequency * TIME) * (start <= TIME)
+    noise = 0.01 * np.random.default_rng(seed).normal(size=(5000, 12))
+    assert np.isnan(heart_rate(mains[:, None] + noise))
+
+
+@pytest.mark.parametrize("filled", [False, True])
+@given(st.floats(50, 120), st.floats(1, 6), st.floats(0.7, 2), SEED)
+@FEW
+def test_an_interpolated_gap_is_no_rr_interval(filled, rate, start, length, seed):
+    rr = 60 / rate * (1 + 0.01 * np.random.default_rng(seed).normal(size=30))
+    signal = ecg(np.cumsum(rr) - 0.3, 0.01, seed)
+    gap = slice(int(start * FS), int((start + length) * FS))
+    line = np.linspace(signal[gap.start - 1], signal[gap.stop], gap.stop - gap.start + 2)[1:-1]
+    signal[gap] = line if filled else np.nan
+    features = extract_core_medical_features(signal, FS)
+    assert abs(features[4] - rate) < 0.03 * rate
+    assert np.isnan(features[6]) or features[6] < 0.1 * 60_000 / rate    # RMSSD, ms
+
+
+@pytest.mark.parametrize("recipe", ["default", "large"])
+def test_a_gap_in_a_record_on_disk_is_no_rr_interval(recipe, tmp_path):
+    digital = np.round(ecg(regular(75), 0.01) * 200).astype(np.int64)
+    digital[1500:2400] = -32768
+    wfdb.wrsamp("gap", fs=FS, units=["mV"] * 12, sig_name=list(LEADS), d_signal=digital,
+                fmt=["16"] * 12, adc_gain=[200.0] * 12, baseline=[0] * 12, write_dir=str(tmp_path))
+    assert abs(heart_rate(read_record(tmp_path / "gap")[0]) - 75) < 1
+    _, features = prepare_record(tmp_path / "gap", recipe=RECIPES[recipe])
+    found = dict(zip(feature_names(RECIPES[recipe]), features, strict=True))
+    named = {name: value for (name, _, _), value in found.items()}
+    assert abs(named["heart rate"] - 75) < 1
+    assert named["SDNN"] < 5
+    assert 0.95 < named.get("longest RR", 1) < 1.05
+
+
+def test_a_gap_that_hides_no_complex_costs_no_interval():
+    signal = ecg(regular(75), 0.01)
+    whole = extract_core_medical_features(signal, FS)
+    signal[2280:2310] = np.nan    # 60 ms of the pause between two beats
+    np.testing.assert_allclose(extract_core_medical_features(signal, FS)[4:], whole[4:], atol=1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_artefact_of_twenty_times_the_size_hides_no_beat(seed):    # held before, too
+    times = regular(70, 0.2 + 0.1 * seed)
+    lead = ecg(times, 0.01, seed)[:, 1]
+    lead += 20 * np.exp(-0.5 * ((TIME - (times[4] + times[5]) / 2) / 0.02) ** 2)
+    inside = times[(times > 0.05) & (times < SECONDS - 0.05)]
+    found = detect_r_peaks(lead, FS)
+    assert np.abs(found[:, None] - inside * FS).min(axis=0).max() < 10
+
+
+# ------------------------------------------------------------------------------- one rule by itself
+def summits(places, heights):
+    """Return an envelope of ten seconds with narrow summits at `places` (s)."""
+    return sum(height * np.exp(-0.5 * ((TIME - place) / 0.02) ** 2)
+               for place, height in zip(places, heights, strict=True))
+
+
+@pytest.mark.parametrize(("delay", "size", "next_beat", "is_t_wave"), [
+    (0.45, 1 / 20, 2, True), (0.45, 1 / 10, 2, False), (0.55, 1 / 20, 2, False),
+    (0.45, 1 / 20, 1.1, False), (0.3, 1 / 20, 0.7, True), (0.3, 1 / 5, 0.7, True),
+    (0.3, 1 / 3, 0.7, False), (0.45, 1 / 20, None, True)])
+def test_t_waves_come_late_at_slow_rates(delay, size, next_beat, is_t_wave):
+    beats = [1] if next_beat is None else [1, 1 + next_beat]
+    places = np.sort([*beats, 1 + delay])
+    energy = summits(places, [size if place == 1 + delay else 1 for place in places])
+    left = drop_t_waves(np.rint(places * FS).astype(int), energy, energy, FS)
+    np.testing.assert_array_equal(left, np.rint(np.array(beats if is_t_wave else places) * FS))
+
+
+@pytest.mark.parametrize(("places", "taken", "expected"), [
+    (np.arange(1, 9, 0.22), slice(None, None, 2), "all"),    # of 273 bpm, half was found
+    (np.delete(np.arange(1, 9, 0.22), [20]), slice(None, None, 2), "none"),    # a beat is missing
+    (np.sort([*np.arange(1, 9), 3.22]), [0, 1, 2, 4, 5, 6, 7, 8], "taken")])    # at 60 bpm
+def test_close_beats_are_added_at_fast_rates_and_only_if_none_is_missing(places, taken, expected):
+    envelope = summits(places, np.ones(len(places)))
+    every = np.rint(places * FS).astype(int)
+    found = add_close_beats(every[taken], envelope, FS)
+    np.testing.assert_array_equal(
+        found, {"all": every, "none": every[:0], "taken": every[taken]}[expected])
+
+
+@pytest.mark.parametrize(("sides", "share"), [([-1], 0), ([1], 0), ([-1, 1], 1)])
+def test_a_wave_on_one_side_of_a_beat_may_be_a_t_wave(sides, share):
+    centres = np.arange(500, 4600, 500)
+    correlation = np.zeros(len(TIME))
+    correlation[centres] = 1
+    for side in sides:
+        correlation[centres + side * 75] = 0.95    # 0.15 s away
+    aligned = Aligned(centres, np.zeros(101), correlation)
+    assert share_repeated(aligned, np.ones(len(TIME)), FS) == share
+
+
+def test_no_interval_begins_or_ends_at_the_edge_of_a_gap():
+    peaks = np.array([500.0, 1000, 1500, 2000, 2500])
+    rr = rr_intervals(peaks, np.array([[1530, 1990]]), FS)    # its ends look like beats
+    np.testing.assert_array_equal(rr, [1, np.nan, np.nan, np.nan])
+
+
+def test_rmssd_is_over_intervals_that_meet():
+    rr = np.array([0.8, 0.81, np.nan, 1.2, 1.21])    # s
+    rhythm = Rhythm(1, np.zeros(6), rr)
+    features = extract_core_medical_features(ecg(regular(60)), FS, rhythm)
+    known = rr[[0, 1, 3, 4]]
+    expected = [60 / known.mean(), 1000 * known.std(ddof=1), 10, known.std(ddof=1) / known.mean()]
+    np.testing.assert_allclose(features[4:], expected)
+
+
+def test_a_lead_ii_with_a_single_beat_gives_way_to_one_with_more():
+    signal = ecg(regular(75), 0.005)
+    signal[:, 1] = 5 * ecg([5.0], 0.001)[:, 1]
+    assert abs(heart_rate(signal) - 75) < 1
+
+
+def test_a_gap_whose_ends_are_equal_is_no_rr_interval():
+    signal = ecg(regular(75), 0.005)
+    signal[1500:2400] = np.nan
+    signal[[1499, 2400]] = 0.01    # a straight line between them would be flat
+    assert abs(heart_rate(signal) - 75) < 1
