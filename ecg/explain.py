@@ -110,7 +110,7 @@ def explain(model: Any, ecg: np.ndarray, features: np.ndarray, target: int,
 
     Integrated gradients (Sundararajan et al., ICML 2017) from a flat ECG with average features: all
     inputs grow together, and each gets what its growth adds to the probability. Features that could
-    not be measured count as average, as they do in the model. Points are denser near the start,
+    not be measured count as they do in the model. Points are denser near the start,
     where large values pass the model's limits, and their number is doubled until less than
     `tolerance` is missed.
 
@@ -132,8 +132,9 @@ def explain(model: Any, ecg: np.ndarray, features: np.ndarray, target: int,
     Importance
     """
     gradients = _gradient_function(model)
-    mean = _average_features(model, features.size)
-    far = np.where(np.isnan(features), 0, features - mean)
+    is_missing = np.isnan(features)    # stays so: the model has its own value for it
+    mean = np.where(is_missing, np.nan, _average_features(model, features.size))
+    far = np.where(is_missing, 0, features - mean)
     for doubling in range(DOUBLINGS):
         importance = _integrate(gradients, ecg, mean, far, target, STEPS * 2**doubling)
         if abs(importance.rest) < tolerance:

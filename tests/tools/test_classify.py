@@ -343,14 +343,17 @@ def test_importance_adds_up_to_the_change_of_the_probability(kind, models, recor
     model, _, recipe, _ = script.load(models(kind))
     ecg, features = script.prepare_record(records[0], None, recipe)
     features[3] = np.nan
-    for target in (0, 3):
+    for target, rate in ((0, features[script.HEART_RATE]), (3, np.nan)):    # also not measurable
+        features[script.HEART_RATE] = rate
+        average = np.full(features.size, 0.5) if kind == "large" else np.array(MEAN)
+        average[np.isnan(features)] = np.nan
         found = explain.explain(model, ecg, features, target)
         total = found.ecg.sum() + found.features.sum()
         assert total + found.rest == pytest.approx(found.probability - found.baseline, abs=1e-6)
         assert abs(found.rest) < 0.005
         assert found.features[3] == 0
-        ends = model.predict([np.stack([0 * ecg, ecg]), np.stack(
-            [explain._average_features(model, features.size), features])], verbose=0)[:, target]
+        ends = model.predict(
+            [np.stack([0 * ecg, ecg]), np.stack([average, features])], verbose=0)[:, target]
         assert [found.baseline, found.probability] == pytest.approx(ends.tolist(), abs=1e-5)
         assert abs(ends[1] - ends[0]) > 0.01    # else all this would say little
 
