@@ -36,11 +36,12 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import itertools
 import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +55,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from ecg import (
     __version__,
+    batch_norm,
     beats,
     cache,
     checkpoint,
@@ -1187,6 +1189,9 @@ def average_models(keras: Any, models: list) -> Any:
 
 
 # ----------------------------------------------------------------------------------------- train
+PREDICTED_AT_ONCE = 100     # records
+
+
 def training_batches(records: Records, settings: Settings, first_epoch: int = 0) -> Iterator[tuple]:
     """Yield (inputs, targets, weights) endlessly, shuffled and augmented afresh in each pass."""
     recipe = settings.recipe
@@ -1206,13 +1211,44 @@ def training_batches(records: Records, settings: Settings, first_epoch: int = 0)
             yield (signals, features), records.targets[batch], weights[batch]
 
 
+def feed(batches: Iterator[tuple], at_once: int) -> Any:
+    """Return a tf.data.Dataset of endless batches, which a thread prepares during training.
+
+    It takes `at_once` batches in one call of Python.
+    """
+    tf = load_tensorflow()[0]
+
+    def groups() -> Iterator[tuple]:
+        while True:
+            group = [next(batches) for _ in range(at_once)]
+            yield tf.nest.map_structure(lambda *arrays: np.stack(arrays), *group)
+
+    first = next(groups())
+    shapes = tf.nest.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), first)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: itertools.chain([first], groups()), output_signature=shapes)
+    return dataset.unbatch().prefetch(at_once)
+
+
 def predict(model: Any, records: Records) -> np.ndarray:
     """Return the probabilities (n, n_classes) that a model gives to records."""
-    keras = load_tensorflow()[1]
     n = len(records.targets)
-    inputs = records.signals, records.features
-    batches = cache.whole_batches(keras, inputs, records.targets, np.ones(n))
-    return model.predict(batches, verbose=0)[:n]    # the last batch is filled up
+    found = []
+    for start in range(0, n, PREDICTED_AT_ONCE):    # all of one size, for which XLA compiles
+        rows = np.arange(start, start + PREDICTED_AT_ONCE) % n    # the last batch is filled up
+        found.append(model.predict_on_batch((records.signals[rows], records.features[rows])))
+    return np.concatenate(found)[:n]
+
+
+def validate(model: Any, validation: Records) -> dict[str, float]:
+    """Return loss and accuracy on validation records; each class counts the same."""
+    weights = compute_sample_weight("balanced", validation.targets)
+    probabilities = predict(model, validation)
+    of_class = probabilities[np.arange(len(weights)), validation.targets]
+    losses = -np.log(of_class.clip(1e-7))    # as Keras does
+    is_right = probabilities.argmax(axis=1) == validation.targets
+    return {"val_loss": float(np.average(losses, weights=weights)),
+            "val_accuracy": float(np.average(is_right, weights=weights))}
 
 
 def build_model(n_classes: int, training: Records, recipe: Recipe) -> Any:
@@ -1234,15 +1270,17 @@ def build_model(n_classes: int, training: Records, recipe: Recipe) -> Any:
     return model
 
 
-def compile_model(model: Any, n_steps: int, recipe: Recipe, jit: bool, at_once: int = 1) -> None:
+def compile_model(model: Any, n_steps: Any, recipe: Recipe, jit: bool, at_once: int = 1) -> None:
     """Prepare a model for training with a fresh Adam, on a cosine of `n_steps` if asked for."""
     optimizers = load_tensorflow()[1].optimizers
     rate: Any = recipe.learning_rate
     if recipe.schedule == "cosine":
         rate = optimizers.schedules.CosineDecay(rate, n_steps)
+    adam = optimizers.Adam(rate, weight_decay=recipe.weight_decay or None)
+    if recipe.settle:    # frozen means frozen
+        adam.exclude_from_weight_decay(var_names=["gamma", "beta"])
     model.compile(
-        optimizers.Adam(rate, weight_decay=recipe.weight_decay or None),
-        "sparse_categorical_crossentropy", weighted_metrics=["accuracy"], jit_compile=jit,
+        adam, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"], jit_compile=jit,
         steps_per_execution=at_once)
 
 
@@ -1302,6 +1340,46 @@ def add_regression(model: Any, training: Records, n_classes: int, recipe: Recipe
     return blend_with_regression(keras, model, rival, recipe.regression_share)
 
 
+def compile_for_phases(
+    model: Any,
+    frozen: Any,
+    steps: int,
+    recipe: Recipe,
+    jit: bool,
+) -> tuple[int, Callable[[int], None]]:
+    """Compile a model once for both phases of training.
+
+    Parameters
+    ----------
+    frozen : keras.Variable, whether batch normalisation is frozen
+    steps : int, of an epoch
+
+    Returns
+    -------
+    at_once : int
+        Steps in one call of Python; a divisor of `steps`, so that XLA compiles for one number only.
+    begin_phase : function of a phase's first epoch
+        Adam starts anew; batch normalisation is frozen in the second phase.
+    """
+    keras = load_tensorflow()[1]
+    most_at_once = 25 if jit else 1
+    at_once = max(i for i in range(1, most_at_once + 1) if steps % i == 0)
+    n_steps = keras.Variable(1.0, trainable=False)    # of a phase
+    compile_model(model, n_steps, recipe, jit, at_once)
+    # Variables made while TensorFlow traces the step would have it trace it twice
+    model.compute_metrics(None, np.zeros(1), np.ones((1, model.output_shape[1])), np.ones(1))
+    model.optimizer.build(model.trainable_variables)
+    fresh = [np.array(variable) for variable in model.optimizer.variables]
+
+    def begin_phase(first: int) -> None:
+        frozen.assign(first > 0)
+        n_steps.assign(steps * (recipe.epochs - first))
+        for variable, value in zip(model.optimizer.variables, fresh, strict=True):
+            variable.assign(value)
+
+    return at_once, begin_phase
+
+
 def fit(
     model: Any,
     training: Records,
@@ -1317,36 +1395,28 @@ def fit(
     """
     keras = load_tensorflow()[1]
     recipe = settings.recipe
-    weights = compute_sample_weight("balanced", validation.targets)
-    inputs = validation.signals, validation.features
-    checks = cache.whole_batches(keras, inputs, validation.targets, weights)
     steps = max(1, len(training.targets) // recipe.batch_size)    # whole batches of an epoch
-    # Several steps in one call of Python; a divisor, so that XLA compiles for one number only
-    most_at_once = 25 if jit else 1
-    at_once = max(i for i in range(1, most_at_once + 1) if steps % i == 0)
-    normalisations = [layer for layer in model.layers
-                      if isinstance(layer, keras.layers.BatchNormalization)]
+    frozen = batch_norm.let_freeze(keras, model)
+    at_once, begin_phase = compile_for_phases(model, frozen, steps, recipe, jit)
+    validating = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(validate(model, validation)))
     stopping = callbacks[0]
     for first, end in phases(recipe, steps):
         if end < done or stopping.stopped_epoch:    # where end is done, weights are restored only
             continue
-        for layer in normalisations:    # not trainable: frozen, its statistics too
-            layer.trainable = first == 0
 
-        # Adam and the patience of the callbacks start anew with a phase
-        compile_model(model, steps * (recipe.epochs - first), recipe, jit, at_once)
+        begin_phase(first)    # the patience of the callbacks starts anew, too
         batches = training_batches(training, settings, first)
         passed = max(0, done - first)
         for _ in range(passed * steps):    # those that the interrupted run has used
             next(batches)
         model.fit(
-            batches, steps_per_epoch=steps, initial_epoch=first + passed, epochs=end, verbose=0,
-            callbacks=callbacks, validation_data=checks)
+            feed(batches, at_once), steps_per_epoch=steps, initial_epoch=first + passed,
+            epochs=end, verbose=0, callbacks=[validating, *callbacks])
 
     if stopping.stopped_epoch:
         announce_stop(stopping, recipe)
-    for layer in normalisations:    # as whoever trains the model further would expect
-        layer.trainable = True
+    frozen.assign(False)    # as whoever trains the model further would expect
 
 
 def announce_stop(stopping: Any, recipe: Recipe) -> None:

@@ -18,6 +18,7 @@ cache           many records prepared at once and kept
 cluster         an existing Dask cluster as workers
 checkpoint      what --resume goes on from
 fast_lstm       Keras's LSTM, faster
+batch_norm      Keras's batch normalisation, frozen without being compiled anew
 large_features  40 more features: rhythm, P, QRS, ST, T, spectrum
 large_model     the model of --recipe large
 linear_rival    the simplest rival: a logistic regression

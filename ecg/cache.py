@@ -296,38 +296,3 @@ class Signals:
         places = np.arange(len(self.rows))[index]
         signals = [self.rows[i] for i in places.ravel()]
         return np.array(signals, np.float32).reshape(places.shape + self.shape[1:])
-
-
-def whole_batches(keras: Any, inputs: tuple, targets: np.ndarray, weights: np.ndarray,
-                  size: int = 100) -> Any:
-    """Return a keras.utils.PyDataset of (inputs, targets, weights), read as they are needed.
-
-    All batches have the same size, so XLA compiles only once: the last one is filled up with
-    records of weight 0.
-
-    Parameters
-    ----------
-    keras : the Keras module
-    inputs : arrays or `Signals` of n rows each
-    targets : (n,)
-    weights : (n,)
-    size : records in a batch
-    """
-    n = len(targets)
-    n_batches = -(-n // size)    # rounded up
-    places = np.arange(n_batches * size)
-    # Keras divides by the number of rows, of which only n are records
-    scaled = np.resize(weights, len(places)) * len(places) / n
-    weights = np.where(places < n, scaled, 0)
-
-    class Batches(keras.utils.PyDataset):
-        def __len__(self) -> int:
-            return n_batches
-
-        def __getitem__(self, batch: int) -> tuple:
-            part = places[batch * size:(batch + 1) * size]
-            rows = part % n
-            return (tuple(array[rows] for array in inputs), targets[rows],
-                    weights[part].astype(np.float32))
-
-    return Batches()

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import too_feature as script
-from ecg import cache, fast_lstm
+from ecg import fast_lstm
 from too_feature import Recipe, Records, Settings, create_lightweight_lstm_model
 
 tf, keras = script.load_tensorflow()
@@ -224,10 +224,6 @@ def model():
     return create_lightweight_lstm_model(3, 30)
 
 
-def whole_batches(some, weights):
-    return cache.whole_batches(keras, (some.signals, some.features), some.targets, weights)
-
-
 @pytest.mark.parametrize("n", [1, 100, 250])
 def test_predict_gives_the_probabilities_of_each_record_in_order(n, model):
     some = records(n)
@@ -238,22 +234,6 @@ def test_predict_gives_the_probabilities_of_each_record_in_order(n, model):
     assert n == 1 or np.abs(np.diff(expected, axis=0)).min(axis=0).max() > 1e-5    # all differ
 
 
-@pytest.mark.parametrize("n", [1, 60, 100, 105])
-def test_whole_batches_hold_each_record_once_in_order_with_its_weight(n):
-    some, weights = records(n), np.random.default_rng(1).uniform(0.1, 3, n)
-    batches = whole_batches(some, weights)
-    parts = [batches[i] for i in range(len(batches))]
-    assert len(parts) == -(-n // 100)
-    assert all(x.shape[0] == 100 for inputs, targets, w in parts for x in (*inputs, targets, w))
-    signals, features, targets, given = map(
-        np.concatenate, zip(*((*inputs, t, w) for inputs, t, w in parts), strict=True))
-    np.testing.assert_array_equal(signals[:n], some.signals)
-    np.testing.assert_array_equal(features[:n], some.features)
-    np.testing.assert_array_equal(targets[:n], some.targets)
-    np.testing.assert_array_equal(given[n:], 0)
-    np.testing.assert_allclose(given[:n] / given[:n].sum(), weights / weights.sum(), rtol=1e-5)
-
-
 def compiled(at_once, n_classes=3):
     keras.utils.set_random_seed(1)
     model = create_lightweight_lstm_model(n_classes, 30)
@@ -261,22 +241,16 @@ def compiled(at_once, n_classes=3):
     return model
 
 
-def test_validation_figures_are_the_plain_weighted_ones():
-    n, at_once = 230, 2
-    some = records(n)
-    weights = np.random.default_rng(1).uniform(0.1, 3, n)
-    weights[-5:] = 20    # those of the last, filled-up batch
-    model = compiled(at_once)
-    history = model.fit(
-        script.training_batches(some, Settings(recipe=Recipe(batch_size=20))),
-        steps_per_epoch=at_once, verbose=0, validation_data=whole_batches(some, weights))
+def test_validation_figures_are_the_plain_ones_with_classes_in_balance(model):
+    some = records(230)
+    targets = np.where(np.arange(230) < 100, 0, some.targets)    # more of the first class
+    found = script.validate(model, some._replace(targets=targets))
     p = np.asarray(model((some.signals, some.features), training=False), float)
-    losses = -np.log(p[np.arange(n), some.targets])
-    right = p.argmax(axis=1) == some.targets
-    assert history.history["val_loss"][-1] == pytest.approx(np.sum(weights * losses) / n, rel=1e-4)
-    assert history.history["val_accuracy"][-1] == pytest.approx(
-        np.average(right, weights=weights), rel=1e-4)
-    assert abs(np.average(losses, weights=weights) - losses.mean()) > 1e-3    # weights count
+    losses = -np.log(p[np.arange(230), targets])
+    right = p.argmax(axis=1) == targets
+    each = [(losses[targets == c].mean(), right[targets == c].mean()) for c in range(3)]
+    assert list(found.values()) == pytest.approx(np.mean(each, axis=0).tolist(), rel=1e-5)
+    assert abs(found["val_loss"] - losses.mean()) > 1e-3    # the balance counts
 
 
 @pytest.mark.slow
@@ -286,14 +260,14 @@ def test_steps_at_once_are_as_many_and_learn_the_same():
     for at_once in (1, 2):
         model = compiled(at_once)
         batches = script.training_batches(some, Settings(recipe=Recipe(batch_size=20)))
-        history = model.fit(batches, steps_per_epoch=4, epochs=2, verbose=0,
-                            validation_data=whole_batches(some, np.ones(105)))
+        fed = script.feed(batches, at_once)
+        history = model.fit(fed, steps_per_epoch=4, epochs=2, verbose=0)
         assert int(model.optimizer.iterations) == 8
-        results.append((history.history, model.get_weights()))
+        results.append((history.history | script.validate(model, some), model.get_weights()))
     (one, weights), (two, weights2) = results
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
         np.testing.assert_allclose(two[name], one[name], atol=1e-3)
-    assert one["val_loss"][0] != one["val_loss"][1]
+    assert one["loss"][0] != one["loss"][1]
     for a, b in zip(weights, weights2, strict=True):
         np.testing.assert_allclose(b, a, atol=1e-3)
 

@@ -26,12 +26,13 @@ def trained(monkeypatch, recipe, accuracies=None, watch=lambda model: None):
     Returns the model and its history; for each phase whether normalisation was settled in it; and
     what `watch` returned of the model at the end of each epoch.
     """
-    settled, seen = [], []
-    compile_model, make_callbacks, fit = script.compile_model, script.make_callbacks, script.fit
+    settled, seen, frozen = [], [], []
+    make_callbacks, fit = script.make_callbacks, script.fit
+    let_freeze = script.batch_norm.let_freeze
 
-    def spy(model, *rest):
-        settled.append([not layer.trainable for layer in normalisations(model)])
-        compile_model(model, *rest)
+    def spy(*arguments):
+        frozen.append(let_freeze(*arguments))
+        return frozen[0]
 
     def scripted(*arguments):
         counting, printer = make_callbacks(*arguments)
@@ -39,11 +40,12 @@ def trained(monkeypatch, recipe, accuracies=None, watch=lambda model: None):
             given = iter(accuracies)
             monkeypatch.setattr(counting[0], "get_monitor_value", lambda _: next(given))
         watching = load_tensorflow()[1].callbacks.LambdaCallback(
+            on_train_begin=lambda _: settled.append(bool(frozen[0].numpy())),
             on_epoch_end=lambda *_: seen.append(watch(watching.model)))
         monkeypatch.setattr(script, "fit", lambda *them: fit(*them[:5], [*them[5], watching]))
         return counting, printer
 
-    monkeypatch.setattr(script, "compile_model", spy)
+    monkeypatch.setattr(script.batch_norm, "let_freeze", spy)
     monkeypatch.setattr(script, "make_callbacks", scripted)
     records = noise(20)
     model, temperature, history = script.train(
@@ -60,7 +62,7 @@ def test_a_stopped_training_keeps_the_best_weights_and_the_temperature_goes_into
     model, temperature, history, settled, weights = trained(
         monkeypatch, recipe, [0.2, 0.9, 0.5, 0.4, 1.0], lambda model: model.get_weights())
     assert len(history) == len(weights) == 4
-    assert settled == [[False] * 3]
+    assert settled == [False]
     assert capsys.readouterr().out.endswith(
         "stopped after epoch 4: no better validation accuracy for 2 epochs; weights of epoch 2 "
         "kept\n")
@@ -93,7 +95,7 @@ def test_batch_normalisation_keeps_its_statistics_once_settled(monkeypatch, caps
     model, _, history, settled, means = trained(
         monkeypatch, recipe,
         watch=lambda model: [np.array(layer.moving_mean) for layer in normalisations(model)])
-    assert settled == [[False] * 3, [True] * 3]
+    assert settled == [False, True]
     assert len(history) == 4    # the epochs of both phases
     assert "stopped" not in capsys.readouterr().out
     for i in range(3):
