@@ -35,6 +35,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import importlib
 import itertools
 import json
@@ -197,6 +198,7 @@ class Settings:
                               "fixed); large (convolutions, attention, 40 more features)")
     repeats: int = this_run(1, "models to train with other seeds; saved as one ensemble", 1, 100)
     resume: bool = this_run(False, "continue an interrupted run after its last finished epoch")
+    force: bool = this_run(False, "replace files at --output that this program did not write")
     results: str = this_run("results", "folder for the results folders, one for each model")
     figures: bool = this_run(True, "draw figures and write a model card")
     tensorboard: bool = this_run(False, "write events for TensorBoard into the results folder")
@@ -1578,9 +1580,10 @@ def evaluate(
     """
     targets = test.records.targets
     confidence = test.mean.max(axis=1)
-    table = functools.partial(
-        classification_report, targets, test.mean.argmax(axis=1), digits=3, zero_division=0,
-        labels=range(len(classes)), target_names=classes)
+    predicted = test.mean.argmax(axis=1)
+    table = classification_report(
+        targets, predicted, digits=3, zero_division=0, labels=range(len(classes)),
+        target_names=classes)
     # As if the classes came as often as in the label file
     weights = (shares / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
 
@@ -1594,15 +1597,17 @@ def evaluate(
         "accuracy by share kept": metrics.accuracy_by_share_kept(test.mean, targets),
         "thresholds": metrics.thresholds(
             validation.mean, validation.records.targets, test.mean, targets, classes),
-        "per class": table(output_dict=True)}
+        "per class": metrics.by_class(targets, predicted, classes)}
     if label_file:
-        natural = table(output_dict=True, sample_weight=weights)
-        figures["at label shares"] = {**natural, "label file": label_file}
+        figures["at label shares"] = {
+            "label file": label_file,
+            "accuracy": float(np.average(predicted == targets, weights=weights)),
+            "per class": metrics.by_class(targets, predicted, classes, weights)}
     if len(test.each) > 1:
         figures["balanced accuracy of each"] = [
             balanced_accuracy_score(targets, p.argmax(axis=1)) for p in test.each]
     rates = heart_rates_by_class(test.records, classes).to_string()
-    return report.in_words(figures, table(), rates, classes, VITALS), figures
+    return report.in_words(figures, table, rates, classes, VITALS), figures
 
 
 # ------------------------------------------------------------------------------------------ save
@@ -1725,15 +1730,33 @@ def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
     return True
 
 
-def check_output(name: str) -> Path:
-    """Return the path of the model to write; `UserError` if it could not be written there."""
-    output = Path(name)
+def check_output(settings: Settings) -> Path:
+    """Return the path of the model to write; `UserError` if it could or should not be written."""
+    output = Path(settings.output)
     stem = output.stem.strip(".")
     folder = f"{output.absolute().parent}/"
     is_model_name = output.suffix == ".keras" and stem and len(output.stem) < 60
     if not is_model_name or output.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"--output {name:.99}: expected a .keras file in a writable folder")
+        raise UserError(f"--output {settings.output:.99}: expected a .keras file in a writable "
+                        "folder")
+
+    read = [file for file in (settings.labels, settings.test_labels) if file]
+    read += [str(Path(file).with_suffix(".labels.json")) for file in read]
+    with user_errors("--output", UserError):
+        files.check_target(output, read, safe_keras.is_own_model, settings.force)
+        for ending in (".json", ".json.new"):
+            card = output.with_suffix(ending)
+            files.check_target(card, read, safe_keras.is_own_card, settings.force)
     return output
+
+
+def results_folder(results: str, output: Path) -> Path:
+    """Return the folder for a model's results: no two models, wherever they are, share one."""
+    place = output.resolve().parent
+    if place == Path(results).resolve().parent:    # next to the results: as most are
+        return Path(results) / output.stem
+    digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
+    return Path(results) / f"{output.stem}-{digest}"
 
 
 def print_classes(labels: pd.DataFrame, is_demo: bool) -> pd.Series:
@@ -1798,7 +1821,7 @@ def describe_run(
 def run(settings: Settings) -> None:
     """Do all of it, from labels to a saved model and its results folder."""
     start = time.monotonic()
-    output = check_output(settings.output)
+    output = check_output(settings)
     labels = read_labels(settings.labels)
     is_demo = ensure_demo(labels, settings.data_dir)
     shares = print_classes(labels, is_demo)
@@ -1807,7 +1830,7 @@ def run(settings: Settings) -> None:
     splits = split_labels(labels, settings)
     card |= state_origins(settings, is_demo, splits["test"])
     shared = output.parent, settings.cache_dir    # with other runs: only old scratch files go
-    folder = files.claim(Path(settings.results) / output.stem, shared)
+    folder = files.claim(results_folder(settings.results, output), shared, output)
     tf, keras = load_tensorflow()    # if it is broken, that shows before the slow reading
     devices = ", ".join(device.name for device in tf.config.get_visible_devices())
     using = ", ".join(f"{name} {version}" for name, version in card["versions"].items())

@@ -55,6 +55,7 @@ class Batch(NamedTuple):
     prepare: Prepare
     row_type: np.dtype
     code: str            # `files.fingerprint(prepare)` in the process that asks
+    owner: str = ""      # `files.owner()` there
 
 
 def stamp(path: str) -> list[tuple[int, int] | None]:
@@ -139,7 +140,8 @@ def prepare_batch(batch: Batch) -> tuple[np.ndarray | None, str]:
         return rows, ""
 
     try:
-        files.write_whole(batch.file, lambda scratch: scratch.write_bytes(rows.tobytes()))
+        files.write_whole(batch.file, lambda scratch: scratch.write_bytes(rows.tobytes()),
+                          batch.owner)
     except UserError as error:
         if getattr(error.__cause__, "errno", None) not in FULL:
             raise
@@ -272,7 +274,7 @@ def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
     for start in range(0, len(paths), BATCH):
         part = list(paths[start:start + BATCH])
         file = folder.absolute() / file_name(part, [key, code]) if folder else None
-        batches.append(Batch(file, part, prepare, row_type, code))
+        batches.append(Batch(file, part, prepare, row_type, code, files.owner()))
 
     return [as_prepared(row)
             for rows in rows_of(batches, jobs, scheduler, title) for row in rows]

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import errno
 import functools
 import hashlib
 import inspect
@@ -19,17 +20,25 @@ from ecg.errors import UserError
 ROOT = Path(__file__).resolve().parent.parent    # of this project's code
 STALE = 3600    # s: writing a file takes seconds, so an older scratch file is nobody's any more
 
-_claimed: dict[Path, io.BufferedWriter] = {}    # locks by folder, held until the process ends
+_claimed: dict[Path, io.BufferedWriter] = {}    # by lock file, held until the process ends
+_owner = ""    # what the scratch files of this process begin with, from its claim on
 
 
 # ------------------------------------------------------------------------------------------ files
-def write_whole(path: Path | str, write: Callable[[Path], Any]) -> Path:
+def _scratch(path: Path, owner: str) -> Path:
+    """Return the path of a new scratch file next to a file."""
+    digits = owner + os.urandom(16).hex()
+    return path.with_name(f".{digits[:32]}-{path.name}")
+
+
+def write_whole(path: Path | str, write: Callable[[Path], Any], owner: str = "") -> Path:
     """Write a file as a whole: whatever happens, `path` is never half written.
 
     Parameters
     ----------
     path : the file, whose folder is made if necessary
     write : called with the path of a scratch file in the same folder, which it has to fill
+    owner : the `owner()` of the process that this one works for, if any
 
     Returns
     -------
@@ -42,7 +51,7 @@ def write_whole(path: Path | str, write: Callable[[Path], Any]) -> Path:
         If the file cannot be written. Its `__cause__` is the error of the system.
     """
     path = Path(path)
-    scratch = path.with_name(f".{os.urandom(16).hex()}-{path.name}")
+    scratch = _scratch(path, owner or _owner)
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,19 +66,68 @@ def write_whole(path: Path | str, write: Callable[[Path], Any]) -> Path:
     return path
 
 
+def check_target(
+    path: Path | str,
+    sources: Iterable[str],
+    is_own: Callable[[Path], bool],
+    force: bool = False,
+) -> None:
+    """Find out before any work whether `write_whole` could write a file in the end, and should.
+
+    Parameters
+    ----------
+    path : the file
+    sources : names of the files that the program reads
+    is_own : called with the path of an existing file; whether the program has once written it
+    force : whether a file of somebody else may be replaced
+
+    Raises
+    ------
+    UserError
+        The file cannot be written, is one of the sources, or is somebody else's.
+    """
+    path = Path(path)
+    try:
+        scratch = _scratch(path, _owner)    # the longest name, in bytes, that will be needed
+        scratch.open("xb").close()
+        scratch.unlink()
+        if not path.exists():
+            return
+        is_source = any(os.path.exists(source) and path.samefile(source) for source in sources)
+        is_writable = path.is_file() and os.access(path, os.W_OK)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; choose another name or folder") from error
+
+    if not is_writable:
+        raise UserError(f"{path}: not a plain file, or write-protected; choose another name")
+    if is_source:
+        raise UserError(f"{path} is read as well as written; choose another name")
+    if not (force or is_own(path)):
+        raise UserError(f"{path} was not written by this program; choose another name, or replace "
+                        "it with --force")
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------- folders
-def sweep(folder: Path | str, age: float) -> None:
-    """Remove the scratch files of killed runs from a folder if they are at least `age` s old."""
+def sweep(folder: Path | str, age: float, owner: str = "") -> None:
+    """Remove the scratch files of killed runs from a folder.
+
+    Parameters
+    ----------
+    folder : which may not exist
+    age : in s, of the youngest to remove; as many s in the future count as old, too
+    owner : if given, only those of this owner
+    """
     with contextlib.suppress(OSError):    # the folder may not exist
         for file in Path(folder).iterdir():
             with contextlib.suppress(OSError):    # the file may belong to someone else
                 is_scratch = re.fullmatch(r"\.[0-9a-f]{32}-.+", file.name) and file.is_file()
-                if is_scratch and time.time() - file.stat().st_mtime >= age:
+                is_its = file.name.startswith(f".{owner}")
+                if is_scratch and is_its and abs(time.time() - file.stat().st_mtime) >= age:
                     file.unlink()
 
 
@@ -86,11 +144,23 @@ def lock(file: io.BufferedWriter) -> bool:
     return True
 
 
-def claim(folder: Path | str, shared: Iterable[Path | str] = ()) -> Path:
-    """Make a folder and keep other runs out of it until this process ends.
+def owner() -> str:
+    """Return what the scratch files of this process begin with; "" before it claims anything."""
+    return _owner
 
-    The scratch files of killed runs are removed from it, and old ones also from the folders
-    `shared`, in which other runs may be writing at the moment.
+
+def claim(folder: Path | str, shared: Iterable[Path | str] = (),
+          output: Path | None = None) -> Path:
+    """Make a folder and keep other runs out of it, and off a file, until this process ends.
+
+    The scratch files that killed runs left in it are removed; from the folders `shared`, in which
+    other runs may be writing at the moment, those of killed runs of the same file, and old ones.
+
+    Parameters
+    ----------
+    folder : of one run at a time
+    shared : folders of several
+    output : the file, written by one run at a time; by default none but the folder is claimed
 
     Returns
     -------
@@ -100,28 +170,42 @@ def claim(folder: Path | str, shared: Iterable[Path | str] = ()) -> Path:
     Raises
     ------
     UserError
-        If the folder cannot be written to, or another run is working there.
+        If one of the two cannot be written to, or another run is working there.
     """
+    global _owner
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if folder.resolve() in _claimed:
-            _claimed.pop(folder.resolve()).close()
-        file = (folder / ".lock").open("ab")
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}; choose another folder") from error
+    _claim_one(folder, folder / ".lock")
+    if output is not None:
+        _claim_one(output, output.with_name(f".{output.name}.lock"))
 
-    if not lock(file):
-        file.close()
-        raise UserError(f"another run is writing to {folder}: wait for it, or give this one "
-                        "another --output")
-
-    _claimed[folder.resolve()] = file    # the system releases it, however the process ends
+    place = str((output or folder).resolve())
+    _owner = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     for other in shared:
+        sweep(other, 0, _owner)
         sweep(other, STALE)
     for own in (folder, *folder.glob("**/")):
         sweep(own, 0)
     return folder
+
+
+def _claim_one(place: Path, lock_file: Path) -> None:
+    """Lock a file that stands for a place until this process ends, or raise `UserError`."""
+    lock_file = lock_file.absolute()
+    try:
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        if lock_file.exists() and not lock_file.is_file():    # opening a FIFO would wait
+            raise OSError(errno.EINVAL, f"{lock_file.name} is not a plain file")
+        if lock_file in _claimed:
+            _claimed.pop(lock_file).close()
+        file = lock_file.open("ab")
+    except OSError as error:
+        raise UserError(f"{place}: {error.strerror}; choose another folder") from error
+
+    if not lock(file):
+        file.close()
+        raise UserError(f"another run is writing to {place}: wait for it, or give this one "
+                        "another --output")
+    _claimed[lock_file] = file    # the system releases it, however the process ends
 
 
 # ------------------------------------------------------------------------------------------- code

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
+from sklearn.metrics import precision_recall_fscore_support
 
 RESAMPLES = 1000  # of the patients, for intervals
 SLOW, FAST = 60, 100  # bpm: bradycardia below, tachycardia above
@@ -129,6 +130,28 @@ def accuracies(
         "balanced accuracy": np.nanmean(recall, axis=1),
     }
     return {name: with_interval(score) for name, score in scores.items()}
+
+
+def by_class(
+    targets: np.ndarray,
+    predicted: np.ndarray,
+    classes: list[str],
+    weights: np.ndarray | None = None,
+) -> dict[str, dict[str, float]]:
+    """Return precision, recall, f1-score and support (weight of the records) by class name.
+
+    Parameters
+    ----------
+    targets, predicted : ndarray of int, shape (n,)
+    classes : list of n_classes str; any text, also a word of scikit-learn's own report
+    weights : ndarray, shape (n,), or None for equal ones
+    """
+    scores = precision_recall_fscore_support(
+        targets, predicted, labels=range(len(classes)), sample_weight=weights, zero_division=0)
+    kinds = "precision", "recall", "f1-score", "support"
+    rows = np.transpose(scores).tolist()
+    return {name: dict(zip(kinds, row, strict=True))
+            for name, row in zip(classes, rows, strict=True)}
 
 
 def with_interval(scores: np.ndarray) -> list[float]:

@@ -56,7 +56,8 @@ def natural_line(figures: dict[str, Any], classes: list[str]) -> str:
     natural = figures.get("at label shares")
     if not natural:
         return ""
-    f1 = np.mean([natural[name]["f1-score"] for name in classes if natural[name]["support"]])
+    tested = [natural["per class"][name] for name in classes]
+    f1 = np.mean([scores["f1-score"] for scores in tested if scores["support"]])
     return (f"at the class shares of {natural['label file']}: "
             f"accuracy {natural['accuracy']:.3f}, macro F1 {f1:.3f}\n")
 

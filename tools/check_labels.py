@@ -11,7 +11,6 @@ Five trainings take five times as long as a run.
 
 import argparse
 import dataclasses
-import os
 import sys
 from pathlib import Path
 
@@ -23,13 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from ecg import files
-from ecg.errors import UserError, exit_code
+from ecg.errors import UserError, exit_code, user_errors
 from ecg.left_out import reasons
 from ecg.metrics import soften
 from ecg.settings import Parser
 
 FOLDS = 5
 MOST_LISTED = 10**7
+HEAD = b"subject_id,waveform_path,ecg_category,target,"    # of the CSV file
 # What decides on a class, by a part of its name: the feature, and what speaks for the class
 DECISIVE = {"brady": ("heart rate", "low"), "tachy": ("heart rate", "high"),
             "fibrillation": ("CV_RR", "high: irregular"), "bundle": ("QRS width", "high: wide")}
@@ -133,14 +133,15 @@ def tabulate(records: script.Records, classes: list[str],
              probabilities: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
     """Put records, deciding features and probabilities into a table, each record once.
 
-    Returns the table and the probabilities of its rows.
+    A class's column is `P(its name)`, so that any name will do. Returns the table and the
+    probabilities of its rows.
     """
     names = [name for name, _, _ in script.feature_names(script.RECIPES["large"])]
     table = records.rows.assign(target=records.targets)
     for name in UNITS:
         table[name] = records.features[:, names.index(name)]
     for name, column in zip(classes, probabilities.T, strict=True):
-        table[name] = column
+        table[f"P({name})"] = column
     table["called"] = np.array(classes)[probabilities.argmax(axis=1)]
 
     once = ~table["waveform_path"].duplicated().to_numpy()
@@ -153,18 +154,25 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     parser = Parser(__doc__.split("\n")[0], epilog="All flags of too_feature.py are taken too.")
     parser.add_argument("--top", type=int, default=20,
                         help="number of records to list (default: %(default)s)")
-    parser.add_argument("--csv", help="file for all records, with their out-of-fold probabilities")
+    parser.add_argument("--csv", help="file for all records, with their out-of-fold probabilities; "
+                        "cells are as in the label file, also those that a spreadsheet takes for "
+                        "formulas (=, +, -, @)")
     return parser.parse_known_args(arguments)
 
 
-def check_arguments(own: argparse.Namespace) -> None:
-    """Raise `UserError` for what would only fail after five trainings."""
+def is_own_csv(path: Path) -> bool:
+    """Tell whether this program has once written a file, by its first line."""
+    with path.open("rb") as file:
+        return file.readline(200).startswith(HEAD)
+
+
+def check_arguments(own: argparse.Namespace, settings: script.Settings) -> None:
+    """Raise `UserError` for what would only fail, or destroy something, after five trainings."""
     if not 0 <= own.top <= MOST_LISTED:
         raise UserError(f"--top {own.top}: expected a number from 0 to {MOST_LISTED}")
     if own.csv:
-        folder = os.path.dirname(os.path.abspath(own.csv))
-        if os.path.isdir(own.csv) or not os.access(folder, os.W_OK):
-            raise UserError(f"--csv {own.csv}: expected a file in a writable folder")
+        with user_errors("--csv", UserError):
+            files.check_target(own.csv, [settings.labels], is_own_csv, settings.force)
 
 
 def load_training(settings: script.Settings) -> tuple[script.Records, list[str]]:
@@ -197,8 +205,8 @@ def print_tables(ranked: pd.DataFrame, classes: list[str], top: int) -> None:
 
 def run(own: argparse.Namespace, others: list[str]) -> None:
     """Train on the labels in parts, and print which of them are in doubt."""
-    check_arguments(own)
     settings = script.parse_settings(others)
+    check_arguments(own, settings)
     records, classes = load_training(settings)
     probabilities = out_of_fold(records, len(classes), settings)
 

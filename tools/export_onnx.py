@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from ecg import files, labels_origin
-from ecg.errors import UserError, exit_code
+from ecg.errors import UserError, exit_code, user_errors
 from ecg.explain import flat_layers
 from ecg.settings import Parser
 
@@ -200,11 +200,22 @@ def export(model_path, output: Path) -> float:
     return worst
 
 
+def is_own_onnx(path: Path) -> bool:
+    """Tell whether a file is a model that this program has once exported, by its metadata."""
+    content = path.read_bytes()
+    return b"model_sha256" in content and b"missing_features" in content
+
+
 def run(asked: argparse.Namespace) -> None:
     """Export a model, or only compare."""
     output = Path(asked.output or Path(asked.model).with_suffix(".onnx"))
     if output.suffix != ".onnx" or output.is_dir():
         raise UserError(f"--output {output}: expected a file name that ends in .onnx")
+
+    if not asked.check:
+        read = [asked.model, str(Path(asked.model).with_suffix(".json"))]
+        with user_errors("--output", UserError):
+            files.check_target(output, read, is_own_onnx, asked.force)
 
     packages()
     work = compare if asked.check else export
@@ -219,6 +230,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", help="file to write (default: the model's name with .onnx)")
     parser.add_argument("--check", action="store_true",
                         help="compare an existing ONNX file with the model and write nothing")
+    parser.add_argument("--force", action="store_true",
+                        help="replace a file that this program did not write")
     return exit_code("export_onnx.py", run, parser.parse_args(arguments))
 
 

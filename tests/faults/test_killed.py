@@ -219,21 +219,32 @@ def test_the_new_card_is_used_until_it_is_in_place(whole, tmp_path):
         safe_keras.read_card(model)
 
 
+def leave(folder, name, claimed):
+    """Leave a half-written file in a folder, as a run that has claimed a folder would."""
+    code = ("import os, sys; from ecg import files; files.claim(sys.argv[1]);"
+            "files.write_whole(sys.argv[2], lambda file: (file.touch(), os._exit(0)))")
+    subprocess.run([sys.executable, "-c", code, claimed, folder / name], cwd=files.ROOT, check=True)
+
+
 def test_what_kills_left_half_written_is_removed_but_never_what_another_run_writes(tmp_path):
-    scratch, old = f".{'0f' * 16}-model.keras", time.time() - 4000
     own, shared = tmp_path / "own", tmp_path / "shared"
-    (own / "progress/0").mkdir(parents=True)
+    own.mkdir()
     shared.mkdir()
-    mine = [own / scratch, own / "progress/0" / scratch]
-    fresh, stale, foreign = shared / scratch, shared / f"{scratch}2", shared / ".0f-notes"
-    for file in (*mine, fresh, stale, foreign):
-        file.touch()
-    for file in (stale, foreign):
-        os.utime(file, (old, old))
+    leave(own / "progress/0", "state.npz", own)
+    leave(shared, "mine", own)            # in the cache, or next to the model
+    leave(shared, "fresh", tmp_path / "other")
+    now = time.time()
+    for name, when in (("stale", now - 4000), ("future", now + 10**6), ("soon", now + 100)):
+        leave(shared, name, tmp_path / "other")
+        left, = shared.glob(f".*-{name}")
+        os.utime(left, (when, when))
+    foreign = shared / ".0f-notes"
+    foreign.touch()
+    os.utime(foreign, (1, 1))
     files.claim(own, (shared, tmp_path / "nowhere"))
-    assert not any(file.exists() for file in (*mine, stale))
-    assert fresh.exists()
-    assert foreign.exists()
+    assert not list((own / "progress/0").iterdir())
+    assert sorted(file.name.split("-")[-1] for file in shared.iterdir()) == [
+        "fresh", "notes", "soon"]
 
 
 # --------------------------------------------------------------------------------------- refused

@@ -34,12 +34,13 @@ def made_test(targets, subjects=None, heart_rate=70.0):
                    np.asarray(targets))
 
 
-def evaluate(probabilities, test, temperature=1.0, rival=None, label_file="own.csv"):
+def evaluate(probabilities, test, temperature=1.0, rival=None, label_file="own.csv",
+             classes=CLASSES):
     """As a run does: print the report and return its figures."""
     predicted = Predicted(test, probabilities[None])
     rival = probabilities if rival is None else rival
     report, figures = script.evaluate(
-        predicted, predicted, [temperature], CLASSES, SHARES, rival, label_file)
+        predicted, predicted, [temperature], classes, SHARES, rival, label_file)
     print(report)
     return figures
 
@@ -136,6 +137,24 @@ def test_report_prints_what_it_promises(capsys):
     assert "at the class shares of own.csv: accuracy 1.000, macro F1 1.000\n" in printed
     assert "confidence 96.8% +- 0.0%" in printed
     assert json.loads(json.dumps(figures))["records"] == 40
+
+
+def test_classes_that_are_words_of_scikit_learns_report_or_of_ours_change_no_figure(capsys):
+    words = ["accuracy", "macro avg", "weighted avg", "label file", "per class"]
+    targets = np.repeat(np.arange(5), 8)
+    probabilities = certain(np.where(targets == 1, 0, targets))
+    plain = evaluate(probabilities, made_test(targets))
+    capsys.readouterr()
+    figures = evaluate(probabilities, made_test(targets), classes=words)
+    assert "best class weighted avg, F1 1.000" in capsys.readouterr().out
+    for one, other in ((figures, plain), (figures["at label shares"], plain["at label shares"])):
+        assert list(one["per class"].values()) == list(other["per class"].values())
+        assert list(one["per class"]) == words
+    assert figures["at label shares"]["label file"] == "own.csv"
+    recalls = [scores["recall"] for scores in figures["per class"].values()]
+    assert recalls == [1, 0, 1, 1, 1]
+    assert figures["per class"]["accuracy"]["precision"] == 0.5
+    assert figures["per class"]["macro avg"]["support"] == 8
 
 
 def test_the_report_of_another_hospital_says_nothing_of_the_label_files_shares(capsys):

@@ -162,8 +162,21 @@ def test_the_table_holds_each_record_once_with_its_own_values():
     assert table["CV_RR"].tolist() == [10, 20, 30]
     assert table["QRS width"].tolist() == [100, 200, 300]
     assert table["called"].tolist() == ["Bradycardia", "Bradycardia", "Tachycardia"]
-    assert table["Normal"].tolist() == [0.3, 0.4, 0.2]
+    assert table["P(Normal)"].tolist() == [0.3, 0.4, 0.2]
     assert kept.tolist() == probabilities[[0, 1, 3]].tolist()
+
+
+def test_classes_named_as_columns_are_change_no_column():
+    words = ["target", "ecg_category", "heart rate"]
+    records = records_of([(1, "a", 0), (2, "b", 1), (3, "c", 2)], n_features=48)
+    probabilities = np.array([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
+    table, kept = check_labels.tabulate(records, words, probabilities)
+    assert table["target"].tolist() == [0, 1, 2]
+    assert table["ecg_category"].tolist() == CLASSES
+    assert table["heart rate"].tolist() == [0, 0, 0]
+    found = check_labels.suspects(table, words, kept)
+    assert found["says"].tolist() == ["target", "ecg_category", "ecg_category"]
+    assert found.columns.is_unique
 
 
 # ------------------------------------------------------------------------------------ the program
