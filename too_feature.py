@@ -1253,22 +1253,25 @@ def validate(model: Any, validation: Records) -> dict[str, float]:
             "val_accuracy": float(np.average(is_right, weights=weights))}
 
 
-def build_model(n_classes: int, training: Records, recipe: Recipe) -> Any:
-    """Build the recipe's model; its features are scaled as in the training records."""
-    keras = load_tensorflow()[1]
-    features = pd.DataFrame(training.features, dtype=float)    # whose statistics ignore NaN
-    mean = features.mean().fillna(0)
-    variance = features.var(ddof=0).fillna(1).replace(0, 1)
+def create_model(n_classes: int, recipe: Recipe, mean: Any, variance: Any) -> Any:
+    """Build the recipe's model, given mean and variance of the training records' features."""
     if recipe.model == "large":
         from ecg.large_model import create_large_model
 
-        model = create_large_model(
-            keras, n_classes, recipe.sequence_length, mean, variance, HEART_RATE)
-    else:
-        model = create_lightweight_lstm_model(
-            n_classes, recipe.sequence_length, mean, variance, recipe.feature_limit, recipe.memory,
-            recipe.rate_curve)
-    fast_lstm.quicken_all(keras, model)    # the same results, twice as fast
+        return create_large_model(
+            load_tensorflow()[1], n_classes, recipe.sequence_length, mean, variance, HEART_RATE)
+    return create_lightweight_lstm_model(
+        n_classes, recipe.sequence_length, mean, variance, recipe.feature_limit, recipe.memory,
+        recipe.rate_curve)
+
+
+def build_model(n_classes: int, training: Records, recipe: Recipe) -> Any:
+    """Build the recipe's model; its features are scaled as in the training records."""
+    features = pd.DataFrame(training.features, dtype=float)    # whose statistics ignore NaN
+    mean = features.mean().fillna(0)
+    variance = features.var(ddof=0).fillna(1).replace(0, 1)
+    model = create_model(n_classes, recipe, mean, variance)
+    fast_lstm.quicken_all(load_tensorflow()[1], model)    # the same results, twice as fast
     return model
 
 
@@ -1328,9 +1331,14 @@ def make_callbacks(recipe: Recipe, history: list[dict]) -> tuple[list, Any]:
 def fit_rival(training: Records, n_classes: int, recipe: Recipe) -> LinearRival:
     """Fit the simplest rival: a logistic regression on the features that the model sees."""
     once = ~training.rows["waveform_path"].duplicated().to_numpy()
-    first = HEART_RATE if recipe.model == "large" else 0    # before it, amplitudes
     return LinearRival(
-        training.features[once], training.targets[once], n_classes, HEART_RATE, first)
+        training.features[once], training.targets[once], n_classes, HEART_RATE,
+        first_of_rival(recipe))
+
+
+def first_of_rival(recipe: Recipe) -> int:
+    """Return the place of the first feature that the rival of a recipe's model uses."""
+    return HEART_RATE if recipe.model == "large" else 0    # before it, amplitudes
 
 
 def add_regression(model: Any, training: Records, n_classes: int, recipe: Recipe) -> Any:
@@ -1669,29 +1677,62 @@ def refusing_models(path: str) -> Iterator[None]:
 def _load(path: str, _changed: tuple[int, ...]) -> Loaded:
     with refusing_models(path):
         card = safe_keras.read_card(path)
-        safe_keras.check_file(path)
         recipe, classes = read_card(card)
-    keras = load_tensorflow()[1]
+        description = safe_keras.read_description(path)
+    load_tensorflow()    # whose absence is no fault of the model
     with refusing_models(path):
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-        widths = [recipe.sequence_length, len(feature_names(recipe))]
-        if model.output_shape[1] != len(classes) or [x[1] for x in model.input_shape] != widths:
-            raise ValueError("its .json describes other classes or inputs")
+        model = rebuild(description, len(classes), recipe)
+        model.load_weights(path)
 
     model.jit_compile = False    # XLA only delays the first prediction, and fails on some machines
     return Loaded(model, classes, recipe, card)
 
 
+def rebuild(description: dict[str, Any], n_classes: int, recipe: Recipe) -> Any:
+    """Build by a recipe what a .keras file describes, taking from it nothing but numbers.
+
+    Raises
+    ------
+    ValueError
+        It describes something else.
+    """
+    keras = load_tensorflow()[1]
+    ensemble = safe_keras.member_descriptions(description)
+    models = [rebuild_one(one, n_classes, recipe) for one in ensemble or [description]]
+    model = average_models(keras, models) if ensemble else models[0]
+    model = keras.Model(model.inputs, model.outputs, name=model.name)    # as `save` has done
+    safe_keras.check_same(description, json.loads(model.to_json()))
+    return model
+
+
+def rebuild_one(description: dict[str, Any], n_classes: int, recipe: Recipe) -> Any:
+    """Build one model with the scaling of features, but not yet with the weights, of another."""
+    width = len(feature_names(recipe))
+    mean, variance = safe_keras.scalings(description, width)[0]
+    model = create_model(n_classes, recipe, mean, variance)
+    if not recipe.regression_share:
+        return model
+    from ecg.large_model import blend_with_regression
+
+    first = first_of_rival(recipe)
+    mean, variance = safe_keras.scalings(description, width - first)[-1]
+    rival = LinearRival.without_weights(mean, variance, n_classes, HEART_RATE, first)
+    keras = load_tensorflow()[1]
+    return blend_with_regression(keras, model, rival, recipe.regression_share)
+
+
 def read_card(card: dict[str, Any]) -> tuple[Recipe, list[str]]:
     """Return the recipe and the classes of a card; `ValueError` if it does not fit this version."""
-    if "version" not in card:
-        raise ValueError("trained by an earlier version: train it again")
+    version = card.get("version", "1")
+    if not isinstance(version, str) or version.split(".")[:2] != __version__.split(".")[:2]:
+        raise ValueError(f"trained by version {version!s:.20}: train it again")
     missing = set(METHOD) - set(card["recipe"])
     if missing:
         raise ValueError(f"its .json lacks {', '.join(sorted(missing))}")
     recipe = Recipe(**card["recipe"])
     classes = card["classes"]
-    if not isinstance(classes, list) or len(set(classes)) < len(classes):
+    most = label_file.MOST_CLASSES
+    if not isinstance(classes, list) or not 2 <= len(set(classes)) == len(classes) <= most:
         raise ValueError("its .json describes other classes")
     if not all(name.isprintable() and len(name) <= 100 for name in classes):
         raise ValueError("its .json has a class name that is not printable text")

@@ -16,6 +16,7 @@ from ecg.errors import UserError
 
 MOST_BYTES = 200_000_000    # the label file of all of MIMIC-IV-ECG has 60 MB
 MOST_LINES = 3_000_000
+MOST_CLASSES = 100
 
 # Folders and a name below the data folder: no '..', no leading '/' or '~', no drive, no URL
 SAFE_PATH = (
@@ -132,8 +133,9 @@ def leave_out_ambiguous(rows: pd.DataFrame) -> pd.DataFrame:
 
 def check_classes(path: str, counts: pd.Series) -> None:
     """Refuse too few or too many classes; ask about rare ones that look like a typo of another."""
-    if not 2 <= len(counts) <= 100:
-        raise UserError(f"{path}: expected 2 to 100 classes in column 3, got {len(counts)}")
+    if not 2 <= len(counts) <= MOST_CLASSES:
+        raise UserError(
+            f"{path}: expected 2 to {MOST_CLASSES} classes in column 3, got {len(counts)}")
     for name, n in counts.items():
         others = counts.index[counts.index != name]
         twins = [other for other in others if skeleton(other) == skeleton(str(name))]

@@ -5,6 +5,7 @@ there: a straight line that bends where one class becomes another. It trains in 
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -59,6 +60,19 @@ class LinearRival:
             C=REGULARISATION, class_weight="balanced", max_iter=5000)
         regression.fit(self.inputs(features), targets)
         self.weights, self.bias = all_classes(regression, n_classes)
+
+    @classmethod
+    def without_weights(cls, mean: Any, variance: Any, n_classes: int, heart_rate: int,
+                        first: int = 0) -> "LinearRival":
+        """Return a regression of this scaling whose weights and bias are all 0."""
+        rival = cls.__new__(cls)
+        rival.heart_rate = heart_rate
+        rival.first = first
+        rival.mean = np.array(mean)
+        rival.variance = np.array(variance)
+        rival.weights = np.zeros((len(mean) + len(HINGES), n_classes))
+        rival.bias = np.zeros(n_classes)
+        return rival
 
     def inputs(self, features: np.ndarray) -> np.ndarray:
         """Return what the regression sees of features: scaled, cut off, and the hinges."""

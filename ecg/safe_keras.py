@@ -1,8 +1,8 @@
-"""Refuse a .keras file that holds anything but a model of this project.
+"""Refuse a .keras file that holds anything but a model that this project builds.
 
-Keras's safe mode alone is not enough: crafted files have got around it. So before Keras opens a
-file, its parts, its layers (by an allowlist) and its weights are checked here, and its hash is
-compared with the one in its card, the .json next to it.
+Keras's safe mode alone is not enough: crafted files have got around it. So Keras never builds what
+a file describes. Whoever loads a model builds it anew, by the recipe in its card (the .json next to
+it, which holds its hash), and has the two descriptions compared here; then only arrays are read.
 """
 
 import contextlib
@@ -18,16 +18,11 @@ from ecg import files
 
 MOST_BYTES = 2**28          # of a model; an ensemble of 100 large ones has 50 MB
 MOST_TEXT = 2**25           # bytes of a card and of a model's own description
-MOST_UNITS = 10_000         # in any layer, and samples of an ECG
-MOST_WEIGHTS = 2**31        # bytes that the layers may ask for, estimated generously
+MOST_MODELS = 100           # in an ensemble
 FILES = ["config.json", "metadata.json", "model.weights.h5"]
-# What the models of this project are made of: nothing that runs code or reads other files
-PARTS = {
-    "Functional", "InputLayer", "Dense", "LSTM", "Conv1D", "MultiHeadAttention", "Normalization",
-    "BatchNormalization", "LayerNormalization", "Dropout", "SpatialDropout1D", "GaussianNoise",
-    "MaxPooling1D", "Activation", "Softmax", "Add", "Average", "Concatenate", "Flatten", "NanToNum",
-    "Clip", "GetItem", "Take", "Einsum", "DTypePolicy", "Zeros", "Ones", "GlorotUniform",
-    "Orthogonal", "__keras_tensor__", "__slice__"}
+# In a description, what says nothing about what a model computes
+BY_THE_WAY = {"name", "trainable", "seed", "shared_object_id", "build_config", "compile_config"}
+NOT_OURS = "it is not a model that this version builds by its card's recipe"
 
 
 # ------------------------------------------------------------------------------------------ card
@@ -139,63 +134,81 @@ def _check_weights(content: bytes) -> None:
                 groups.append(item)
 
 
-# ---------------------------------------------------------------------------------------- layers
-def _asked_bytes(part: dict[str, Any]) -> int:
-    """Return a generous estimate of the bytes that the weights of a layer take."""
-    config = part.get("config")
-    if not isinstance(config, dict):
-        return 0
-
-    head = max(config.get("key_dim", 0), config.get("value_dim") or 0)
-    heads = config.get("num_heads", 0) * head
-    width = max(config.get("units", 0), config.get("filters", 0), heads)
-    if not width:
-        return 0
-
-    build = part["build_config"]
-    shapes = [build["input_shape"]] if "input_shape" in build else build["shapes_dict"].values()
-    inputs = sum(shape[-1] for shape in shapes)
-    longest = max([1, *config.get("kernel_size", ())])
-    return 16 * width * (width + inputs) * longest    # 16: the four gates of an LSTM, 4 bytes each
+# ----------------------------------------------------------------------------------- description
+def member_descriptions(description: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the descriptions of the models that an ensemble averages; of another, none."""
+    layers = description["config"]["layers"]
+    members = [layer for layer in layers if layer["class_name"] == "Functional"]
+    if len(members) > MOST_MODELS:
+        raise ValueError(NOT_OURS)
+    return members
 
 
-def _check_part(part: dict[str, Any]) -> None:
-    """Raise ValueError if a part of a description is not a layer or initialiser of `PARTS`."""
-    name = part.get("class_name", "Dense")
-    module = part.get("module") or "keras"
-    registered = part.get("registered_name")
-    known = name in PARTS and module.split(".")[0] == "keras"
-    if not known or registered not in (None, name):
-        raise ValueError(f"it holds {module}.{name}, which no model of this project does")
+def scalings(description: dict[str, Any], width: int) -> list[tuple[list[float], list[float]]]:
+    """Return mean and variance of each layer of a description that scales `width` features.
+
+    They are constants of a model, not weights. The first are those farthest from its output.
+    `ValueError` if there are none.
+    """
+    found = []
+    for layer in description["config"]["layers"]:
+        if layer["class_name"] == "Normalization":
+            constants = layer["config"]["mean"], layer["config"]["variance"]
+            if all(len(values) == width for values in constants):
+                found.append(constants)
+
+    numbers = [value for constants in found for values in constants for value in values]
+    if not found or not all(isinstance(value, int | float) for value in numbers):
+        raise ValueError(NOT_OURS)
+    return found
 
 
-def _check_description(description: dict[str, Any]) -> None:
-    """Raise ValueError if a model holds, or asks for, what no model of this project does."""
-    asked = 0
-    waiting: list[Any] = [description]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            _check_part(value)
-            asked += _asked_bytes(value)
-            for key, inner in value.items():
-                if key in ("shared_object_id", "seed") and isinstance(inner, int):
-                    continue    # numbers of any size, which nothing is made by
-                waiting.append(inner)
-        elif isinstance(value, list):
-            waiting += value
-        elif isinstance(value, int) and value > MOST_UNITS:
-            raise ValueError(f"it holds the number {value}, larger than any of this project")
+def _essence(value: Any, places: dict[str, int] | None = None) -> Any:
+    """Return what a description says about what is computed.
 
-        if asked > MOST_WEIGHTS:
-            raise ValueError("it asks for more weights than any model of this project")
+    Layers are known by their places in the list of layers, not by their names, which depend on what
+    else a process has built. What is off or not given is left out: versions of Keras add options.
+    """
+    if isinstance(value, list):
+        return [_essence(inner, places) for inner in value]
+    if not isinstance(value, dict):
+        return value
+
+    if "layers" in value:
+        places = {layer["name"]: place for place, layer in enumerate(value["layers"])}
+    essence = {}
+    for key, inner in value.items():
+        if key in ("input_layers", "output_layers", "keras_history") and places is not None:
+            essence[key] = json.dumps(_placed(inner, places))
+        elif key == "module":
+            essence[key] = inner.split(".")[0]
+        elif inner and key not in BY_THE_WAY and not (
+                key == "registered_name" and inner == value.get("class_name")):
+            essence[key] = _essence(inner, places)
+    return essence
+
+
+def _placed(history: Any, places: dict[str, int]) -> Any:
+    """Return which layer, or layers, something comes from, with places instead of names."""
+    if isinstance(history, str):
+        return places[history]
+    if isinstance(history, list):
+        return [_placed(inner, places) for inner in history]
+    return history
+
+
+def check_same(description: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raise ValueError if two descriptions are not of the same computation."""
+    if _essence(description) != _essence(own):
+        raise ValueError(NOT_OURS)
 
 
 # ------------------------------------------------------------------------------------------ file
-def check_file(path: str | Path) -> None:
-    """Check that a .keras file holds a model of this project, without Keras.
+def read_description(path: str | Path) -> dict[str, Any]:
+    """Return the description of the model in a .keras file, without Keras.
 
-    Keras decides by the ending of a name how to read a file, and runs the code in an .h5.
+    Keras decides by the ending of a name how to read a file, runs the code in an .h5, and fetches
+    what looks like a URL.
 
     Parameters
     ----------
@@ -209,6 +222,8 @@ def check_file(path: str | Path) -> None:
     """
     if Path(path).suffix != ".keras":
         raise ValueError("its name does not end in .keras")
+    if "://" in str(path):
+        raise ValueError("its name looks like a URL")
 
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
@@ -222,5 +237,4 @@ def check_file(path: str | Path) -> None:
         if description["class_name"] != "Functional":
             raise ValueError("its description is of something else")
         _check_weights(archive.read("model.weights.h5"))
-
-    _check_description(description)
+    return description

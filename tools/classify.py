@@ -9,8 +9,8 @@
 In a notebook: `from tools.classify import classify, classify_record`. Exit code: 0 if all records
 were classified, 1 if some were left out (each with its reason on stderr), 2 if none could be.
 
-A model is refused unless it is made of the layers that this project's models are made of. Of a
-record, nothing outside its own folder is read.
+A model is refused unless it is one that this project builds. Of a record, nothing outside its own
+folder is read.
 """
 
 import argparse

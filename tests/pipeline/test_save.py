@@ -24,8 +24,10 @@ def test_what_was_saved_is_loaded_again(kind, tmp_path):
         np.testing.assert_array_equal(before, after)
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=(2, *x.shape[1:])).astype(np.float32) for x in model.inputs]
-    np.testing.assert_allclose(
-        model.predict(inputs, verbose=0), loaded.model.predict(inputs, verbose=0), atol=1e-6)
+    found = loaded.model.predict(inputs, verbose=0)
+    np.testing.assert_allclose(model.predict(inputs, verbose=0), found, atol=1e-6)
+    plain = script.load_tensorflow()[1].models.load_model(path, compile=False)
+    np.testing.assert_array_equal(plain.predict(inputs, verbose=0), found)
     assert loaded.classes == models.CLASSES
     assert loaded.recipe == models.recipe_of(kind, epochs=3)
     as_json = json.loads(json.dumps(card))
@@ -80,11 +82,22 @@ def test_between_the_moves_of_model_and_card_the_new_card_lies_ready(tmp_path, m
     assert script.load(path).model.name == "ensemble"
 
 
-def test_a_card_of_an_earlier_version_is_refused_by_saying_so(tmp_path):
+@pytest.mark.parametrize(("version", "said"), [
+    (None, "1"), ("1.0.0", "1.0.0"), ("3.1.0", "3.1.0"), (["2.0.0"], r"\['2\.0\.0'\]")])
+def test_a_model_of_another_version_is_refused_by_saying_so(version, said, tmp_path):
     path = models.save("lstm", tmp_path / "model.keras")
     card = json.loads(path.with_suffix(".json").read_text())
-    del card["version"]
+    card["version"] = version
+    if version is None:    # as in a card of version 1
+        del card["version"]
     path.with_suffix(".json").write_text(json.dumps(card))
-    os.utime(path, ns=(1, 1))
-    with pytest.raises(UserError, match="trained by an earlier version"):
+    with pytest.raises(UserError, match=f"trained by version {said}: train it again"):
         script.load(path)
+
+
+def test_a_model_of_another_bug_fix_of_this_version_is_loaded(tmp_path):
+    path = models.save("lstm", tmp_path / "model.keras")
+    card = json.loads(path.with_suffix(".json").read_text())
+    card["version"] = ".".join([*card["version"].split(".")[:2], "99"])
+    path.with_suffix(".json").write_text(json.dumps(card))
+    assert script.load(path).classes == models.CLASSES
