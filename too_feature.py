@@ -77,6 +77,7 @@ from ecg import (
 
 # isort: split
 from ecg.errors import RecordError, UserError, exit_code, user_errors
+from ecg.escape import shown
 from ecg.large_features import EXTRA_FEATURES, extra_features
 from ecg.linear_rival import LinearRival
 from ecg.settings import Parser, check_fields, describe_fields, flag, parse_assignments
@@ -1589,9 +1590,8 @@ def evaluate(
     targets = test.records.targets
     confidence = test.mean.max(axis=1)
     predicted = test.mean.argmax(axis=1)
-    table = classification_report(
-        targets, predicted, digits=3, zero_division=0, labels=range(len(classes)),
-        target_names=classes)
+    table = classification_report(targets, predicted, labels=range(len(classes)), digits=3,
+                                  target_names=classes, zero_division=0)
     # As if the classes came as often as in the label file
     weights = (shares / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
 
@@ -1607,10 +1607,8 @@ def evaluate(
             validation.mean, validation.records.targets, test.mean, targets, classes),
         "per class": metrics.by_class(targets, predicted, classes)}
     if label_file:
-        figures["at label shares"] = {
-            "label file": label_file,
-            "accuracy": float(np.average(predicted == targets, weights=weights)),
-            "per class": metrics.by_class(targets, predicted, classes, weights)}
+        reweighted = metrics.reweighted(targets, predicted, classes, weights)
+        figures["at label shares"] = {"label file": label_file, **reweighted}
     if len(test.each) > 1:
         figures["balanced accuracy of each"] = [
             balanced_accuracy_score(targets, p.argmax(axis=1)) for p in test.each]
@@ -1899,7 +1897,7 @@ def run(settings: Settings) -> None:
 
     tested = predict_each(models, test)
     rival = fit_rival(training, len(classes), settings.recipe).predict(test.features)
-    label_name = "" if settings.test_labels else Path(settings.labels).name
+    label_name = "" if settings.test_labels else shown(Path(settings.labels).name)
     text, card["metrics"] = evaluate(
         predict_each(models, validation), tested, temperatures, classes, shares.to_numpy(), rival,
         label_name)

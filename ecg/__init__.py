@@ -1,6 +1,7 @@
 """Rooms that `too_feature.py` stands on. None of them imports the script.
 
 errors          errors that the user can fix, in one line
+escape          text from files, safe for terminals, Markdown and HTML
 files           whole files, hashes, a fingerprint of code, folders of one run at a time
 settings        flags of the command line from a dataclass
 interrupt       Ctrl-C and SIGTERM at any moment

@@ -1,17 +1,25 @@
 """What can go wrong and is not a bug: errors that the user can fix, and records to leave out."""
 
 import contextlib
+import os
 import sys
 import traceback as tracebacks
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ecg.escape import shown
+
+MOST_LETTERS = 2000    # of an error
+
 
 class UserError(Exception):
-    """An error that the user can fix: a program prints it as one line and exits with code 2."""
+    """An error that the user can fix: a program prints it as one line and exits with code 2.
+
+    What it says may come from a file: `ecg.escape.shown` makes it safe.
+    """
 
     def __init__(self, message: object) -> None:
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(shown(" ".join(str(message).split()), MOST_LETTERS))
 
 
 class RecordError(ValueError):
@@ -44,14 +52,32 @@ def exit_code(program: str, function: Callable[..., Any], *arguments: Any,
     Returns
     -------
     int
-        What `function` returned, or 0 if that is None; 2 after a `UserError` and 130 after
-        Ctrl-C, each of which is printed to stderr as one line.
+        What `function` returned, or 0 if that is None; 2 after a `UserError`, or where there is no
+        room for what is printed, and 130 after Ctrl-C, each of which is said on stderr in a line.
     """
+    if hasattr(sys.stdout, "reconfigure"):    # names of any alphabet and, in paths, any bytes
+        sys.stdout.reconfigure(errors="replace")
     try:
-        return function(*arguments) or 0
+        with user_errors("the working folder is gone", FileNotFoundError):
+            os.getcwd()    # else whatever comes first would fail, and name another file
+        with user_errors("stopped", OSError):
+            code = function(*arguments) or 0
+            if sys.stdout:
+                sys.stdout.flush()
+        return code
     except (UserError, KeyboardInterrupt) as error:
         if traceback:
             tracebacks.print_exc()
 
         print(f"{program}: error: {str(error) or 'interrupted'}", file=sys.stderr)
+        _drop_what_cannot_be_printed()
         return 2 if isinstance(error, UserError) else 130
+
+
+def _drop_what_cannot_be_printed() -> None:
+    """Keep Python from trying again, as it ends, to print what found no room."""
+    try:
+        sys.stdout.flush()
+    except (AttributeError, OSError, ValueError):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -154,6 +154,19 @@ def by_class(
             for name, row in zip(classes, rows, strict=True)}
 
 
+def reweighted(
+    targets: np.ndarray,
+    predicted: np.ndarray,
+    classes: list[str],
+    weights: np.ndarray,
+) -> dict[str, Any]:
+    """Return accuracy and `by_class` of records with these weights."""
+    return {
+        "accuracy": float(np.average(predicted == targets, weights=weights)),
+        "per class": by_class(targets, predicted, classes, weights),
+    }
+
+
 def with_interval(scores: np.ndarray) -> list[float]:
     """Return [value, low, high] of a score and its resamples; the value lies within."""
     low, high = np.percentile(scores[1:], [2.5, 97.5])

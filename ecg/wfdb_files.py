@@ -125,6 +125,8 @@ def read_header(path: str, data_dir: str) -> Header:
         The header is damaged or of a kind that is not supported, or names files that are missing
         or outside of `data_dir`.
     """
+    if "://" in path:    # wfdb would open the network, even where a folder of that name exists
+        raise RecordError("path looks like a URL")
     root = os.path.realpath(data_dir)
     check_file(f"{path}.hea", root)
     lines = read_lines(f"{path}.hea") or [""]

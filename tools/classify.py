@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from ecg import files, labels_origin
 from ecg.errors import RecordError, UserError, exit_code, user_errors
+from ecg.escape import shown
 from ecg.explain import Importance, explain, spread, summed
 from ecg.left_out import reasons
 from ecg.settings import Parser
@@ -295,11 +296,6 @@ def as_frame(found: Iterable[Result], classes: list[str], names) -> pd.DataFrame
 
 
 # ----------------------------------------------------------------------------------------- print
-def shown(text: object) -> str:
-    """Return text without what a terminal or a file might take for a command or fail on."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
-
-
 def number(x: float) -> str:
     """Write a number with three digits; "-" for one that could not be measured."""
     if np.isnan(x):
@@ -567,17 +563,9 @@ def run(asked: argparse.Namespace) -> int:
     return 1 if left_out else 0
 
 
-def run_shown(asked: argparse.Namespace) -> int:
-    """Like `run`, with errors that a terminal can show."""
-    try:
-        return run(asked)
-    except UserError as error:
-        raise UserError(shown(error)) from error
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
-    return exit_code("classify.py", run_shown, parse_arguments(arguments))
+    return exit_code("classify.py", run, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ecg import labels_origin
+from ecg.escape import shown
 from ecg.output.read import read_run, reading
 from ecg.output.style import BLUE, ORANGE, breadth, drawable, short, styled
 
@@ -265,7 +266,8 @@ def example_pages(folder: str | os.PathLike[str]) -> dict[str, Figure]:
             if f"signal_{number}" not in data:
                 continue
 
-            title = f"Label {short(names[number], 50)}, record {data[f'record_{number}']}"
+            title = f"Label {short(names[number], 50)}, record " \
+                + shown(data[f"record_{number}"], 200)
             pages[_file_name(number, name)] = draw_ecg(
                 data[f"signal_{number}"],
                 float(data[f"fs_{number}"]),

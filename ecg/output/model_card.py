@@ -1,11 +1,11 @@
 """Write the model card of a run, from the files of its results folder alone."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ecg import labels_origin, notices
+from ecg.escape import markdown
 from ecg.output.read import Folder, read_metrics, read_run, read_table, reading
 from ecg.output.write import write_bytes
 
@@ -37,7 +37,7 @@ unless it has been tested on them.
 
 ## Data
 
-{records} records of {patients} patients; SHA-256 of the label file `{labels_sha256}`.
+{records} records of {patients} patients; SHA-256 of the label file {labels_sha256}.
 Below, the records (patients) that a run draws from; training repeats records of a short class, the
 test never does. {splits}
 
@@ -73,12 +73,6 @@ them features, of which those not measurable count as training's mean: {features
 """
 
 
-def plain(text: object) -> str:
-    """Keep a name from being read as Markdown or HTML."""
-    line = " ".join(str(text).split())
-    return re.sub(r"([\\|`*\[\]<>#]|(?<!\w)_|_(?!\w))", r"\\\1", line)
-
-
 def markdown_table(heading: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table."""
     lines = []
@@ -109,9 +103,9 @@ def count_splits(folder: Folder, classes: Sequence[str]) -> str:
     table = []
     for name in classes:
         rows = split[split["ecg_category"] == name]
-        table.append([plain(name), *_records_and_patients(rows, names)])
+        table.append([markdown(name), *_records_and_patients(rows, names)])
     table.append(["all", *_records_and_patients(split, names)])
-    counts = markdown_table(["class", *names], table)
+    counts = markdown_table(["class", *map(markdown, names)], table)
     return f"Patient numbers in more than one split: {shared}.\n\n{counts}"
 
 
@@ -119,7 +113,7 @@ def count_left_out(folder: Folder) -> str:
     """Return how many records were left out for which reason, or "none"."""
     why = read_table(folder, "left_out.csv", ["record", "why"])["why"]
     counts = why.str.split(":").str[0].value_counts().sort_index()
-    return ", ".join(f"{plain(reason)} ({n})" for reason, n in counts.items()) or "none"
+    return ", ".join(f"{markdown(reason)} ({n})" for reason, n in counts.items()) or "none"
 
 
 # --------------------------------------------------------------------------------------- results
@@ -144,7 +138,7 @@ def _per_class(classes, metrics):
         scores = metrics["per class"][name]
         tested = scores["support"]
         values = [f"{scores[kind]:.3f}" if tested else "–" for kind in kinds]
-        rows.append([plain(name), *values, f"{tested:g}"])
+        rows.append([markdown(name), *values, f"{tested:g}"])
     return markdown_table(["class", *kinds, "test records"], rows)
 
 
@@ -155,13 +149,13 @@ def _calibration(metrics):
     for where, scores in metrics["calibration"].items():
         for when in ("before", "after"):
             values = [f"{scores[when][kind]:.3f}" for kind in kinds]
-            rows.append([f"{where}, {when}", *values])
+            rows.append([f"{markdown(where)}, {when}", *values])
     return markdown_table(["temperature scaling", *kinds], rows)
 
 
 def _never_tested(classes, metrics):
     """Return a sentence on the classes of which the test has no record, or ""."""
-    absent = [plain(name) for name in classes if not metrics["per class"][name]["support"]]
+    absent = [markdown(name) for name in classes if not metrics["per class"][name]["support"]]
     if not absent:
         return ""
     return f" **No test record of {', '.join(absent)}: nothing is known of it.**"
@@ -181,7 +175,8 @@ def results_section(run: dict[str, Any], metrics: dict[str, Any]) -> str:
     classes = run["classes"]
     confidence, deviation = metrics["confidence"]
     temperature = ", ".join(f"{value:.3f}" for value in run["temperature"])
-    return f"""{metrics["records"]} test records of {metrics["patients"]} patients.\
+    records, patients = markdown(metrics["records"]), markdown(metrics["patients"])
+    return f"""{records} test records of {patients} patients.\
 {_never_tested(classes, metrics)}
 
 {_overall(metrics)}
@@ -214,7 +209,7 @@ def _all_settings(run):
 def _listed(settings):
     """Return settings as text, without those that are not set or name places."""
     return ", ".join(
-        f"{plain(name)} {plain(value)}" for name, value in settings.items()
+        f"{markdown(name)} {markdown(value)}" for name, value in settings.items()
         if value not in ("", None) and name not in UNLISTED)
 
 
@@ -228,7 +223,7 @@ def _introduction(run):
 def _origin(run):
     """Return the sentences on where the labels come from."""
     of_test = run.get("test_labels_origin", "")
-    return notices.origin_of_labels(plain(labels_origin.of_card(run)), plain(of_test))
+    return notices.origin_of_labels(markdown(labels_origin.of_card(run)), markdown(of_test))
 
 
 def model_card(folder: Folder) -> str:
@@ -248,21 +243,21 @@ def model_card(folder: Folder) -> str:
         return CARD.format(
             synthetic=_introduction(run),
             not_medical=notices.NOT_MEDICAL,
-            classes=", ".join(map(plain, run["classes"])),
-            records=run["records"],
-            patients=run["patients"],
-            labels_sha256=run["labels_sha256"],
+            classes=", ".join(map(markdown, run["classes"])),
+            records=markdown(run["records"]),
+            patients=markdown(run["patients"]),
+            labels_sha256=markdown(run["labels_sha256"]),
             splits=splits,
             left_out=left_out,
             origin=_origin(run),
 
-            leads=", ".join(run["leads"]),
+            leads=", ".join(map(markdown, run["leads"])),
             high_pass=settings["high_pass"],
             sequence_length=settings["sequence_length"],
             rate=run["sampling_rate_hz"],
             central_share=settings["central_share"],
             span=settings["span"],
-            features=", ".join(plain(name) for name, _, _ in run["features"]),
+            features=", ".join(markdown(name) for name, _, _ in run["features"]),
 
             results=results,
             versions=_listed(run["versions"]),

@@ -12,6 +12,10 @@ import pandas as pd
 
 from ecg.errors import UserError
 
+MOST_BYTES = 2**30         # of a file
+MOST_CLASSES = 100
+MOST_LETTERS = 100         # of the name of a class or feature
+MOST_VALUE = 1e15          # beyond it, figures cannot be drawn
 N_SHOWN = 8    # features that figures show: the first, which every model has
 
 Folder = str | os.PathLike[str]
@@ -35,6 +39,10 @@ class Predictions(NamedTuple):
 def reading(path: Folder) -> Iterator[None]:
     """Turn whatever a damaged file leads to into a `ResultsError` that names the file."""
     try:
+        if os.path.exists(path) and not os.path.isfile(path):    # a pipe would keep us waiting
+            raise ValueError("not a plain file")
+        if os.path.isfile(path) and os.path.getsize(path) > MOST_BYTES:
+            raise ValueError(f"larger than {MOST_BYTES} bytes")
         yield
     except ResultsError:    # of another file, read on the way
         raise
@@ -50,6 +58,14 @@ def feature_column(name: str, unit: str) -> str:
     return f"{name} [{unit}]" if unit else name
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raise `ValueError` if a name cannot be shown, or two are alike."""
+    if not all(name.isprintable() and len(name) <= MOST_LETTERS for name in names):
+        raise ValueError(f"expected names of at most {MOST_LETTERS} printable letters")
+    if len(set(names)) < len(names):
+        raise ValueError("two classes or features have the same name")
+
+
 def read_table(folder: Folder, name: str, columns: Sequence[str],
                numbers: Sequence[str] = ()) -> pd.DataFrame:
     """Return these columns of a CSV file: `columns` as text, then `numbers` as floats."""
@@ -58,7 +74,9 @@ def read_table(folder: Folder, name: str, columns: Sequence[str],
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         table = table[[*columns, *numbers]]
         floats = {column: table[column].replace("", "nan").astype(float) for column in numbers}
-        return table.assign(**floats)
+        if any((column.abs() > MOST_VALUE).any() for column in floats.values()):
+            raise ValueError(f"a number beyond {MOST_VALUE:g}")
+        return pd.concat([table[[*columns]], pd.DataFrame(floats, table.index)], axis=1)
 
 
 def read_run(folder: Folder) -> dict[str, Any]:
@@ -71,13 +89,18 @@ def read_run(folder: Folder) -> dict[str, Any]:
     with reading(path):
         run = json.loads(path.read_text(encoding="utf-8"))
         classes = [str(name) for name in run["classes"]]
-        if len(set(classes)) != len(classes) or len(classes) < 2:
-            raise ValueError("expected two or more different classes")
+        if not 2 <= len(set(classes)) == len(classes) <= MOST_CLASSES:
+            raise ValueError(f"expected two to {MOST_CLASSES} different classes")
 
         shown = []
         for name, unit, limits in run["features"][:N_SHOWN]:
             usual = tuple(map(float, limits)) if limits else None
+            if usual and not all(abs(value) < MOST_VALUE for value in usual):
+                raise ValueError(f"a limit of {name} is not finite, or huge")
             shown.append((feature_column(name, unit), usual))
+        check_names([*(f"p {name}" for name in classes), *(column for column, _ in shown)])
+        if not shown:
+            raise ValueError("no features")
 
         run["classes"] = classes
         run["shown"] = shown

@@ -72,6 +72,7 @@ def short(name: str, most: int) -> str:
     """Cut off what is broader than `most` letters."""
     if breadth(name) <= most:
         return name
+    name = name[:most]    # of what may be a million letters
     while breadth(name) >= most:
         name = name[:-1]
     return name.rstrip() + "…"

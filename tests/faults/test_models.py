@@ -20,7 +20,6 @@ from ecg.errors import UserError
 from tests.support.models import card, save
 from tools import classify, export_onnx
 
-
 NOT_OURS = "not a model that this version builds"
 
 
