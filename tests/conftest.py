@@ -1,7 +1,10 @@
-"""Shared by all tests: the demo, written once, and Hypothesis settings."""
+"""Shared by all tests: the demo and a run of it, made once, and Hypothesis settings."""
 
+import gc
 import inspect
 import json
+import os
+import shutil
 from unittest import mock
 
 import hypothesis
@@ -9,12 +12,22 @@ import numpy as np
 import pytest
 
 from ecg import demo
-from tests.support.runs import once
+from tests.support.runs import WITH_ALL, copy_project, finished_run, once, run_script
 
 hypothesis.settings.register_profile(
     "repository", deadline=None, max_examples=60, derandomize=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large])
 hypothesis.settings.load_profile("repository")
+
+
+def pytest_sessionfinish():
+    """Collect garbage while xdist still waits: what takes 5 s later on, it ends with a SIGINT.
+
+    Pytest collects it five times when all is over, which with all that TensorFlow and Keras hold
+    takes as long on a busy machine; what is frozen is not looked at again.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def write_demo(folder):
@@ -49,3 +62,21 @@ def demo_truth(_demo):
     """True R peaks of the demo, in samples, by the record's seed."""
     truth = json.loads((_demo / "truth.json").read_text())
     return {int(seed): np.array(r_peaks) for seed, r_peaks in truth.items()}
+
+
+@pytest.fixture(scope="session")
+def demo_run(demo_dir, tmp_path_factory):
+    """A run, in a fresh copy of the project, where some waveforms of the demo are missing."""
+    def make(folder):
+        program = copy_project(folder)
+        data = folder / "mimic-iv-ecg"
+        shutil.copytree(demo_dir, data, copy_function=os.link)
+        for record in demo.catalogue()[::100]:
+            (data / f"{record.waveform_path}.hea").unlink()
+            (data / f"{record.waveform_path}.dat").unlink()
+        result = run_script(folder, "--output", "my model.keras", *WITH_ALL, program=program.name)
+        assert result.returncode == 0, result.stderr
+        (folder / "printed.txt").write_text(result.stdout)
+
+    folder = once(tmp_path_factory, "demo-run", make)
+    return finished_run(folder / "my model.keras", folder / "mimic-iv-ecg")

@@ -3,9 +3,6 @@
 import errno
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,39 +12,21 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 import too_feature as script
 from ecg import checkpoint, files
 from ecg.output import write
+from tests.support.runs import LABELS
 
-ROOT = Path(script.__file__).parent
 FIGURES = ["confusion_matrix", "training_curves", "roc_precision_recall", "reliability", "features",
            "ecg_1_atrial_fibrillation", "ecg_2_bradycardia", "ecg_3_bundle_branch_block",
            "ecg_4_normal", "ecg_5_tachycardia"]
 
 
 @pytest.fixture(scope="module")
-def run(demo_dir, tmp_path_factory):
-    """A finished tiny run with figures and events: its folder, results folder and output."""
-    folder = tmp_path_factory.mktemp("run")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "too_feature.py"), "--labels",
-         str(ROOT / "ecg_5_class_data.csv"), "--data-dir", str(demo_dir), "--output",
-         "my model.keras", "--train-samples", "100", "--val-samples", "25", "--test-samples", "50",
-         "--epochs", "3", "--set", "settle=25", "--no-jit", "--tensorboard"],
-        cwd=folder, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
-    return folder, folder / "results/my model", done.stdout
+def predictions(demo_run):
+    return pd.read_csv(demo_run.results / "predictions.csv")
 
 
-@pytest.fixture(scope="module")
-def predictions(run):
-    return pd.read_csv(run[1] / "predictions.csv")
-
-
-@pytest.fixture(scope="module")
-def card(run):
-    return json.loads((run[0] / "my model.json").read_text())
-
-
-def test_every_file_that_is_promised_is_there_and_nothing_else(run):
-    found = {str(path.relative_to(run[1])) for path in run[1].rglob("*") if path.is_file()}
+def test_every_file_that_is_promised_is_there_and_nothing_else(demo_run):
+    results = demo_run.results
+    found = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
     events = {name for name in found if "events.out.tfevents" in name}
     assert {name.split("/")[2] for name in events} == {"train", "validation"}
     assert found - events == {
@@ -57,45 +36,44 @@ def test_every_file_that_is_promised_is_there_and_nothing_else(run):
         *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf"))}
 
 
-def test_the_report_is_what_was_printed(run):
-    report = (run[1] / "report.txt").read_text()
-    assert report in run[2]
+def test_the_report_is_what_was_printed(demo_run):
+    report = (demo_run.results / "report.txt").read_text()
+    assert report in demo_run.printed
     for words in ("Test on", "balanced accuracy", "rate rule", "left out: none", "SYNTHETIC"):
         assert words in report
 
 
-def test_predictions_are_those_of_the_saved_model_on_the_records_named(run, card, predictions,
-                                                                       demo_dir):
-    model = script.load(run[0] / "my model.keras").model
-    some = predictions.iloc[::7]
-    inputs = [script.prepare_record(f"{demo_dir}/{path}", demo_dir) for path in some["record"]]
+def test_predictions_are_those_of_the_saved_model_on_the_records_named(demo_run, predictions):
+    model = script.load(demo_run.model).model
+    some, data = predictions.iloc[::7], demo_run.data_dir
+    inputs = [script.prepare_record(data / path, data) for path in some["record"]]
     signals, features = map(np.stack, zip(*inputs, strict=True))
     expected = model.predict([signals, features], verbose=0)
-    classes = card["classes"]
+    classes = demo_run.card["classes"]
     np.testing.assert_allclose(some[[f"p {name}" for name in classes]], expected, atol=1e-5)
     assert list(some["predicted"]) == [classes[i] for i in expected.argmax(axis=1)]
     names = [f"{name} [{unit}]" if unit else name for name, unit, _ in script.FEATURES]
     np.testing.assert_allclose(some[names], features, rtol=1e-5)
-    labels = script.read_labels(ROOT / "ecg_5_class_data.csv").set_index("waveform_path")
+    labels = script.read_labels(LABELS).set_index("waveform_path")
     assert list(some["true"]) == list(labels.loc[some["record"], "ecg_category"])
     assert list(some["subject_id"]) == list(labels.loc[some["record"], "subject_id"])
 
 
-def test_metrics_are_those_of_the_predictions_and_of_the_models_card(run, card, predictions):
-    metrics = json.loads((run[1] / "metrics.json").read_text())
-    assert metrics == card["metrics"]
+def test_metrics_are_those_of_the_predictions_and_of_the_models_card(demo_run, predictions):
+    metrics = json.loads((demo_run.results / "metrics.json").read_text())
+    assert metrics == demo_run.card["metrics"]
     assert metrics["records"] == len(predictions)
     assert metrics["patients"] == predictions["subject_id"].nunique()
     for name, score in (("accuracy", accuracy_score), ("balanced accuracy",
                                                        balanced_accuracy_score)):
         value = score(predictions["true"], predictions["predicted"])
         assert metrics["model"][name][0] == pytest.approx(value)
-        assert f"\n{name} {value:.3f} (" in run[2]
+        assert f"\n{name} {value:.3f} (" in demo_run.printed
 
 
-def test_the_split_lists_every_labelled_record_once_and_no_patient_twice(run, predictions):
-    split = pd.read_csv(run[1] / "split.csv")
-    labels = script.read_labels(ROOT / "ecg_5_class_data.csv")
+def test_the_split_lists_every_labelled_record_once_and_no_patient_twice(demo_run, predictions):
+    split = pd.read_csv(demo_run.results / "split.csv")
+    labels = script.read_labels(LABELS)
     assert sorted(split["waveform_path"]) == sorted(labels["waveform_path"])
     assert split.groupby("subject_id")["split"].nunique().max() == 1
     assert set(split["split"]) == {"train", "validation", "test"}
@@ -103,38 +81,39 @@ def test_the_split_lists_every_labelled_record_once_and_no_patient_twice(run, pr
     assert set(predictions["record"]) <= set(tested)
 
 
-def test_the_history_has_a_row_per_epoch_as_printed(run, card):
-    history = pd.read_csv(run[1] / "history.csv")
+def test_the_history_has_a_row_per_epoch_as_printed(demo_run):
+    history = pd.read_csv(demo_run.results / "history.csv")
     assert list(history["epoch"]) == [1, 2, 3]
     assert set(history["repeat"]) == {0}
     printed = re.findall(r"epoch +(\d)/3  loss ([\d.]+)  accuracy ([\d.]+)  val_loss ([\d.]+)  "
-                         r"val_accuracy ([\d.]+) ", run[2])
+                         r"val_accuracy ([\d.]+) ", demo_run.printed)
     columns = ["loss", "accuracy", "val_loss", "val_accuracy"]
     np.testing.assert_allclose(history[columns], [[float(x) for x in row[1:]] for row in printed],
                                atol=5.1e-4)
     assert history["learning_rate"][0] == pytest.approx(0.0005)
-    live = pd.read_csv(run[1] / "progress/0/history.csv")
+    live = pd.read_csv(demo_run.results / "progress/0/history.csv")
     np.testing.assert_allclose(live[columns], history[columns])
-    assert [epoch["loss"] for epoch in card["history"][0]] == pytest.approx(list(history["loss"]))
+    kept, = demo_run.card["history"]
+    assert [epoch["loss"] for epoch in kept] == pytest.approx(list(history["loss"]))
 
 
-def test_events_hold_the_same_losses_for_tensorboard(run):
+def test_events_hold_the_same_losses_for_tensorboard(demo_run):
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
     tensors = pytest.importorskip("tensorboard.util.tensor_util")
     found = {}
-    for path in sorted((run[1] / "progress/0/validation").glob("events*"),
+    for path in sorted((demo_run.results / "progress/0/validation").glob("events*"),
                        key=lambda path: path.stat().st_mtime_ns):
         for event in loader.EventFileLoader(str(path)).Load():
             for value in event.summary.value:
                 if value.tag == "epoch_loss":
                     found[event.step] = float(tensors.make_ndarray(value.tensor))
-    history = pd.read_csv(run[1] / "history.csv")
+    history = pd.read_csv(demo_run.results / "history.csv")
     assert [found[step] for step in sorted(found)] == pytest.approx(list(history["val_loss"]))
 
 
-def test_settings_and_versions_of_the_run_are_kept(run, card):
-    kept = json.loads((run[1] / "run.json").read_text())
-    assert {name: card[name] for name in kept} == kept
+def test_settings_and_versions_of_the_run_are_kept(demo_run):
+    kept = json.loads((demo_run.results / "run.json").read_text())
+    assert {name: demo_run.card[name] for name in kept} == kept
     assert kept["settings"]["train_samples"] == 100
     assert kept["recipe"]["settle"] == 25
     assert kept["versions"]["keras"]
@@ -142,17 +121,17 @@ def test_settings_and_versions_of_the_run_are_kept(run, card):
     assert kept["records"] == 597
 
 
-def test_an_example_of_each_class_is_the_record_it_names(run, predictions, card, demo_dir):
-    data = np.load(run[1] / "examples.npz")
-    table = predictions.set_index("record")
-    for i, name in enumerate(card["classes"]):
+def test_an_example_of_each_class_is_the_record_it_names(demo_run, predictions):
+    data = np.load(demo_run.results / "examples.npz")
+    table, classes = predictions.set_index("record"), demo_run.card["classes"]
+    for i, name in enumerate(classes):
         record = str(data[f"record_{i}"])
         assert table.loc[record, "true"] == name
-        signal, fs = script.read_record(demo_dir / record)
+        signal, fs = script.read_record(demo_run.data_dir / record)
         np.testing.assert_allclose(data[f"signal_{i}"], signal, atol=1e-6)
         assert data[f"fs_{i}"] == fs
         np.testing.assert_allclose(data[f"r_peaks_{i}"], script.find_r_peaks(signal, fs))
-        given = table.loc[record, [f"p {other}" for other in card["classes"]]].astype(float)
+        given = table.loc[record, [f"p {other}" for other in classes]].astype(float)
         np.testing.assert_allclose(data[f"probabilities_{i}"], given, atol=1e-6)
 
 

@@ -22,7 +22,7 @@ import pytest
 
 from ecg import checkpoint, files, safe_keras
 from tests.support import faults
-from tests.support.runs import LABELS, python
+from tests.support.runs import LABELS, once, python
 
 SLOW = pytest.mark.slow
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no such signals")
@@ -43,22 +43,19 @@ WAYS = {
 
 
 @pytest.fixture(scope="module")
-def run(demo_dir, tmp_path_factory):
-    with faults.server(demo_dir, tmp_path_factory.mktemp("cache"), COURSE) as run:
-        yield run
+def run(run):
+    """Start a run whose validation takes that course."""
+    return lambda folder, *arguments, before="": run(
+        folder, *arguments, before=f"{COURSE}\n{before}")
 
 
 @pytest.fixture(scope="module")
 def whole(run, tmp_path_factory):
     """Return the folder that an uninterrupted run left, by the name of one of `WAYS`."""
-    folders = {}
-
     def get(way):
-        if way not in folders:
-            folder = tmp_path_factory.mktemp("whole")
+        def make(folder):
             assert run(folder, *WAYS[way]) == 0, (folder / "err.txt").read_text()
-            folders[way] = folder
-        return folders[way]
+        return once(tmp_path_factory, f"whole run, {way}", make)
     return get
 
 
@@ -250,9 +247,9 @@ def test_what_kills_left_half_written_is_removed_but_never_what_another_run_writ
 # --------------------------------------------------------------------------------------- refused
 @pytest.fixture(scope="module")
 def interrupted(run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("interrupted")
-    assert run(folder, *PLAIN, before="die_after_moving('state.npz', 2)") == -signal.SIGKILL
-    return folder
+    def make(folder):
+        assert run(folder, *PLAIN, before="die_after_moving('state.npz', 2)") == -signal.SIGKILL
+    return once(tmp_path_factory, "interrupted run", make)
 
 
 class Dangerous:

@@ -17,7 +17,7 @@ import pytest
 from ecg import files, safe_keras
 from ecg.errors import UserError
 from tests.support import faults
-from tests.support.runs import LABELS, ROOT
+from tests.support.runs import LABELS, ROOT, once
 
 SLOW = pytest.mark.slow
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts and limits")
@@ -59,17 +59,11 @@ def obey_permissions():    # root may do anything by its capabilities: give them
 
 
 @pytest.fixture(scope="module")
-def run(demo_dir, tmp_path_factory):
-    with faults.server(demo_dir, tmp_path_factory.mktemp("cache")) as run:
-        yield run
-
-
-@pytest.fixture(scope="module")
 def older(run, tmp_path_factory):
     """A good model and its results, of an older run."""
-    folder = tmp_path_factory.mktemp("older")
-    assert run(folder, *FEW) == 0
-    return folder
+    def make(folder):
+        assert run(folder, *FEW) == 0
+    return once(tmp_path_factory, "older run", make)
 
 
 @pytest.fixture

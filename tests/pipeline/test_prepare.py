@@ -64,10 +64,20 @@ class Project:
         *names, train = self.child.stdout.readline().split()
         return set(names), train
 
+    def prepared_again(self, **changes):
+        """Prepare the records; return whether they were not in the cache, and that key."""
+        after, train = self.prepare(**changes)
+        assert self.before <= after
+        for new in after - self.before:    # so that the next one finds what this one found
+            (self.folder / "cache" / new).unlink()
+        return len(after - self.before) == 1, train
+
 
 @pytest.fixture(scope="module")
 def project(demo_dir, tmp_path_factory):
     one = Project(tmp_path_factory.mktemp("project"), demo_dir)
+    one.before, one.train = one.prepare()    # each test ends as it began
+    assert one.before
     yield one
     one.child.kill()
     one.child.communicate()
@@ -76,9 +86,6 @@ def project(demo_dir, tmp_path_factory):
 @pytest.fixture
 def changed(project):
     """A function: whether records are prepared again, and a training begun again, after an edit."""
-    before, train = project.prepare()
-    assert before
-
     def edit(name, *replacements):
         file = project.folder / name
         original = text = file.read_text(encoding="utf-8")
@@ -86,12 +93,9 @@ def changed(project):
             assert old in text
             text = text.replace(old, new)
         file.write_text(text, encoding="utf-8")
-        after, train_after = project.prepare()
+        again, train = project.prepared_again()
         file.write_text(original, encoding="utf-8")
-        assert before <= after
-        for new in after - before:    # so that the next one finds what this one found
-            (project.folder / "cache" / new).unlink()
-        return len(after - before) == 1, train_after != train
+        return again, train != project.train
 
     return edit
 
@@ -129,9 +133,7 @@ def test_code_that_prepares_nothing_prepares_nothing_again(changed):
     ({"high_pass": 1.0}, True), ({"model": "large"}, True)])
 def test_settings_that_shape_the_inputs_prepare_records_again_and_no_others(
         changes, again, project):
-    before, _ = project.prepare()
-    after, _ = project.prepare(**changes)
-    assert len(after - before) == again
+    assert project.prepared_again(**changes)[0] == again
 
 
 @pytest.mark.parametrize("name", ["default", "large"])

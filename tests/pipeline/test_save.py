@@ -13,7 +13,8 @@ from ecg.errors import UserError
 from tests.support import models
 
 
-@pytest.mark.parametrize("kind", ["lstm", "large", "ensemble"])
+@pytest.mark.parametrize("kind", ["ensemble", pytest.param("lstm", marks=pytest.mark.slow),
+                                  pytest.param("large", marks=pytest.mark.slow)])
 def test_what_was_saved_is_loaded_again(kind, tmp_path):
     path = tmp_path / "model.keras"
     model = models.build(kind)

@@ -15,7 +15,16 @@ import too_feature as script
 from ecg import files, metrics
 from ecg.errors import UserError
 from tests.support import golden_run
-from tests.support.runs import LABELS, ROOT, TINY, card_of, one_line, python, run_script
+from tests.support.runs import (
+    LABELS,
+    ROOT,
+    TINY,
+    WITH_ALL,
+    card_of,
+    one_line,
+    python,
+    run_script,
+)
 
 
 def records_of(name, run):
@@ -47,25 +56,25 @@ def in_this_process(monkeypatch, folder, demo_dir, *arguments):
 def test_from_a_fresh_copy_to_a_saved_model(demo_run):
     assert len(list(demo_run.data_dir.rglob("*.dat"))) == 597    # missing ones were written
     assert {path.name for path in demo_run.model.parent.iterdir()} >= {
-        "model.keras", "model.json", "results"}
+        "my model.keras", "my model.json", "results"}
     assert not list(demo_run.model.parent.glob("*.new"))
     assert "SYNTHETIC" in demo_run.printed
 
 
 def test_the_report_is_printed_in_full(demo_run):
     for text in ("597 records of 300 patients", "tensorflow", "/physical_device:CPU:0",
-                 "8,461 parameters", "epoch  1/2", "epoch  2/2", "precision", "best class",
+                 "8,461 parameters", "epoch  1/3", "epoch  3/3", "precision", "best class",
                  "rate rule", "A logistic regression on the same features", "SDNN",
                  "left out: none",
                  "at the class shares of ecg_5_class_data.csv: accuracy 0.",
                  "Atrial Fibrillation: too few validation records to choose a probability",
                  "Origin of the labels: synthetic records, not patients. This is not",
-                 "THIS DATA IS SYNTHETIC", "saved model.keras"):
+                 "THIS DATA IS SYNTHETIC", "saved my model.keras"):
         assert text in demo_run.printed
     assert re.search(r"balanced accuracy 0\.\d{3} \(95 % interval 0\.\d\d-[01]\.\d\d\)",
                      demo_run.printed)
     assert "GPU" not in demo_run.printed
-    assert (demo_run.model.parent / "results/model/report.txt").read_text() in demo_run.printed
+    assert (demo_run.results / "report.txt").read_text() in demo_run.printed
 
 
 def test_a_run_prints_what_the_golden_run_printed_but_for_its_numbers(demo_run):
@@ -86,10 +95,11 @@ def test_the_card_holds_all_that_is_needed_to_use_and_trace_the_model(demo_run):
     assert card["leads"] == list(script.LEADS)
     assert card["sampling_rate_hz"] == 50
     assert [name for name, _, _ in card["features"]] == [name for name, _, _ in script.FEATURES]
-    assert script.Recipe(**card["recipe"]) == script.Recipe(epochs=2)    # what ran
-    assert card["settings"]["train_samples"] == 40
+    assert script.Recipe(**card["recipe"]) == script.Recipe(
+        epochs=3, settle=25)    # what ran
+    assert card["settings"]["train_samples"] == 100
     assert "recipe" not in card["settings"]
-    assert [len(epochs) for epochs in card["history"]] == [2]    # one model
+    assert [len(epochs) for epochs in card["history"]] == [3]    # one model
     assert card["labels_sha256"] == files.sha256(LABELS)
     assert card["model_sha256"] == files.sha256(demo_run.model)
     assert card["version"] == script.__version__
@@ -205,7 +215,7 @@ def test_saved_models_are_calibrated_and_the_card_says_by_what_temperature(any_r
 def test_the_same_seed_gives_the_same_report_and_another_seed_another(demo_run, tmp_path):
     def printed(seed):
         result = run_script(tmp_path, "--labels", LABELS, "--data-dir", demo_run.data_dir,
-                            "--output", "model.keras", "--seed", seed, *TINY)
+                            "--output", "my model.keras", "--seed", seed, *WITH_ALL, "--no-figures")
         assert result.returncode == 0, result.stderr
         return re.sub(r"\d+ s\n", "\n", result.stdout)
 

@@ -71,7 +71,7 @@ def test_no_patient_is_in_two_splits_and_every_record_in_one(labels, seed, test_
     check(labels, splits)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(labels=st.integers(1, 8).flatmap(frames), seed=st.integers(0, 2**32 - 1),
        test_share=shares, val_share=shares)
 @example(labels=frame([{0, 1, 2}, {0, 1, 2}]), seed=1, test_share=0.9, val_share=0.9)
@@ -180,6 +180,7 @@ def test_a_class_of_the_test_file_takes_the_spelling_of_the_training_file(tmp_pa
         other_hospital(tmp_path / "a", tmp_path / "b", [0], "X")
 
 
+@pytest.mark.slow
 def test_no_patient_gets_into_two_splits_under_python_without_asserts_either():
     """`python -O` drops asserts: the guard is none."""
     printed = python(ROOT, """

@@ -82,6 +82,7 @@ def test_a_stopped_training_keeps_the_best_weights_and_the_temperature_goes_into
     assert model.count_params() == 8461
 
 
+@pytest.mark.slow
 def test_a_stopped_training_that_keeps_its_last_weights_says_so(monkeypatch, capsys):
     recipe = Recipe(sequence_length=50, epochs=4, stop_patience=2)
     assert len(trained(monkeypatch, recipe, [0.9, 0.5, 0.5])[2]) == 3

@@ -97,22 +97,20 @@ for line in sys.stdin:
 
 
 @contextlib.contextmanager
-def server(data_dir, cache_dir, before=""):
+def server(data_dir, cache_dir):
     """Start the server; yield `run(folder, *arguments, before="")`, which returns an exit code.
 
-    `before` is code to run first, in all runs or in one; out.txt and err.txt in `logs`, by default
-    `folder`, are what the run printed.
+    `before` is code to run first; out.txt and err.txt in `logs`, by default `folder`, are what the
+    run printed.
     """
     child = subprocess.Popen([sys.executable, "-W", "ignore", "-c", SERVER], text=True,
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                              env={**os.environ, "PYTHONPATH": str(ROOT),
                                   "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"})
-    always = before
 
     def run(folder, *arguments, before="", logs=None):
         command = [*TINY, "--data-dir", str(data_dir), "--cache-dir", str(cache_dir), *arguments]
-        asked = [str(folder), str(logs or folder), f"{always}\n{before}", command]
-        child.stdin.write(json.dumps(asked) + "\n")
+        child.stdin.write(json.dumps([str(folder), str(logs or folder), before, command]) + "\n")
         child.stdin.flush()
         return int(child.stdout.readline())
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import too_feature as script
 
@@ -14,6 +15,18 @@ ROOT = Path(script.__file__).resolve().parent
 LABELS = ROOT / "ecg_5_class_data.csv"    # of the demo
 TINY = ["--train-samples", "40", "--val-samples", "25", "--test-samples", "25", "--epochs", "2",
         "--no-jit", "--no-figures"]
+WITH_ALL = ["--train-samples", "100", "--val-samples", "25", "--test-samples", "50", "--epochs",
+            "3", "--set", "settle=25", "--no-jit", "--tensorboard"]    # figures and events, too
+
+
+class Run(NamedTuple):
+    """A finished run."""
+
+    model: Path       # .keras
+    results: Path     # its folder
+    card: dict
+    printed: str
+    data_dir: Path
 
 
 def run_script(folder, *arguments, program=ROOT / "too_feature.py", options=()):
@@ -49,6 +62,12 @@ def copy_project(folder):
 def card_of(model):
     """Return the card of a saved model."""
     return json.loads(Path(model).with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def finished_run(model, data_dir):
+    """Return a run whose output was kept in printed.txt, next to the model."""
+    return Run(model, model.parent / "results" / model.stem, card_of(model),
+               (model.parent / "printed.txt").read_text(), data_dir)
 
 
 def once(tmp_path_factory, name, make):

@@ -175,7 +175,9 @@ def test_the_script_finds_all_that_it_draws_and_a_spare_for_a_damaged_record(ser
         assert spare in wanted
 
 
-@pytest.mark.parametrize("fault", ["500", "502", "503", "504", "429", "drop", "wrong", "to ?new"])
+@pytest.mark.parametrize("fault", [
+    "503", "429", "drop", "wrong", "to ?new",
+    *(pytest.param(code, marks=pytest.mark.slow) for code in ("500", "502", "504"))])
 def test_a_passing_fault_is_overcome(fault, server, wanted, pauses):
     names = [f"{wanted[0]}.dat", f"{wanted[1]}.hea", SUMS][:2 if fault == "wrong" else 3]
     server.faults = {name: [fault] for name in names}

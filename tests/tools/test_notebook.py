@@ -5,8 +5,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,38 +17,44 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 import too_feature as script
+from tests.support.runs import LABELS, ROOT, copy_project, once
 from tools import classify
 
-ROOT = Path(script.__file__).parent
 NOTEBOOK = "notebooks/explore_model.ipynb"
 MODEL = script.Settings.output
-TINY = ["--train-samples", "40", "--val-samples", "25", "--test-samples", "40", "--epochs", "2",
-        "--no-jit", "--no-cache"]
 
 
-@pytest.fixture(scope="module")
-def repository(demo_dir, tmp_path_factory):
-    """A copy of the repository in which `python too_feature.py` has run, and its results."""
-    root = tmp_path_factory.mktemp("repository")
-    for name in ("ecg", "tools", "notebooks"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("too_feature.py", "ecg_5_class_data.csv"):
-        shutil.copy(ROOT / name, root)
-    (root / "mimic-iv-ecg").symlink_to(demo_dir)
-    done = subprocess.run([sys.executable, "too_feature.py", *TINY], cwd=root, timeout=500,
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return root
+@pytest.fixture(scope="session")
+def repository(demo_run, tmp_path_factory):
+    """A copy of the repository in which `python too_feature.py` seems to have run."""
+    def make(root):
+        copy_project(root)
+        for name in ("tools", "notebooks"):
+            shutil.copytree(ROOT / name, root / name,
+                            ignore=shutil.ignore_patterns("__pycache__"))
+        (root / "mimic-iv-ecg").symlink_to(demo_run.data_dir)
+        for ending in (".keras", ".json"):
+            shutil.copy(demo_run.model.with_suffix(ending), (root / MODEL).with_suffix(ending))
+        shutil.copytree(demo_run.results, root / "results" / Path(MODEL).stem)
+    return once(tmp_path_factory, "repository", make)
 
 
-def executed(notebook, folder, settings=None):
-    """Run a notebook from `folder` with this interpreter; return the outputs of each cell by id."""
+def execute(notebook, folder, settings=None):
+    """Run a notebook from `folder` with this interpreter; return it with its outputs."""
     found = nbformat.read(notebook, as_version=4)
     if settings:
         cell, = (cell for cell in found.cells if "parameters" in cell.metadata.get("tags", []))
         cell.source = settings
     NotebookClient(found, timeout=200, kernel_name="python3",
                    resources={"metadata": {"path": str(folder)}}).execute()
+    return found
+
+
+def outputs_of(tmp_path_factory, name, *what):
+    """Execute a notebook once for all processes; return the outputs of each cell by id."""
+    folder = once(tmp_path_factory, name,
+                  lambda folder: nbformat.write(execute(*what), folder / "executed.ipynb"))
+    found = nbformat.read(folder / "executed.ipynb", as_version=4)
     return {cell["id"]: cell.outputs for cell in found.cells if cell.cell_type == "code"}
 
 
@@ -65,34 +69,35 @@ def _no_kernel_or_profile_of_the_user(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def demo_outputs(repository):
+def demo_outputs(repository, tmp_path_factory):
     """What the notebook, as it is committed, shows of the demo."""
-    return executed(repository / NOTEBOOK, repository)
+    return outputs_of(tmp_path_factory, "demo-outputs", repository / NOTEBOOK, repository)
 
 
 @pytest.fixture(scope="module")
 def own(repository, tmp_path_factory):
     """Own data outside the repository: folder, label file, two of its 20 records damaged."""
-    folder = tmp_path_factory.mktemp("own data")
-    rows = script.read_labels(ROOT / "ecg_5_class_data.csv").iloc[::30].copy()
-    for number, name in enumerate(rows["waveform_path"]):
-        for ending in (".hea", ".dat"):
-            path = folder / "data" / "mine" / f"{Path(name).name}{ending}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(repository / "mimic-iv-ecg" / f"{name}{ending}", path)
-        if number < 2:
-            path.write_bytes(b"")
-    rows["waveform_path"] = [f"mine/{Path(name).name}" for name in rows["waveform_path"]]
-    rows.to_csv(folder / "labels.csv", header=False, index=False)
-    for ending in (".keras", ".json"):
-        shutil.copy((repository / MODEL).with_suffix(ending), folder / f"mine{ending}")
-    return folder
+    def make(folder):
+        rows = script.read_labels(LABELS).iloc[::30].copy()
+        for number, name in enumerate(rows["waveform_path"]):
+            for ending in (".hea", ".dat"):
+                path = folder / "data" / "mine" / f"{Path(name).name}{ending}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(repository / "mimic-iv-ecg" / f"{name}{ending}", path)
+            if number < 2:
+                path.write_bytes(b"")
+        rows["waveform_path"] = [f"mine/{Path(name).name}" for name in rows["waveform_path"]]
+        rows.to_csv(folder / "labels.csv", header=False, index=False)
+        for ending in (".keras", ".json"):
+            shutil.copy((repository / MODEL).with_suffix(ending), folder / f"mine{ending}")
+    return once(tmp_path_factory, "own data", make)
 
 
 @pytest.fixture(scope="module")
-def own_outputs(repository, own):
+def own_outputs(repository, own, tmp_path_factory):
     """What it shows of own data without a results folder, opened from notebooks/."""
-    return executed(repository / NOTEBOOK, repository / "notebooks", f"""
+    return outputs_of(
+        tmp_path_factory, "own-outputs", repository / NOTEBOOK, repository / "notebooks", f"""
 MODEL, LABELS = Path({str(own / "mine.keras")!r}), Path({str(own / "labels.csv")!r})
 DATA_DIR = Path({str(own / "data")!r})
 RESULTS = ROOT / "results" / MODEL.stem""")
@@ -139,7 +144,7 @@ def test_it_is_short_and_holds_no_outputs_and_no_paths_of_a_machine():
 # -------------------------------------------------------------------------------------- the demo
 def test_the_table_gives_what_classify_gives(demo_outputs, repository):
     shown, = tables(demo_outputs["classify"])
-    labels = script.read_labels(repository / "ecg_5_class_data.csv").set_index(
+    labels = script.read_labels(LABELS).set_index(
         "waveform_path")["ecg_category"]
     labels.index = labels.index.map(lambda path: Path(path).name)
     assert shown["label"].value_counts().to_dict() == dict.fromkeys(labels.unique(), 3)
@@ -218,7 +223,7 @@ def test_the_results_are_those_of_predictions_csv(demo_outputs, repository):
     assert (shown["true"] != shown["predicted"]).all()
 
     history, = tables(demo_outputs["figures"])
-    assert history["epoch"].tolist() == [2]
+    assert history["epoch"].tolist() == [3]
     saved = [image.imread(folder / "figures" / f"{name}.png")[..., :3]
              for name in ("training_curves", "confusion_matrix")]
     for one, expected in zip(pictures(demo_outputs["figures"]), saved, strict=True):
@@ -246,11 +251,12 @@ def test_a_missing_results_folder_is_one_line(own_outputs, repository):
     assert own_outputs["wrong"] == own_outputs["figures"] == []
 
 
-@pytest.mark.parametrize("missing", ["model", "records"])
+@pytest.mark.parametrize("missing", [
+    "model", pytest.param("records", marks=pytest.mark.slow)])
 def test_what_is_missing_is_one_line_without_a_traceback(missing, repository, own, tmp_path):
     model = own / "mine.keras" if missing == "records" else tmp_path / "none.keras"
     with pytest.raises(CellExecutionError) as error:
-        executed(repository / NOTEBOOK, repository, f"""
+        execute(repository / NOTEBOOK, repository, f"""
 MODEL, LABELS = Path({str(model)!r}), Path({str(own / "labels.csv")!r})
 DATA_DIR = RESULTS = Path({str(tmp_path)!r})""")
     assert error.value.ename == "UserError"
