@@ -1,6 +1,6 @@
 """README.md and README.zh-CN.md say the same, and what they say is what the code takes and prints.
 
-No TensorFlow: commands go to the parsers only, and the example report to tools/report.py.
+No TensorFlow: commands go to the parsers only, and the example is compared with a run that is kept.
 """
 
 import argparse
@@ -285,3 +285,8 @@ def test_the_example_is_that_of_the_golden_run():
     for readme in TEXTS.values():
         assert golden_run.BLOCK.search(readme)[0] == golden_run.excerpt(text)
     assert len(golden_run.excerpt(text).splitlines()) > 20
+
+
+def test_the_script_itself_gives_the_accuracy_of_the_golden_run():
+    balanced = golden_run.BALANCED.search(golden_run.GOLDEN.read_text(encoding="utf-8"))[0]
+    assert golden_run.BALANCED.search(too_feature.__doc__)[0] == balanced
