@@ -28,7 +28,9 @@ if not (ROOT / "ecg" / "__init__.py").exists():
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))    # needed under python -P
 
-from ecg import interrupt
+from ecg import interrupt, packages
+
+packages.require_packages()
 
 if __name__ == "__main__":    # Ctrl-C may come while the packages below are imported
     interrupt.watch(Path(__file__).name)
@@ -242,7 +244,7 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
         A value is not of its type, or out of range.
     """
     parser = Parser(
-        __doc__.split("\n")[0],
+        __doc__,
         RENAMED,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"settings of the method, for --set:\n{describe_fields(Recipe, METHOD)}")

@@ -1,5 +1,6 @@
 """Rooms that `too_feature.py` stands on. None of them imports the script.
 
+packages        says in one line which packages are missing
 errors          errors that the user can fix, in one line
 escape          text from files, safe for terminals, Markdown and HTML
 files           whole files, hashes, a fingerprint of code, folders of one run at a time

@@ -54,6 +54,7 @@ def exit_code(program: str, function: Callable[..., Any], *arguments: Any,
     int
         What `function` returned, or 0 if that is None; 2 after a `UserError`, or where there is no
         room for what is printed, and 130 after Ctrl-C, each of which is said on stderr in a line.
+        141 where nobody reads on, as in a pipe into `head`; nothing is said then.
     """
     if hasattr(sys.stdout, "reconfigure"):    # names of any alphabet and, in paths, any bytes
         sys.stdout.reconfigure(errors="replace")
@@ -62,13 +63,16 @@ def exit_code(program: str, function: Callable[..., Any], *arguments: Any,
             os.getcwd()    # else whatever comes first would fail, and name another file
         with user_errors("stopped", OSError):
             code = function(*arguments) or 0
-            if sys.stdout:
+            if sys.stdout:    # None where a program is started without one
                 sys.stdout.flush()
         return code
     except (UserError, KeyboardInterrupt) as error:
         if traceback:
             tracebacks.print_exc()
 
+        if isinstance(error.__cause__, BrokenPipeError):
+            _drop_what_cannot_be_printed()
+            return 141
         print(f"{program}: error: {str(error) or 'interrupted'}", file=sys.stderr)
         _drop_what_cannot_be_printed()
         return 2 if isinstance(error, UserError) else 130

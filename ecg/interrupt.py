@@ -3,6 +3,7 @@
 For programs that write all files whole, and so can end at any moment. Knows nothing of the script.
 """
 
+import builtins
 import contextlib
 import multiprocessing
 import os
@@ -37,12 +38,15 @@ def watch(name: str, argv: Sequence[str] | None = None) -> None:
     A thread waits for the signals. Python's own handlers would have to wait while TensorFlow is
     imported or XLA compiles, and all code in between would see their exception. Workers inherit
     the blocked signals; otherwise Ctrl-C in a terminal would make each of them print a traceback.
+    In a notebook (`%run too_feature.py`) nothing changes: an interrupt must not end the kernel.
 
     Parameters
     ----------
     name : of the program, which starts the line that it ends with
     argv : its arguments, for the command that goes on; by default `sys.argv`
     """
+    if hasattr(builtins, "__IPYTHON__"):
+        return
     signals = [x for x in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(x) != signal.SIG_IGN]
     go_on = command(sys.argv if argv is None else argv)
     line = (f"\r{name}: stopped; finished epochs and prepared records are kept, and this goes on "

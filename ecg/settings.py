@@ -101,16 +101,22 @@ class Parser(argparse.ArgumentParser):
 
     Parameters
     ----------
-    description : str
+    description : str or None
+        Docstring of the program, whose first line is shown; None under `python -OO`.
     renamed : dict
         Old spelling of a flag to a sentence that says what it is now.
     **options
         Of `argparse.ArgumentParser`.
     """
 
-    def __init__(self, description: str, renamed: dict[str, str] | None = None, **options: Any):
+    def __init__(
+        self,
+        description: str | None,
+        renamed: dict[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(
-            description=description,
+            description=(description or "").partition("\n")[0],
             allow_abbrev=False,
             usage=argparse.SUPPRESS,    # so that an error takes one line
             **options)

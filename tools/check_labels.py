@@ -14,12 +14,15 @@ import dataclasses
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))    # to run from anywhere
+from ecg.packages import require_packages
+
+require_packages()
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from ecg import files
 from ecg.errors import UserError, exit_code, user_errors
@@ -151,7 +154,7 @@ def tabulate(records: script.Records, classes: list[str],
 # -------------------------------------------------------------------------------------------- main
 def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """Return this program's own arguments, and a list of the others, which are the script's."""
-    parser = Parser(__doc__.split("\n")[0], epilog="All flags of too_feature.py are taken too.")
+    parser = Parser(__doc__, epilog="All flags of too_feature.py are taken too.")
     parser.add_argument("--top", type=int, default=20,
                         help="number of records to list (default: %(default)s)")
     parser.add_argument("--csv", help="file for all records, with their out-of-fold probabilities; "

@@ -24,12 +24,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))    # to run from anywhere
+from ecg.packages import require_packages
+
+require_packages()
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from ecg import files, labels_origin
 from ecg.errors import RecordError, UserError, exit_code, user_errors
@@ -486,7 +489,7 @@ def plot(result: Result, loaded, asked, taken: set[str]) -> Result:
 # ------------------------------------------------------------------------------------------ main
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = Parser(__doc__.split("\n")[0])
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("records", nargs="+", metavar="RECORD",
         help="record, folder, @file with a path on each line, or - for such lines on stdin")

@@ -22,10 +22,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
+from ecg.packages import require_packages
+
+require_packages()
+import numpy as np
+
 import too_feature as script
 from ecg import files, labels_origin
 from ecg.errors import UserError, exit_code, user_errors
@@ -225,7 +228,7 @@ def run(asked: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
-    parser = Parser(__doc__.split("\n")[0])
+    parser = Parser(__doc__)
     parser.add_argument("model", help=".keras file with its .json next to it")
     parser.add_argument("--output", help="file to write (default: the model's name with .onnx)")
     parser.add_argument("--check", action="store_true",

@@ -23,13 +23,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))    # to run from anywhere
+from ecg.packages import require_packages
+
+require_packages()
 import pandas as pd
 import requests
 import urllib3
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from ecg import files
 from ecg.errors import RecordError, UserError, exit_code, user_errors
@@ -55,7 +58,7 @@ ALL = 10**9                 # records: more than any hospital has
 def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """Return this program's own arguments, and a list of the others, which are the script's."""
     parser = Parser(
-        __doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        __doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog="All settings of the script are taken too, such as --labels, --data-dir, --seed, "
                "--train-samples, --test-share: see python too_feature.py --help")
     parser.add_argument("--spares", type=float, default=0.05,

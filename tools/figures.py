@@ -14,8 +14,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
+from ecg.packages import require_packages
+
+require_packages()
 from ecg.errors import exit_code
 from ecg.output.figures import NAMES, make_all
+from ecg.settings import Parser
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -25,9 +29,7 @@ def run(asked: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0],
-        usage=argparse.SUPPRESS)    # so that an error takes one line
+    parser = Parser(__doc__)
     parser.add_argument("folder", help="results folder of a run")
     parser.add_argument(
         "--only", nargs="+", choices=NAMES, metavar="NAME",

@@ -11,7 +11,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
+from ecg.packages import require_packages
+
+require_packages()
 from ecg import demo, errors
+from ecg.settings import Parser
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -27,9 +31,7 @@ def run(asked: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0],
-        usage=argparse.SUPPRESS)    # so that an error takes one line
+    parser = Parser(__doc__)
     parser.add_argument(
         "--data-dir", default="mimic-iv-ecg", type=Path,
         help="folder in which to write demo/ (default: mimic-iv-ecg)")

@@ -10,7 +10,6 @@ The tables: Gow et al., MIMIC-IV-ECG 1.0, PhysioNet 2023, https://doi.org/10.130
 the Open Database Licence 1.0.
 """
 
-import argparse
 import functools
 import gzip
 import hashlib
@@ -24,17 +23,21 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))    # to run from anywhere
+from ecg.packages import require_packages
+
+require_packages()
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from ecg import notices
 from ecg.errors import UserError, exit_code, user_errors
 from ecg.files import sha256, write_whole
 from ecg.label_file import SAFE_PATH
+from ecg.settings import Parser
 
 RULES_VERSION = 2    # raise it with every change of what a statement means
 
@@ -525,9 +528,7 @@ The commonest statements that no rule knows
 # ------------------------------------------------------------------------------------- the program
 def parse_options(arguments=None):
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], allow_abbrev=False,
-        usage=argparse.SUPPRESS)    # no usage: errors take one line
+    parser = Parser(__doc__)
     add = parser.add_argument
     flag = functools.partial(add, action="store_true")
     take = functools.partial(add, action="append_const", dest="taken_for", default=[])
