@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,6 +40,7 @@ from ecg.errors import RecordError, UserError, exit_code, user_errors
 from ecg.escape import shown
 from ecg.explain import Importance, explain, spread, summed
 from ecg.left_out import reasons
+from ecg.output.read import feature_column
 from ecg.settings import Parser
 
 CHUNK = 2000                # records held in memory at once, 24 kB each
@@ -224,7 +226,7 @@ def classify(records, model_path=script.Settings.output, jobs: int = 0,
 
     Returns
     -------
-    DataFrame of record, start [s] (only with `windows`), predicted, confidence, P(class) for each
+    DataFrame of record, start [s] (only with `windows`), predicted, confidence, "p CLASS" for each
         class, the features with their units, and left_out, which says why a record has none of
         these, or ""
     """
@@ -252,11 +254,6 @@ def classify_record(record_path: str | os.PathLike,
 
 
 # ----------------------------------------------------------------------------------------- table
-def with_unit(name: str, unit: str) -> str:
-    """Return the name of a feature's column."""
-    return f"{name} [{unit or '1'}]"
-
-
 def as_row(result: Result, classes: list[str], names) -> dict:
     """Return what a row of the DataFrame holds, by column."""
     row = {"record": result.record, "left_out": result.left_out}
@@ -269,9 +266,9 @@ def as_row(result: Result, classes: list[str], names) -> dict:
     row["predicted"] = classes[best]
     row["confidence"] = float(result.probabilities[best])
     for name, probability in zip(classes, result.probabilities, strict=True):
-        row[f"P({name})"] = float(probability)
+        row[f"p {name}"] = float(probability)
     for (name, unit, _), value in zip(names, result.features, strict=True):
-        row[with_unit(name, unit)] = float(value)
+        row[feature_column(name, unit)] = float(value)
 
     for kind, moved in (result.importance or {}).items():
         if isinstance(moved, dict):
@@ -292,8 +289,8 @@ def as_frame(found: Iterable[Result], classes: list[str], names) -> pd.DataFrame
     first = ["record", "predicted", "confidence"]
     if START in table:
         first.insert(1, START)
-    first += [f"P({name})" for name in classes]
-    first += [with_unit(name, unit) for name, unit, _ in names]
+    first += [f"p {name}" for name in classes]
+    first += [feature_column(name, unit) for name, unit, _ in names]
     others = [name for name in table.columns if name not in (*first, "left_out")]
     return table.reindex(columns=[*first, *others, "left_out"])
 
@@ -316,49 +313,99 @@ def feature_cells(values: Iterable[float], usual: tuple[float, float] | None) ->
     return cells
 
 
-def table_columns(frame: pd.DataFrame, classes: list[str]) -> list[tuple[str, list[str]]]:
-    """Return the heading and the cells of each column of the table."""
-    columns = [("record", [shown(name) for name in frame["record"]])]
-    if START in frame:
-        width = len(str(frame[START].max()))
-        columns.append(("start s", [f"{start:>{width}}" for start in frame[START]]))
-    columns.append(("class", list(frame["predicted"])))
+Column = tuple[str, list[str]]    # heading and cells of a column of a table
+SHORT_CLASS = 19                  # characters of a class name in the short table
+
+
+def all_columns(frame: pd.DataFrame, classes: list[str]) -> list[Column]:
+    """Return every column of the wide table: all probabilities and the first eight features."""
+    columns = [("class", list(frame["predicted"]))]
     columns.append(("confidence", [f"{x:.3f}" for x in frame["confidence"]]))
     for name in classes:
-        columns.append((name, [f"{x:.3f}" for x in frame[f"P({name})"]]))
+        columns.append((name, [f"{x:.3f}" for x in frame[f"p {name}"]]))
     for name, unit, usual in script.FEATURES:
-        cells = feature_cells(frame[with_unit(name, unit)], usual)
+        cells = feature_cells(frame[feature_column(name, unit)], usual)
         columns.append((f"{name} {unit}", cells))
     return columns
 
 
-def aligned(words: Iterable[str], widths: list[int], n_left: int) -> str:
-    """Return one line of the table: the first columns to the left, the others to the right."""
+def notes(row: dict) -> str:
+    """Return which features of a record are outside their usual range or not measurable."""
+    words = []
+    for name, unit, usual in script.FEATURES:
+        value = row[feature_column(name, unit)]
+        if np.isnan(value):
+            words.append(f"no {name}")
+        elif usual and not usual[0] <= value <= usual[1]:
+            words.append(f"{name}*")
+    return " ".join(words)
+
+
+def short_columns(frame: pd.DataFrame, classes: list[str]) -> list[Column]:
+    """Return the columns of the short table: the two most probable classes, heart rate, notes."""
+    probabilities = frame[[f"p {name}" for name in classes]].to_numpy()
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    columns = []
+    for place, heading in enumerate(("class", "second class")):
+        best = order[:, place]
+        columns.append((heading, [classes[i][:SHORT_CLASS] for i in best]))
+        columns.append(("p", [f"{row[i]:.2f}" for row, i in zip(probabilities, best, strict=True)]))
+    name, unit, _ = script.FEATURES[script.HEART_RATE]
+    rates = frame[feature_column(name, unit)]
+    columns.append((unit, ["-" if np.isnan(rate) else f"{rate:.0f}" for rate in rates]))
+    columns.append(("notes", [notes(row) for row in frame.to_dict("records")]))
+    return columns
+
+
+def aligned(words: Iterable[str], widths: list[int], numbers: list[bool]) -> str:
+    """Return one line of a table: text to the left, numbers to the right."""
     cells = []
-    for i, (word, width) in enumerate(zip(words, widths, strict=True)):
-        cells.append(word.ljust(width) if i < n_left else word.rjust(width))
+    for word, width, is_number in zip(words, widths, numbers, strict=True):
+        cells.append(word.rjust(width) if is_number else word.ljust(width))
     return "  ".join(cells).rstrip()
 
 
-def as_table(frame: pd.DataFrame, classes: list[str]) -> list[str]:
-    """Write a frame of `classify` as lines of text that fit a screen.
-
-    Of the large model's features, the first eight; a * marks a value outside the usual range.
-    """
-    columns = table_columns(frame, classes)
+def as_lines(columns: list[Column], width: int) -> list[str]:
+    """Write columns as a table; the first is shortened from the left so that lines fit `width`."""
     headings = [heading.split() for heading, _ in columns]
     height = max(map(len, headings))
     stacks = []    # each column as it is printed: its heading a word a line, then its cells
     for heading, (_, cells) in zip(headings, columns, strict=True):
         stacks.append([""] * (height - len(heading)) + heading + cells)
     widths = [max(map(len, stack)) for stack in stacks]
-    n_left = 3 if START in frame else 2    # with the class
-    lines = [aligned(words, widths, n_left) for words in zip(*stacks, strict=True)]
+
+    room = max(12, width - sum(widths[1:]) - 2 * (len(widths) - 1))
+    widths[0] = min(widths[0], room)
+    stacks[0] = [word if len(word) <= room else "..." + word[3 - room:] for word in stacks[0]]
+    numbers = [bool(re.fullmatch(r"[\d.-]+[ *]?", stack[-1])) for stack in stacks]
+    numbers[0] = False
+    return [aligned(words, widths, numbers) for words in zip(*stacks, strict=True)]
+
+
+def as_table(frame: pd.DataFrame, classes: list[str], wide: bool, width: int) -> list[str]:
+    """Write a frame of `classify` as lines of text.
+
+    Parameters
+    ----------
+    frame : of `classify`
+    classes : names of the classes
+    wide : whether to write all probabilities and the first eight features, whatever the width
+    width : of the terminal, in characters
+    """
+    columns = [("record", [shown(name) for name in frame["record"]])]
+    if START in frame:
+        columns.append(("start s", [str(start) for start in frame[START]]))
+    if wide:
+        columns += all_columns(frame, classes)
+        width = sys.maxsize
+    else:
+        columns += short_columns(frame, classes)
 
     ranges = [f"{name} {usual[0]}-{usual[1]} {unit}".strip()
               for name, unit, usual in script.FEATURES if usual]
-    return [*lines, "", f"* outside the usual range: {', '.join(ranges)} (HRV ranges are meant for "
-            "longer recordings than 10 s); -: not measurable"]
+    meaning = (f"* outside the usual range: {', '.join(ranges)} (HRV ranges are meant for longer "
+               "recordings than 10 s)" + ("; -: not measurable" if wide else ""))
+    return [*as_lines(columns, width), "", *textwrap.wrap(meaning, min(width, 100))]
 
 
 def name_of(result: Result) -> str:
@@ -392,11 +439,11 @@ def record_as_json(row: dict, result: Result, classes: list[str], names) -> dict
     """Return what the JSON document says about a record; null is a feature not measurable."""
     features = {}
     for name, unit, _ in names:
-        value = row[with_unit(name, unit)]
+        value = row[feature_column(name, unit)]
         features[name] = value if np.isfinite(value) else None
     record = {"record": shown(row["record"]), "predicted": row["predicted"],
               "confidence": row["confidence"],
-              "probabilities": {name: row[f"P({name})"] for name in classes},
+              "probabilities": {name: row[f"p {name}"] for name in classes},
               "features": features}
     if result.start is not None:
         record["start"] = result.start
@@ -498,6 +545,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON document")
     form.add_argument("--csv", action="store_true", help="print CSV, numbers in full")
+    form.add_argument("--wide", action="store_true",
+                      help="print all probabilities and features, whatever the terminal's width")
+    add("--data-dir", metavar="FOLDER",
+        help="folder that printed names of records start from, as in a label file and in "
+             "predictions.csv (default: names as given)")
+
     add("--windows", action="store_true",
         help="classify each 10 s of a longer record, not only the first, in one process")
     add("--explain", action="store_true",
@@ -533,6 +586,8 @@ def classify_all(paths: list[str], loaded, asked) -> tuple[list[Result], list[Re
 def print_found(found: list[Result], left_out: list[Result], loaded, asked) -> None:
     """Print what was found, in the form asked for."""
     frame = as_frame(found, loaded.classes, script.feature_names(loaded.recipe))
+    if asked.data_dir:
+        frame["record"] = [os.path.relpath(name, asked.data_dir) for name in frame["record"]]
     if asked.json:
         document = as_json(frame, found, left_out, loaded, asked.model)
         print(json.dumps(document, indent=1, allow_nan=False))
@@ -542,7 +597,8 @@ def print_found(found: list[Result], left_out: list[Result], loaded, asked) -> N
         print(frame.drop(columns="left_out").to_csv(index=False), end="")
         return
 
-    lines = [*as_table(frame, loaded.classes), ""]
+    width = shutil.get_terminal_size((100, 24)).columns
+    lines = [*as_table(frame, loaded.classes, asked.wide, width), ""]
     for result in found:
         if result.importance:
             lines += [*as_words(result, loaded.classes), ""]

@@ -2,12 +2,14 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,8 @@ from matplotlib.figure import Figure
 import too_feature as script
 from ecg import explain, files, safe_keras
 from ecg.errors import UserError
-from ecg.output import ecg_page
+from ecg.output import ecg_page, write
+from ecg.output.read import feature_column
 from tests.support.models import CLASSES, MEAN, VARIANCE, build, card, recipe_of, save
 from tools import classify
 
@@ -71,9 +74,9 @@ def test_many_records_get_what_the_model_gives_each_alone(kind, models, records)
         expected = model.predict([ecg[None], features[None]], verbose=0)[0]
         assert row["record"] == record
         assert row["predicted"] == CLASSES[expected.argmax()]
-        np.testing.assert_allclose(row[[f"P({name})" for name in CLASSES]].astype(float), expected,
+        np.testing.assert_allclose(row[[f"p {name}" for name in CLASSES]].astype(float), expected,
                                    atol=1e-5)
-        measured = [row[f"{name} [{unit or '1'}]"] for name, unit, _ in
+        measured = [row[feature_column(name, unit)] for name, unit, _ in
                     script.feature_names(recipe)]
         np.testing.assert_array_equal(np.array(measured, np.float32), features)
 
@@ -82,7 +85,7 @@ def test_one_record_gets_the_same_as_among_others(models, records):
     table = classify.classify(records[:3], models())
     alone = classify.classify_record(records[1] + ".hea", models())
     assert list(alone) == CLASSES
-    assert alone == pytest.approx({name: table.loc[1, f"P({name})"] for name in CLASSES}, abs=1e-6)
+    assert alone == pytest.approx({name: table.loc[1, f"p {name}"] for name in CLASSES}, abs=1e-6)
 
 
 def test_records_are_prepared_by_the_recipe_in_the_models_card(tmp_path, records, models):
@@ -195,22 +198,53 @@ def test_where_nothing_can_be_done_one_line_says_why(arguments, words, data, mod
 
 def test_table_shows_class_probabilities_and_features_with_units_and_marks_the_unusual(
         data, models, capsys):
-    _, out, _ = run(capsys, data, "--model", models())
+    _, out, _ = run(capsys, data, "--wide", "--model", models())
     table = classify.classify(data, models()).query("left_out == ''")
     lines = out.splitlines()
     assert lines[-1] == "Origin of the labels: not stated. This is not a medical device."
     for line, (_, row) in zip(lines[3:6], table.iterrows(), strict=True):
         cells = re.split(r" {2,}", line.strip())
         assert cells[:3] == [row["record"], row["predicted"], f"{row['confidence']:.3f}"]
-        assert cells[3:8] == [f"{row[f'P({name})']:.3f}" for name in CLASSES]
+        assert cells[3:8] == [f"{row[f'p {name}']:.3f}" for name in CLASSES]
         for cell, (name, unit, usual) in zip(cells[8:], script.FEATURES, strict=True):
-            value = row[f"{name} [{unit or '1'}]"]
+            value = row[feature_column(name, unit)]
             assert float(cell.rstrip("*")) == pytest.approx(value, rel=0.006)
             assert cell.endswith("*") == bool(usual and not usual[0] <= value <= usual[1])
     for word in ("Tachycardia", "bpm", "mV", "CV_RR", "deviation"):
         assert word in " ".join(lines[:3])
     assert "60-100 bpm" in out
     assert out.count("*") > 1
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_short_table_fits_the_terminal_and_keeps_the_end_of_long_names(
+        data, models, capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    _, out, _ = run(capsys, data, "--model", models())
+    table = classify.classify(data, models()).query("left_out == ''")
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= width
+    for line, (_, row) in zip(lines[2:], table.iterrows(), strict=False):
+        name, first, p, second, p_second, rate = re.split(r" {2,}", line.strip())[:6]
+        assert row["record"].endswith(name.removeprefix("..."))
+        assert row["predicted"].startswith(first)
+        assert float(p) == pytest.approx(row[f"p {row['predicted']}"], abs=0.0051)
+        assert float(p_second) == pytest.approx(
+            sorted(row[f"p {name}"] for name in CLASSES)[-2], abs=0.0051)
+        assert second != first
+        assert float(rate) == pytest.approx(row["heart rate [bpm]"], abs=0.51)
+
+
+def test_names_can_start_from_the_data_folder_so_that_predictions_can_be_joined(
+        data, models, capsys):
+    out = run(capsys, data, "--csv", "--data-dir", data, "--model", models())[1]
+    printed = pd.read_csv(io.StringIO(out))
+    table = classify.classify(data, models()).query("left_out == ''")
+    assert printed["record"].tolist() == [os.path.relpath(name, data) for name in table["record"]]
+    rows = pd.DataFrame({name: ["x"] for name in script.COLUMNS})
+    tested = SimpleNamespace(rows=rows, features=np.zeros((1, 8)))
+    saved = write.predictions(tested, np.eye(5)[:1], CLASSES, script.FEATURES)
+    assert set(saved) - {"subject_id", "true"} <= set(printed)
 
 
 def test_csv_keeps_full_precision(data, models, capsys):

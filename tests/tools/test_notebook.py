@@ -154,7 +154,7 @@ def test_the_table_gives_what_classify_gives(demo_outputs, repository):
     paths = {path.stem: path for path in (repository / "mimic-iv-ecg/demo").rglob("*.hea")}
     expected = classify.classify([paths[name] for name in names], repository / MODEL)
     assert shown["predicted"].tolist() == expected["predicted"].tolist()
-    columns = [name for name in expected if name.startswith("P(")] + ["confidence",
+    columns = [name for name in expected if name.startswith("p ")] + ["confidence",
                                                                       "heart rate [bpm]"]
     assert len(columns) == 7
     np.testing.assert_allclose(shown[columns], expected[columns], atol=0.00051)
@@ -238,7 +238,7 @@ def test_own_records_are_shown_with_what_was_left_out(own_outputs, own):
     expected = expected.loc[shown["record"].astype(str)]
     left_out = shown["left_out"].notna().to_numpy()
     assert (left_out == (expected["left_out"] != "").to_numpy()).all()
-    columns = [name for name in expected if name.startswith("P(")]
+    columns = [name for name in expected if name.startswith("p ")]
     np.testing.assert_allclose(shown[columns], expected[columns], atol=0.00051)
     assert f" of {sum(~left_out)} agree" in printed(own_outputs["classify"])
     assert len(pictures(own_outputs["ecg"])) == len(pictures(own_outputs["importance"])) == 1
