@@ -86,7 +86,7 @@ from ecg.escape import shown
 from ecg.large_features import EXTRA_FEATURES, extra_features
 from ecg.linear_rival import LinearRival
 from ecg.settings import Parser, check_fields, describe_fields, flag, parse_assignments
-from ecg.signals import BEYOND_ANY_CONVERTER, as_leads
+from ecg.signals import BEYOND_ANY_CONVERTER, as_leads, quietly
 
 # -------------------------------------------------------------------------------------- settings
 TRAIN_SAMPLES = 1500        # in equal shares of the classes; an 8 GB laptop trains on it in minutes
@@ -533,7 +533,7 @@ def read_record(
     return signal, fs
 
 
-@np.errstate(all="ignore")    # what damaged numbers lead to is checked
+@quietly    # what damaged numbers lead to is checked
 def read_with_remark(
     path: str | Path,
     data_dir: str | None = None,
@@ -1769,7 +1769,7 @@ def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
                         "the label file of these records")
     from ecg import demo
 
-    with user_errors("the demo's waveforms cannot be written"):
+    with user_errors(f"{data_dir}: the demo's waveforms cannot be written (is the disk full?)"):
         demo.write_demo(data_dir)
     return True
 
@@ -1956,5 +1956,8 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_code("too_feature.py", start, given, traceback="--traceback" in given)
 
 
-if __name__ == "__main__":    # as a module, so that worker processes find its functions
-    sys.exit(importlib.import_module(Path(__file__).resolve().stem).main())
+if __name__ == "__main__":
+    name = Path(__file__).resolve().stem
+    if "." in name:    # of a copy: no module can have that name
+        sys.exit(main())
+    sys.exit(importlib.import_module(name).main())    # so that worker processes find its functions

@@ -96,7 +96,7 @@ def load(batch: Batch) -> np.ndarray | None:
         return None
 
     sound = all(row["checksum"] == checksum(row) for row in rows)
-    return rows if sound else None
+    return rows if sound and np.isfinite(rows["signal"]).all() else None
 
 
 def prepare_rows(batch: Batch) -> np.ndarray:
@@ -281,6 +281,20 @@ def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
 
 
 # -------------------------------------------------------------------------- reading in training
+def mapped_file(array: Any) -> np.memmap | None:
+    """Return the memory-mapped file that an array is a part of, if there is one."""
+    while array is not None and not isinstance(array, np.memmap):
+        array = array.base
+    return array
+
+
+def check_mapped(file: np.memmap | None) -> None:
+    """Raise `UserError` if a mapped file has been cut since."""
+    if file is not None and file.base.size() < len(file.base):    # the file, the map
+        raise UserError(f"{file.filename} was cut while it was in use: run again, and leave the "
+                        "cache alone")
+
+
 class Signals:
     """Prepared ECGs (n, sequence_length, 12) on disk: indexed like an array, read only then.
 
@@ -292,9 +306,15 @@ class Signals:
     def __init__(self, rows: list[np.ndarray]) -> None:
         self.rows = rows
         self.shape = (len(rows), *rows[0].shape)
+        self.files = [mapped_file(row) for row in rows]
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """Return the ECGs of an index as NumPy would, in a new array."""
+        """Return the ECGs of an index as NumPy would, in a new array.
+
+        `UserError` if the file of one has become shorter: reading there would kill the process.
+        """
         places = np.arange(len(self.rows))[index]
+        for file in {id(self.files[i]): self.files[i] for i in places.ravel()}.values():
+            check_mapped(file)
         signals = [self.rows[i] for i in places.ravel()]
         return np.array(signals, np.float32).reshape(places.shape + self.shape[1:])

@@ -87,6 +87,10 @@ def check_target(
         The file cannot be written, is one of the sources, or is somebody else's.
     """
     path = Path(path)
+    is_odd = path.exists() and not path.is_file()
+    if is_odd or (path.exists() and not os.access(path, os.W_OK)):
+        raise UserError(f"{path}: not a plain file, or write-protected; choose another name")
+
     try:
         scratch = _scratch(path, _owner)    # the longest name, in bytes, that will be needed
         scratch.open("xb").close()
@@ -94,12 +98,9 @@ def check_target(
         if not path.exists():
             return
         is_source = any(os.path.exists(source) and path.samefile(source) for source in sources)
-        is_writable = path.is_file() and os.access(path, os.W_OK)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; choose another name or folder") from error
 
-    if not is_writable:
-        raise UserError(f"{path}: not a plain file, or write-protected; choose another name")
     if is_source:
         raise UserError(f"{path} is read as well as written; choose another name")
     if not (force or is_own(path)):
@@ -312,6 +313,9 @@ class _Module:
 
 def _source(module: str) -> Path:
     """Return the file of a module, if it is of this project."""
+    whole = ROOT / f"{module}.py"
+    if whole.is_file():    # also a copy of the script whose name has a point
+        return whole
     path = ROOT.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 

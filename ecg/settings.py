@@ -43,6 +43,16 @@ def convert(kind: type, text: str) -> Any:
     return kind(text)
 
 
+def whole_number(text: str) -> int:
+    """Convert a flag to an int; `ValueError` unless its digits are ASCII, without any _."""
+    return int(convert(int, text))
+
+
+def number(text: str) -> float:
+    """Convert a flag to a float; `ValueError` unless its digits are ASCII, without any _."""
+    return float(convert(float, text))
+
+
 def is_allowed(value: Any, kind: type, limits: tuple) -> bool:
     """Tell whether a value is of its field's type and within its range or choices."""
     if not limits:

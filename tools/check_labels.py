@@ -28,7 +28,7 @@ from ecg import files
 from ecg.errors import UserError, exit_code, user_errors
 from ecg.left_out import reasons
 from ecg.metrics import soften
-from ecg.settings import Parser
+from ecg.settings import Parser, whole_number
 
 FOLDS = 5
 MOST_LISTED = 10**7
@@ -155,7 +155,7 @@ def tabulate(records: script.Records, classes: list[str],
 def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """Return this program's own arguments, and a list of the others, which are the script's."""
     parser = Parser(__doc__, epilog="All flags of too_feature.py are taken too.")
-    parser.add_argument("--top", type=int, default=20,
+    parser.add_argument("--top", type=whole_number, default=20,
                         help="number of records to list (default: %(default)s)")
     parser.add_argument("--csv", help="file for all records, with their out-of-fold probabilities; "
                         "cells are as in the label file, also those that a spreadsheet takes for "

@@ -14,6 +14,7 @@ folder is read.
 """
 
 import argparse
+import errno
 import itertools
 import json
 import os
@@ -41,7 +42,7 @@ from ecg.escape import shown
 from ecg.explain import Importance, explain, spread, summed
 from ecg.left_out import reasons
 from ecg.output.read import feature_column
-from ecg.settings import Parser
+from ecg.settings import Parser, whole_number
 
 CHUNK = 2000                # records held in memory at once, 24 kB each
 FEW = 100                   # so many records are prepared and explained without a progress bar
@@ -73,6 +74,8 @@ def read_names(source: str) -> list[str]:
         text = sys.stdin.read()
     else:
         try:
+            if os.path.exists(source[1:]) and not os.path.isfile(source[1:]):    # without an end
+                raise OSError(errno.EINVAL, "not a plain file")
             text = Path(source[1:]).read_text(encoding="utf-8-sig", errors="surrogateescape")
         except OSError as error:
             raise UserError(f"{source[1:]}: {error.strerror}; after @ the name of a file with a "
@@ -558,7 +561,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--plot", metavar="FOLDER",
         help="folder to draw the ECG page of each record in, as PNG")
     add("--pdf", action="store_true", help="with --plot, draw each page as PDF too")
-    add("--jobs", type=int, default=0,
+    add("--jobs", type=whole_number, default=0,
         help="worker processes that read records; 0 chooses for you (default: %(default)s)")
     return parser.parse_args(arguments)
 

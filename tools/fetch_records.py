@@ -8,12 +8,14 @@ spares: 280 MB. Each file is checked. After an interruption, the same command co
 """
 
 import argparse
+import contextlib
 import hashlib
 import itertools
 import math
 import os
 import shlex
 import signal
+import socket
 import sys
 import threading
 import time
@@ -36,7 +38,8 @@ from tqdm import tqdm
 import too_feature as script
 from ecg import files
 from ecg.errors import RecordError, UserError, exit_code, user_errors
-from ecg.settings import Parser
+from ecg.escape import shown
+from ecg.settings import Parser, number, whole_number
 
 URL = "https://physionet.org/files/mimic-iv-ecg/1.0/"
 SUMS = "SHA256SUMS.txt"
@@ -48,6 +51,7 @@ RETRIES = 4
 PAUSE = 0.5                 # s before the first retry, doubled each time
 MAX_PAUSE = 60              # s, however long a server asks to wait
 TIMEOUT = 30                # s without a byte
+HEADER_TIME = 60            # s for the whole of an answer's header
 MIN_PACE = 1000             # bytes/s, once a transfer has lasted
 GRACE = 60                  # s
 GIVE_UP = 20                # failures in a row for which no record is to blame
@@ -61,10 +65,10 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
         __doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog="All settings of the script are taken too, such as --labels, --data-dir, --seed, "
                "--train-samples, --test-share: see python too_feature.py --help")
-    parser.add_argument("--spares", type=float, default=0.05,
+    parser.add_argument("--spares", type=number, default=0.05,
                         help="share of each class to fetch in addition, to replace bad records")
     parser.add_argument("--url", default=URL, help=f"folder of the dataset, which holds {SUMS}")
-    parser.add_argument("--connections", type=int, default=4, choices=range(1, 9),
+    parser.add_argument("--connections", type=whole_number, default=4, choices=range(1, 9),
                         help="number of files to fetch at the same time")
     parser.add_argument("--dry-run", action="store_true",
                         help="print the number of records and their size, and fetch nothing")
@@ -153,6 +157,58 @@ class PatientRetry(urllib3.Retry):
         return min(super().get_retry_after(response) or 0, MAX_PAUSE)
 
 
+@contextlib.contextmanager
+def hurried(connection) -> Iterator[None]:
+    """Hang up if the header of an answer is not whole in time, however many bytes keep coming."""
+    late = threading.Event()
+
+    def hang_up() -> None:
+        late.set()
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(HEADER_TIME, hang_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if late.is_set():    # whatever the cut header has looked like
+            raise ConnectionError(f"no whole header within {HEADER_TIME} s")
+
+
+class HurriedHTTP(urllib3.connection.HTTPConnection):
+    """A connection that waits for a header only so long."""
+
+    def getresponse(self, *arguments):
+        """Return the answer, once its header is whole."""
+        with hurried(self):
+            return super().getresponse(*arguments)
+
+
+class HurriedHTTPS(urllib3.connection.HTTPSConnection):
+    """The same, encrypted."""
+
+    def getresponse(self, *arguments):
+        """Return the answer, once its header is whole."""
+        with hurried(self):
+            return super().getresponse(*arguments)
+
+
+class Adapter(requests.adapters.HTTPAdapter):
+    """Makes such connections."""
+
+    def init_poolmanager(self, *arguments, **options) -> None:
+        """Have the pools of connections make them."""
+        super().init_poolmanager(*arguments, **options)
+        pools = (("http", urllib3.HTTPConnectionPool, HurriedHTTP),
+                 ("https", urllib3.HTTPSConnectionPool, HurriedHTTPS))
+        self.poolmanager.pool_classes_by_scheme = {
+            scheme: type("Pool", (pool,), {"ConnectionCls": connection})
+            for scheme, pool, connection in pools}
+
+
 class Fetcher:
     """Puts files of the dataset at `url` into the same tree below `folder`, shown by a tqdm bar."""
 
@@ -169,7 +225,7 @@ class Fetcher:
         retries = PatientRetry(RETRIES, backoff_factor=PAUSE,
                                status_forcelist=(429, 500, 502, 503, 504))
         for scheme in ("https://", "http://"):    # and no other
-            self.session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retries))
+            self.session.mount(scheme, Adapter(max_retries=retries))
 
     def redirected(self, url: str, target: str) -> str:
         """Return where a redirect leads, which has to stay on the host."""
@@ -296,7 +352,7 @@ def run(own: argparse.Namespace, others: list[str]) -> int:
     with tqdm(desc=SUMS, unit="B", unit_scale=True, mininterval=1) as bar:
         failed = Fetcher(own.url, settings.data_dir, bar).fetch_all(paths, own.connections)
     for path, error in reversed(failed.items()):    # the reason for giving up, if so, comes last
-        print(f"failed: {path}: {error}", file=sys.stderr)
+        print(shown(f"failed: {path}: {error}"), file=sys.stderr)
     command = shlex.join(["python", os.path.relpath(script.__file__), *others])
     print(f"{len(paths) - len(failed)} of {len(paths)} records are in {settings.data_dir}; "
           f"to train on them:\n{command}")
