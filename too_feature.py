@@ -1785,7 +1785,7 @@ def check_output(settings: Settings) -> Path:
                         "folder")
 
     read = [file for file in (settings.labels, settings.test_labels) if file]
-    read += [str(Path(file).with_suffix(".labels.json")) for file in read]
+    read += [os.path.splitext(file)[0] + ".labels.json" for file in read]
     with user_errors("--output", UserError):
         files.check_target(output, read, safe_keras.is_own_model, settings.force)
         for ending in (".json", ".json.new"):

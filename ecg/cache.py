@@ -281,14 +281,14 @@ def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
 
 
 # -------------------------------------------------------------------------- reading in training
-def mapped_file(array: Any) -> np.memmap | None:
+def mapped_file(array: Any) -> Any:
     """Return the memory-mapped file that an array is a part of, if there is one."""
     while array is not None and not isinstance(array, np.memmap):
         array = array.base
     return array
 
 
-def check_mapped(file: np.memmap | None) -> None:
+def check_mapped(file: Any) -> None:
     """Raise `UserError` if a mapped file has been cut since."""
     if file is not None and file.base.size() < len(file.base):    # the file, the map
         raise UserError(f"{file.filename} was cut while it was in use: run again, and leave the "

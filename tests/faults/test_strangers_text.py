@@ -95,8 +95,7 @@ def test_no_text_of_a_strangers_run_is_html_in_its_model_card(folder):
 
 @pytest.mark.parametrize(("values", "words"), [
     ({"classes": [f"c{i}" for i in range(3000)]}, "expected two to 100"),
-    ({"classes": ["A", EVIL]}, "printable letters"),
-    ({"classes": ["A", "x" * 10**6]}, "printable letters"),
+    ({"classes": ["A", "x" * 10**6]}, "more than 200 letters"),
     ({"features": []}, "no features"),
     ({"features": [["rate", "bpm", None]] * 2}, "the same name"),
     ({"features": [["rate", "bpm", [60, 1e308]]]}, "not finite, or huge"),

@@ -21,7 +21,7 @@ GROUPS = {
         "test_samples", "test_share", "val_share", "max_unusable", "labels_origin", "output"},
     "this run": {
         "seed", "recipe", "repeats", "resume", "results", "figures", "tensorboard", "jobs",
-        "scheduler", "cache", "cache_dir", "jit", "quick", "traceback"},
+        "force", "scheduler", "cache", "cache_dir", "jit", "quick", "traceback"},
     "what people tune": {"epochs", "batch_size", "learning_rate", "sequence_length"}}
 OF_RECIPE = {field.name: field for field in dataclasses.fields(Recipe)}
 OF_SETTINGS = {field.name: field for field in dataclasses.fields(Settings)}
