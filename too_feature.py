@@ -1803,6 +1803,25 @@ def results_folder(results: str, output: Path) -> Path:
     return Path(results) / f"{output.stem}-{digest}"
 
 
+def claim_places(settings: Settings, output: Path) -> Path:
+    """Keep other runs off the model and its results folder until this one ends; return the folder.
+
+    Raises
+    ------
+    UserError
+        Another run is at work there, or something is in the way of a file that would be written.
+    """
+    from ecg.output import write
+
+    shared = output.parent, settings.cache_dir    # with other runs: only what is nobody's goes
+    folder = files.claim(results_folder(settings.results, output), shared, output)
+    if (folder / "progress").is_file():
+        raise UserError(f"{folder / 'progress'}: expected a folder, got a file")
+    for name in write.FILES:
+        files.check_target(folder / name, (), lambda _: True)
+    return folder
+
+
 def print_classes(labels: pd.DataFrame, is_demo: bool) -> pd.Series:
     """Print records and patients by class; return the classes' shares of the records, A to Z."""
     if is_demo:
@@ -1873,8 +1892,7 @@ def run(settings: Settings) -> None:
     card = describe_run(settings, labels, classes, is_demo)
     splits = split_labels(labels, settings)
     card |= state_origins(settings, is_demo, splits["test"])
-    shared = output.parent, settings.cache_dir    # with other runs: only old scratch files go
-    folder = files.claim(results_folder(settings.results, output), shared, output)
+    folder = claim_places(settings, output)
     tf, keras = load_tensorflow()    # if it is broken, that shows before the slow reading
     devices = ", ".join(device.name for device in tf.config.get_visible_devices())
     using = ", ".join(f"{name} {version}" for name, version in card["versions"].items())

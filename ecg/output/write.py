@@ -16,6 +16,9 @@ from ecg import files
 from ecg.output.read import feature_column
 
 ReadEcg = Callable[[str], tuple[np.ndarray, float, np.ndarray]]
+TABLES = "predictions", "history", "left_out", "split"
+FILES = ("report.txt", "metrics.json", "run.json", "examples.npz",
+         *(f"{name}.csv" for name in TABLES))
 OWN_FILES = "history", "left_out", "metrics"    # parts of the card that run.json leaves out
 
 

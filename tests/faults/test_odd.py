@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import too_feature as script
-from ecg import cache, demo
+from ecg import cache, demo, files
 from ecg.errors import UserError
 from tests.support import stores
 from tests.support.runs import LABELS, TINY, copy_project, one_line
@@ -81,6 +81,27 @@ def stored(tmp_path, monkeypatch):
     prepare()
     file, = (tmp_path / "cache").iterdir()
     return prepare, file
+
+
+def test_a_worker_marks_what_it_writes_with_the_run_that_it_works_for(
+        stored, tmp_path, monkeypatch):
+    """So that the next run of that model removes it, should both be killed."""
+    prepare, file = stored
+    file.unlink()
+    files.claim(tmp_path / "run")
+    run = files.owner()
+    prepare_batch, marks = cache.prepare_batch, []
+
+    def in_a_worker(batch):
+        monkeypatch.setattr(files, "_owner", "")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", lambda scratch, _: marks.append(scratch.name[1:17]))
+            prepare_batch(batch)
+        return prepare_batch(batch)
+
+    monkeypatch.setattr(cache, "prepare_batch", in_a_worker)
+    prepare()
+    assert marks == [run]
 
 
 def test_a_row_of_nan_with_a_right_checksum_is_prepared_anew(stored):
