@@ -1815,8 +1815,9 @@ def claim_places(settings: Settings, output: Path) -> Path:
 
     shared = output.parent, settings.cache_dir    # with other runs: only what is nobody's goes
     folder = files.claim(results_folder(settings.results, output), shared, output)
-    if (folder / "progress").is_file():
-        raise UserError(f"{folder / 'progress'}: expected a folder, got a file")
+    for name in ("progress", "figures"):
+        if (folder / name).is_file():
+            raise UserError(f"{folder / name}: expected a folder, got a file")
     for name in write.FILES:
         files.check_target(folder / name, (), lambda _: True)
     return folder

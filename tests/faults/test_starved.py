@@ -174,7 +174,8 @@ def test_a_closed_folder_is_one_line_before_any_training(closed, words, run, old
     ("out", ["--output", "out/model.keras"], True),
     ("none", ["--output", "nowhere/model.keras"], True),
     ("cache", ["--cache-dir", "cache"], True),
-    ("results/model/progress", [], True), ("results/model/report.txt/", [], True),
+    ("results/model/progress", [], True), ("results/model/figures", [], True),
+    ("results/model/report.txt/", [], True),
     ("results/model/split.csv/", [], True),
     pytest.param("results/model/progress/0/state.npz/", ["--resume"], False, marks=SLOW)])
 def test_something_else_in_the_place_of_a_folder_or_file_is_one_line_that_names_it(
