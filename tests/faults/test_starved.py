@@ -33,13 +33,13 @@ def fill(folder):
             junk.flush()
 
 def full_at(pattern, n=1):    # from the n-th time on that such a file is written
-    def writing(path, write):
+    def writing(path, write, *owner):
         if nth(path, pattern, n):
             try:
                 fill(os.getcwd())
             except OSError as error:
                 assert error.errno == 28
-        return write_whole(path, write)
+        return write_whole(path, write, *owner)
     files.write_whole = writing
 
 def full_before(owner, name, n=1):

@@ -38,12 +38,12 @@ def nth(path, pattern, n):    # is it the n-th time that such a path comes?
     return seen.count(pattern) == n and bool(re.search(pattern, str(path)))
 
 def die_half_written(pattern, n=1):
-    def dying(path, write):
+    def dying(path, write, *owner):
         def half(scratch):
             write(scratch)
             os.truncate(scratch, os.path.getsize(scratch) // 2)
             die()
-        return write_whole(path, half if nth(path, pattern, n) else write)
+        return write_whole(path, half if nth(path, pattern, n) else write, *owner)
     files.write_whole = dying
 
 def die_before_moving(pattern, n=1):
