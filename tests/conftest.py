@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import shutil
+import signal
 from unittest import mock
 
 import hypothesis
@@ -18,6 +19,12 @@ hypothesis.settings.register_profile(
     "repository", deadline=None, max_examples=60, derandomize=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large])
 hypothesis.settings.load_profile("repository")
+
+
+def pytest_sessionstart():
+    """Let programs be stopped by Ctrl-C: what shells start in the background ignores it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish():

@@ -56,8 +56,9 @@ def assert_same(one, two):
 
 
 @pytest.mark.parametrize(("n", "steps", "leads", "units", "training", "jit"), [
-    (4, 50, 12, 32, True, True), (4, 50, 12, 32, False, False), (33, 20, 12, 32, True, False),
-    (3, 2, 5, 8, False, True), (2, 1, 3, 4, True, False), (1, 9, 1, 1, True, True)])
+    (4, 50, 12, 32, True, True), (4, 50, 12, 32, False, False), (2, 1, 3, 4, True, False),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        (33, 20, 12, 32, True, False), (3, 2, 5, 8, False, True), (1, 9, 1, 1, True, True)))])
 def test_outputs_and_gradients_are_those_of_the_stock_layer(n, steps, leads, units, training, jit):
     x = np.random.default_rng(1).normal(size=(n, steps, leads)).astype(np.float32)
     stock, quick = pair(units, steps, leads)

@@ -59,6 +59,12 @@ RUNS = {    # by name, what `write_results` is given
 ONLY = {    # of these runs, what differs from the first alone is drawn
     "nothing measured": ["features"], "wide ranges": ["features"],
     "one epoch": ["training_curves"], "three repeats": ["training_curves"]}
+FAST = {"results", "odd", "long names", *ONLY}
+
+
+def each(runs):
+    """Return parameters for these runs, most of them slow."""
+    return [pytest.param(which, marks=() if which in FAST else pytest.mark.slow) for which in runs]
 
 
 def write_results(folder, classes=CLASSES, synthetic=True, n=90, tested=(0, 1, 3, 4), repeats=2,
@@ -422,7 +428,7 @@ def all_figures(folder):
         folder)
 
 
-@pytest.mark.parametrize("which", RUNS)
+@pytest.mark.parametrize("which", each(RUNS))
 def test_all_text_is_readable_and_on_the_page(which, written):
     folder = written(which)
     with warnings.catch_warnings():
@@ -453,7 +459,7 @@ def test_all_text_is_readable_and_on_the_page(which, written):
                     a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]), (name, axis)
 
 
-@pytest.mark.parametrize("which", [which for which in RUNS if which not in ONLY])
+@pytest.mark.parametrize("which", each(which for which in RUNS if which not in ONLY))
 def test_cells_of_the_confusion_matrix_are_square_and_hold_their_text(which, written):
     figure = all_figures(written(which))["confusion_matrix"]
     draw(figure)
@@ -613,6 +619,7 @@ def test_a_run_before_recipes_has_a_card_as_well(results, tmp_path):
     assert model_card.model_card(folder) == model_card.model_card(results)
 
 
+@pytest.mark.slow
 def test_command_line_makes_all_and_changes_nothing_else(results, tmp_path):
     folder = shutil.copytree(results, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -82,7 +82,7 @@ def test_the_sampling_rate_changes_next_to_nothing(fs):
 
 @pytest.mark.parametrize("noise", ["clean", "low", "medium", "high"])
 def test_qrs_is_wider_in_every_bundle_branch_block_than_in_any_other_record(noise):
-    width = {category: [measure(*drawn(category, noise, seed))["QRS width"] for seed in range(12)]
+    width = {category: [measure(*drawn(category, noise, seed))["QRS width"] for seed in range(6)]
              for category in demo.CLASSES}
     blocked = width.pop(demo.BBB)
     assert min(blocked) > 130    # ms; 120 is the limit that cardiologists draw

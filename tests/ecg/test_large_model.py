@@ -104,6 +104,7 @@ def test_a_training_of_the_large_recipe_ends_with_the_regression_in_the_model(mo
     np.testing.assert_allclose(kernel[-len(once.weights):], 2 / 3 * once.weights, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_is_saved_without_custom_objects_and_opens_in_safe_mode(model, rival, tmp_path):
     model = blended(model, rival, 2 / 3)
     script.save(model, {}, tmp_path / "large.keras")

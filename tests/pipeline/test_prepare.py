@@ -107,6 +107,7 @@ def changed(project):
     ("too_feature.py", "rr.std(ddof=1)", "rr.std(ddof=0)"),
     ("ecg/wfdb_files.py", "NO_SAMPLE = -32768", "NO_SAMPLE = -32767"),
     ("ecg/signals.py", "BEYOND_ANY_CONVERTER = 1e9", "BEYOND_ANY_CONVERTER = 1e8"),
+    ("ecg/large_features.py", "GRID = 250", "GRID = 500"),
     ("ecg/r_peaks.py", "1 / (1 + distance**4)", "1 / (1 + distance**6)")])
 def test_a_changed_constant_or_helper_of_preparation_prepares_records_again(
         name, old, new, changed):
@@ -117,7 +118,7 @@ def test_other_words_prepare_nothing_again(changed):
     """Docstrings, comments, annotations, help texts and the rulers between sections."""
     assert changed("too_feature.py", (
         "Read ten seconds of a 12-lead WFDB record.", "Read the first ten seconds of a record."),
-        ("-- read\n", "-- reading\n"),
+        ("-- read\n", "-- reading\n# another comment\n"),
         ("Hz below which baseline wander is removed", "Hz of the high-pass filter"),
         ("path: str | Path", "path: Path | str")) == (False, False)
 
@@ -125,6 +126,7 @@ def test_other_words_prepare_nothing_again(changed):
 def test_code_that_prepares_nothing_prepares_nothing_again(changed):
     assert changed("too_feature.py", ("layers.LSTM(32", "layers.LSTM(33")) == (False, True)
     assert changed("ecg/metrics.py", ("HOTTEST = 2.0", "HOTTEST = 3.0")) == (False, True)
+    assert changed("ecg/checkpoint.py", ('LOG = "h', 'LOG = "H')) == (False, True)
     assert changed("ecg/report.py", ("best class", "the best class")) == (False, False)
 
 
