@@ -27,36 +27,14 @@ from tests.support.runs import LABELS, once, python
 SLOW = pytest.mark.slow
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no such signals")
 
-# A made-up course of validation, so that every run has what resuming could lose: after epoch 2
-# batch normalisation is frozen; epoch 3 is the best; after epoch 4 the learning rate is halved,
-# and two epochs later than the best, the thesis recipe stops.
-COURSE = "validation_goes([1.5, 1.4, 1.3, 1.6, 1.7], [0.5, 0.4, 0.6, 0.5, 0.4])"
-PLAIN = ["--learning-rate", "0.1", "--set", "settle=20", "--set", "keep=best",
-         "--set", "reduce_patience=1"]
-WAYS = {
-    "plain": PLAIN,
-    "stopped early": ["--recipe", "thesis", "--epochs", "9", "--set", "stop_patience=2"],
-    "on a cosine": ["--set", "schedule=cosine", "--set", "settle=20"],
-    "an ensemble": ["--repeats", "2", "--epochs", "2"],
-    "with figures": [*PLAIN, "--epochs", "3", "--figures"],
-}
+PLAIN = faults.PLAIN
 
 
 @pytest.fixture(scope="module")
 def run(run):
-    """Start a run whose validation takes that course."""
+    """Start a run whose validation takes the course of the whole ones."""
     return lambda folder, *arguments, before="": run(
-        folder, *arguments, before=f"{COURSE}\n{before}")
-
-
-@pytest.fixture(scope="module")
-def whole(run, tmp_path_factory):
-    """Return the folder that an uninterrupted run left, by the name of one of `WAYS`."""
-    def get(way):
-        def make(folder):
-            assert run(folder, *WAYS[way]) == 0, (folder / "err.txt").read_text()
-        return once(tmp_path_factory, f"whole run, {way}", make)
-    return get
+        folder, *arguments, before=f"{faults.COURSE}\n{before}")
 
 
 def printed(folder):
@@ -118,8 +96,8 @@ def test_a_run_killed_at_any_moment_goes_on_and_ends_as_if_it_had_not_been(
     pytest.param("with figures", "import matplotlib.figure as f; die_in(f.Figure, 'savefig', 4)",
                  [], marks=SLOW)])
 def test_so_does_a_run_of_another_kind(way, fault, again, run, whole, tmp_path):
-    assert run(tmp_path, *WAYS[way], before=fault) == -signal.SIGKILL
-    assert run(tmp_path, *WAYS[way], "--resume") == 0
+    assert run(tmp_path, *faults.WAYS[way], before=fault) == -signal.SIGKILL
+    assert run(tmp_path, *faults.WAYS[way], "--resume") == 0
     assert epochs_run(tmp_path) == again
     assert faults.outcome(tmp_path) == faults.outcome(whole(way))
     if "figures" in way:
@@ -187,7 +165,7 @@ def test_a_run_killed_at_calls_drawn_at_random_ends_as_if_it_had_not_been(run, w
     pytest.param(r"die_half_written(r'model\.keras$')", 42, marks=SLOW),
     pytest.param(r"die_half_written(r'model\.json')", 42, marks=SLOW),
     pytest.param(r"die_before_moving(r'model\.keras$')", 42, marks=SLOW),
-    (r"die_after_moving(r'model\.keras$')", 7),
+    pytest.param(r"die_after_moving(r'model\.keras$')", 7, marks=SLOW),
     pytest.param(r"die_before_moving(r'model\.json$')", 7, marks=SLOW),
     pytest.param(r"die_half_written(r'model\.json', 2)", 7, marks=SLOW)])
 def test_at_any_moment_of_saving_there_is_a_whole_model_with_its_card(
@@ -352,7 +330,7 @@ interrupt.watch("too_feature.py")
 
 @pytest.mark.parametrize(("where", "number"), [
     ("stop_in(script, 'read_with_remark', signal.SIGINT, 9)", signal.SIGINT),
-    (f"stop_in({BATCH}, signal.SIGTERM, 25)", signal.SIGTERM),
+    pytest.param(f"stop_in({BATCH}, signal.SIGTERM, 25)", signal.SIGTERM, marks=SLOW),
     pytest.param("stop_in(script, 'evaluate', signal.SIGINT)", signal.SIGINT, marks=SLOW),
     pytest.param("import matplotlib.figure as f; stop_in(f.Figure, 'savefig', signal.SIGINT, 3)",
                  signal.SIGINT, marks=SLOW)])

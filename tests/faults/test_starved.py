@@ -58,12 +58,18 @@ def obey_permissions():    # root may do anything by its capabilities: give them
 """
 
 
-@pytest.fixture(scope="module")
-def older(run, tmp_path_factory):
+@pytest.fixture
+def older(whole):
     """A good model and its results, of an older run."""
+    return whole("plain")
+
+
+@pytest.fixture(scope="module")
+def few(run, tmp_path_factory):
+    """What a run of `FEW` leaves where nothing is in its way."""
     def make(folder):
         assert run(folder, *FEW) == 0
-    return once(tmp_path_factory, "older run", make)
+    return once(tmp_path_factory, "a run of few epochs", make)
 
 
 @pytest.fixture
@@ -109,7 +115,7 @@ def test_on_a_full_disk_the_older_model_survives_and_resume_goes_on_when_there_i
 
 
 @pytest.mark.parametrize(("file", "fault", "more"), [
-    ("report.txt", "full_at('report.txt')", []),
+    pytest.param("report.txt", "full_at('report.txt')", [], marks=SLOW),
     pytest.param("examples.npz", "full_at('examples.npz')", [], marks=SLOW),
     pytest.param(".p", "import matplotlib.figure as f; full_before(f.Figure, 'savefig', 3)",
                  ["--figures"], marks=SLOW)])
@@ -132,7 +138,7 @@ def test_where_what_a_run_prints_finds_no_room_it_ends_in_one_line(run, tmp_path
 
 @SLOW
 def test_where_the_disk_of_the_cache_is_full_a_run_goes_on_without_and_reports_the_same(
-        run, older, small_disk, tmp_path):
+        run, few, small_disk, tmp_path):
     with contextlib.suppress(OSError), (small_disk / "junk").open("wb", buffering=0) as junk:
         while True:
             junk.write(bytes(4096))
@@ -140,7 +146,7 @@ def test_where_the_disk_of_the_cache_is_full_a_run_goes_on_without_and_reports_t
     printed = (tmp_path / "out.txt").read_text()
     assert printed.count("No space left on device") == 3    # once for each split
     assert printed.count("this run goes on") == 3
-    assert faults.outcome(tmp_path) == faults.outcome(older)
+    assert faults.outcome(tmp_path) == faults.outcome(few)
 
 
 # -------------------------------------------------------------------------- closed or no folders
@@ -205,7 +211,7 @@ def test_a_second_run_of_the_same_model_is_refused_before_any_work(run, older, t
 
 @SLOW
 def test_two_runs_at_once_with_other_outputs_both_end_well_and_share_the_cache(
-        demo_dir, older, tmp_path):
+        demo_dir, few, tmp_path):
     def start(name):
         return faults.start(tmp_path, demo_dir, *FEW, "--output", f"{name}.keras",
                             stderr=subprocess.PIPE)
@@ -220,7 +226,7 @@ def test_two_runs_at_once_with_other_outputs_both_end_well_and_share_the_cache(
     for child in (first, other):
         child.communicate(timeout=faults.HANG)
         assert child.returncode == 0
-    assert faults.outcome(tmp_path) == faults.outcome(tmp_path, "other") == faults.outcome(older)
+    assert faults.outcome(tmp_path) == faults.outcome(tmp_path, "other") == faults.outcome(few)
     assert len(list((tmp_path / ".ecg_cache").iterdir())) == 3
 
 
@@ -269,13 +275,13 @@ def test_the_demo_runs_in_1500_mb_of_memory(demo_dir, limited, tmp_path):
 
 @SLOW
 def test_a_run_that_the_system_kills_for_lack_of_memory_goes_on_when_there_is_more(
-        run, older, demo_dir, limited, tmp_path):
+        run, few, demo_dir, limited, tmp_path):
     tiny = [*faults.TINY[2:], *FEW]
     done = program(tmp_path, demo_dir, limited, 250, *tiny)
     assert done.returncode == -signal.SIGKILL
     done = program(tmp_path, demo_dir, limited, 1500, *tiny, "--resume")
     assert done.returncode == 0, done.stderr
-    assert faults.outcome(tmp_path) == faults.outcome(older)
+    assert faults.outcome(tmp_path) == faults.outcome(few)
 
 
 def workers_of(child):
