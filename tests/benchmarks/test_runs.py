@@ -2,6 +2,7 @@
 
 import functools
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,12 @@ ABOUT = {"files": ["abc"], "folds": 2}
 TARGETS = np.array([0, 1, 0, 1, 0, 1])
 FOLDS = [Fold(np.array([0, 1]), np.array([2, 3]), np.array([4, 5])),
          Fold(np.array([4, 5]), np.array([2, 3]), np.array([0, 1]))]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_keras_to_clear(monkeypatch):
+    """As before any training by Keras: to clear up, it would look through all that there is."""
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
 
 
 def fit_by_hand(task, calls):
