@@ -1,10 +1,9 @@
 """From the thesis's recipe to the default, one change after the other."""
 
 import dataclasses
-import functools
 
 import too_feature as script
-from benchmarks.systems import OURS, System, fit_recipe
+from benchmarks.systems import OURS, recipe_system
 
 CHANGES = (    # title, and the fields of `Recipe` that take the default's values
     ("+ band-pass, percentile scaling", ("high_pass", "central_share", "span")),
@@ -41,5 +40,4 @@ def differing(recipe, other):
 
 def step_system(title, recipe):
     """Return the system that trains one step."""
-    fit = functools.partial(fit_recipe, recipe=recipe)
-    return System(title, fit, quick_epochs=OURS["default"].quick_epochs)
+    return recipe_system(title, recipe, OURS["default"].quick_epochs)

@@ -1,6 +1,7 @@
 """The records of a benchmark, and the patient-wise folds in which systems are compared."""
 
-import time
+import hashlib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,10 +11,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 import too_feature as script
 from benchmarks.common import log, progress
+from ecg import copies
 from ecg.errors import RecordError, UserError
 from ecg.patients import is_same_tree
 
 SEED = 42    # of every split; trainings take this seed and the next ones
+AMPLITUDES = slice(2)    # the places of mean and standard deviation of lead II among the features
 
 
 class Fold(NamedTuple):
@@ -31,19 +34,20 @@ class Pool:
     ----------
     rows : DataFrame
         Columns of a label file, and `folder`, which the paths start from.
+    no_amplitudes : sequence of str
+        Patterns of paths whose records are not in mV: their amplitude features are NaN.
 
     Attributes
     ----------
     rows : DataFrame
-        The usable records, with their `number`.
+        The usable records, with their `number`, and their `recording`: copies have the same one,
+        and count as of one patient.
     classes : list of str
     targets : ndarray of int (n,)
         Index of each record into `classes`.
-    seconds : float
-        Spent on preparing records so far.
     """
 
-    def __init__(self, rows):
+    def __init__(self, rows, no_amplitudes=()):
         on_disk = [Path(f"{row.folder}/{row.waveform_path}.hea").exists()
                    for row in rows.itertuples()]
         missing = len(rows) - sum(on_disk)
@@ -56,12 +60,33 @@ class Pool:
         if not any(usable):
             raise UserError("expected label files that name records on disk which can be used")
 
-        self.seconds = 0.0
+        prepared = [pair for pair in prepared if pair is not None]
         self.rows = rows[usable].reset_index(drop=True)
         self.rows["number"] = range(len(self.rows))
+        self.rows["recording"] = [copies.digest(signal) for signal, _ in prepared]
+        same = self.rows.groupby(["folder", "recording"])["subject_id"]
+        self.rows["subject_id"] = same.transform("first")
         self.classes = sorted(self.rows["ecg_category"].unique())
         self.targets = pd.Index(self.classes).get_indexer(self.rows["ecg_category"])
-        self._prepared = {preparation(recipe): stack([pair for pair in prepared if pair])}
+        self.is_unmeasured = matching(self.rows, no_amplitudes)
+        self._prepared = {preparation(recipe): self._stack(prepared)}
+
+    def _stack(self, pairs):
+        """Turn pairs of arrays into a pair of arrays, without amplitudes that are not real."""
+        firsts, seconds = zip(*pairs, strict=True)
+        features = np.stack(seconds)
+        features[self.is_unmeasured, AMPLITUDES] = np.nan
+        return np.stack(firsts), features
+
+    def digest(self, fold):
+        """Return a hash of all that this fold's records are: who, which class, and what is seen."""
+        _, features = self.inputs(script.Recipe())    # they change whenever the signals do
+        columns = self.rows[["subject_id", "waveform_path", "ecg_category"]]
+        content = hashlib.sha256(repr(self.classes).encode())
+        for part in fold:
+            content.update(repr(columns.iloc[part].to_numpy().tolist()).encode())
+            content.update(features[part].tobytes())
+        return content.hexdigest()
 
     def inputs(self, recipe):
         """Return signals (n, points, 12) and features (n, 8 or more) of all records."""
@@ -82,10 +107,8 @@ class Pool:
             Of all records, in the order of `self.rows`.
         """
         if key not in self._prepared:
-            start = time.perf_counter()
             pairs = [prepare(row) for row in progress(self.rows, "preparing")]
-            self._prepared[key] = stack(pairs)
-            self.seconds += time.perf_counter() - start
+            self._prepared[key] = self._stack(pairs)
         return self._prepared[key]
 
     def draw(self, numbers, samples, seed, repeat):
@@ -124,34 +147,60 @@ def preparation(recipe):
     return tuple(getattr(recipe, name) for name in script.PREPARATION)
 
 
-def stack(pairs):
-    """Turn pairs of arrays into a pair of arrays."""
-    firsts, seconds = zip(*pairs, strict=True)
-    return np.stack(firsts), np.stack(seconds)
+def matching(rows, patterns):
+    """Tell which paths match one of the patterns, such as files/ptbxl*; * stands for any text."""
+    return np.array([any(fnmatchcase(path, pattern) for pattern in patterns)
+                     for path in rows["waveform_path"]], dtype=bool)
 
 
 # ------------------------------------------------------------------------------------- protocols
 def read_pool(options):
-    """Read the one or two label files; return the pool and the protocols {name: folds}."""
+    """Read the one or two label files; return the pool and the protocols {title: folds}."""
     rows = script.read_labels(options.labels)
-    rows = rows.assign(folder=str(options.data_dir), other=False)
+    rows = rows.assign(folder=str(options.data_dir), other=False, own=True)
+    asked = [*options.paths, *options.test_paths, *options.no_amplitudes]
+    unknown = [pattern for pattern in asked if not matching(rows, [pattern]).any()]
+    if unknown:
+        raise UserError(f"{options.labels}: expected paths that match {unknown[0]}, such as "
+                        f"{rows['waveform_path'].iloc[0]}")
+
+    if options.paths:
+        rows["own"] = matching(rows, options.paths)
+        rows = rows[rows["own"] | matching(rows, options.test_paths)]
     if options.test_labels:
         other_dir = options.test_data_dir or options.data_dir
         rows = add_other(rows, options.test_labels, options.data_dir, other_dir)
 
-    pool = Pool(rows)
-    own = pool.rows[~pool.rows["other"]]
-    other = pool.rows[pool.rows["other"]]
+    pool = Pool(rows, options.no_amplitudes)
+    return pool, find_protocols(pool.rows, options)
 
+
+def find_protocols(rows, options):
+    """Return the folds of each protocol that the options ask for, by its title."""
+    own = rows[rows["own"]]
     protocols = {}
     if options.folds > 1:
         name = f"{options.folds} patient-wise folds, pooled"
         protocols[name] = cross_validation(own, options.folds)
-    elif not options.test_labels:
+    elif not options.test_labels and not options.test_paths:
         protocols["one patient-wise split"] = [one_split(own)]
+
     if options.test_labels:
-        protocols["tested on the other label file"] = [fold_of(own, other)]
-    return pool, protocols
+        other = rows[rows["other"]]
+        rest = own[~own["recording"].isin(other["recording"])]
+        protocols["tested on the other label file"] = [fold_of(rest, other)]
+    for pattern in options.test_paths:
+        is_test = matching(rows, [pattern]) & ~rows["other"]
+        protocols[f"tested on {pattern}"] = [fold_of_rest(own, rows[is_test])]
+    return protocols
+
+
+def fold_of_rest(own, test):
+    """Return a fold that tests on `test`, and trains on those of `own` of other patients."""
+    rest = own[~own["subject_id"].isin(test["subject_id"])]
+    if rest.empty or test.empty:
+        raise UserError("--test-paths: expected records to test on, and others to train on")
+    return fold_of(rest, test)
 
 
 def add_other(rows, labels, data_dir, other_dir):
@@ -160,7 +209,7 @@ def add_other(rows, labels, data_dir, other_dir):
     Its classes are spelt as in `rows`. Where both files number the same patients (their folders
     are of one tree), those of the other file leave `rows`.
     """
-    test = script.read_labels(labels).assign(folder=str(other_dir), other=True)
+    test = script.read_labels(labels).assign(folder=str(other_dir), other=True, own=False)
     spelling = {name.casefold(): name for name in rows["ecg_category"].unique()}
     test["ecg_category"] = test["ecg_category"].str.casefold().map(spelling)
     if test["ecg_category"].isna().any():
@@ -197,3 +246,45 @@ def cross_validation(rows, k):
 def numbers(rows):
     """Return the pool's numbers of these records."""
     return rows["number"].to_numpy()
+
+
+# --------------------------------------------------------------------------------- learning curve
+def size_of(fold):
+    """Return how many records a fold has to learn from: for training and for validation."""
+    return len(fold.train) + len(fold.validation)
+
+
+def smaller(rows, fold, n, seed):
+    """Return a fold with some `n` of the records to learn from, and the same to test on.
+
+    Records leave with all others of their patient. Training and validation, and in each of them the
+    classes, keep their shares. The records of a smaller number are part of those of a larger one.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of a pool.
+    fold : Fold
+    n : int
+    seed : int
+        Another one draws other patients.
+    """
+    if n >= size_of(fold):
+        return fold
+    share = n / size_of(fold)
+    return fold._replace(
+        train=first_share(rows, fold.train, share, seed),
+        validation=first_share(rows, fold.validation, share, seed))
+
+
+def first_share(rows, part, share, seed):
+    """Return a share of these records, whole patients, in an order that the seed draws."""
+    patients = rows.iloc[part].groupby("subject_id", sort=True)["ecg_category"].agg(["min", "size"])
+    patients = patients.sample(frac=1, random_state=seed)
+    of_class = patients.groupby("min")["min"]
+    place = (of_class.cumcount() + 0.5) / of_class.transform("size")    # within the class, 0 to 1
+    patients = patients.loc[place.sort_values(kind="stable").index]
+
+    n = max(1, round(share * len(part)))
+    chosen = patients.index[patients["size"].cumsum() <= n]
+    return part[rows["subject_id"].iloc[part].isin(chosen).to_numpy()]

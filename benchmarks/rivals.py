@@ -1,7 +1,9 @@
-"""Rivals of our models: a rate rule, a random forest, MiniRocket and a residual CNN.
+"""Rivals of our models: two rules, a logistic regression, a forest, MiniRocket and a residual CNN.
 
 The candidate settings of each did well on folds of the records that we develop on.
 """
+
+import functools
 
 import numpy as np
 from scipy.special import softmax
@@ -10,14 +12,18 @@ from sklearn.linear_model import RidgeClassifierCV
 from sklearn.preprocessing import StandardScaler
 
 import too_feature as script
-from benchmarks.systems import Fitted, System, epoch_log, fitted
+from benchmarks.systems import Fitted, System, epoch_log, fitted, inputs_of
 from ecg import metrics
+from ecg.linear_rival import LinearRival
+
+DEFAULT = script.RECIPES["default"]    # what rivals of the eight features see
+LARGE = script.RECIPES["large"]        # and those of all features
 
 
 # ------------------------------------------------------------------------------------- rate rule
 def fit_rule(task):
     """Predict by heart rate alone."""
-    _, features = task.pool.inputs(script.Recipe())
+    _, features = task.pool.inputs(DEFAULT)
     rates = features[:, script.HEART_RATE]
     n_classes = len(task.pool.classes)
     counts = np.bincount(task.pool.targets[task.fold.train], minlength=n_classes)
@@ -30,10 +36,68 @@ def fit_rule(task):
     return Fitted(predict, parameters=0)
 
 
+# --------------------------------------------------------------------------------- readable rule
+WIDE = 120    # ms: a complete bundle branch block (Surawicz et al., Circulation 2009;119:e235-e240)
+
+
+def fit_criteria(task):
+    """Predict as one reads an ECG: is it regular, is QRS narrow, what is the rate?"""
+    _, features = task.pool.inputs(LARGE)
+    classes = task.pool.classes
+    counts = np.bincount(task.pool.targets[task.fold.train], minlength=len(classes))
+
+    def predict(numbers):
+        predicted = read_criteria(features[numbers], classes, counts, task.change["irregular"])
+        return np.eye(len(classes))[predicted]
+
+    return Fitted(predict, parameters=0)
+
+
+def read_criteria(features, classes, counts, irregular):
+    """Return class numbers (n,): the first criterion that holds decides.
+
+    Irregular RR intervals are atrial fibrillation, a wide QRS complex is a bundle branch block, and
+    the rate tells the others apart. What is not measurable does not hold.
+
+    Parameters
+    ----------
+    features : ndarray (n, n_features), all of recipe large
+    classes : list of str, whose names tell what they are
+    counts : ndarray (n_classes,), how common each class is
+    irregular : float, share of RR intervals that change by more than a tenth of the median
+    """
+    names = [name for name, *_ in script.feature_names(LARGE)]
+    fibrillation = ["fibrillation" in name.casefold() for name in classes]
+    block = ["block" in name.casefold() for name in classes]
+    others = np.where(np.logical_or(fibrillation, block), 0, counts)
+    by_rate = metrics.rate_rule(features[:, script.HEART_RATE], classes, others)
+
+    is_irregular = features[:, names.index("irregular RR share")] > irregular
+    is_wide = features[:, names.index("QRS width")] >= WIDE
+    return np.select(
+        [is_irregular & any(fibrillation), is_wide & any(block)],
+        [np.argmax(fibrillation), np.argmax(block)],
+        by_rate)
+
+
+# --------------------------------------------------------------------------- logistic regression
+def fit_regression(task, recipe, first):
+    """Fit the regression of each run's report to the features of a recipe from `first` on."""
+    _, features = task.pool.inputs(recipe)
+    train = task.fold.train
+    regression = LinearRival(features[train], task.pool.targets[train], len(task.pool.classes),
+                             script.HEART_RATE, first, **task.change)
+
+    def predict(numbers):
+        return regression.predict(features[numbers])
+
+    return Fitted(predict, regression.weights.size + regression.bias.size)
+
+
 # ---------------------------------------------------------------------------------------- forest
 def fit_forest(task):
     """Fit a random forest to the eight features as measured: trees need no scaling."""
-    _, features = task.pool.inputs(script.Recipe())
+    _, features = task.pool.inputs(DEFAULT)
     train = task.fold.train
     forest = RandomForestClassifier(500, random_state=task.seed, **task.change)
     forest.fit(features[train], task.pool.targets[train])
@@ -58,12 +122,12 @@ def fit_minirocket(task):
     """Fit a ridge classifier to MiniRocket's features and the eight (Dempster et al., 2021)."""
     from aeon.transformations.collection.convolution_based import MiniRocket
 
-    signals, features = task.pool.inputs(script.Recipe())
+    signals, features = task.pool.inputs(DEFAULT)
     signals = signals.transpose(0, 2, 1)
     train = task.fold.train
     medians = np.nanmedian(features[train], axis=0)
     features = np.where(np.isnan(features), medians, features)
-    limit = script.Recipe().feature_limit
+    limit = DEFAULT.feature_limit
 
     rocket = MiniRocket(random_state=task.seed).fit(signals[train])
     kernels = np.asarray(rocket.transform(signals[train]))
@@ -88,6 +152,7 @@ def fit_minirocket(task):
     return Fitted(predict, ridge.coef_.size + ridge.intercept_.size)
 
 
+@functools.cache
 def warm_up_minirocket():
     """Have numba compile MiniRocket, which takes half a minute, before anything is timed."""
     from aeon.transformations.collection.convolution_based import MiniRocket
@@ -201,6 +266,8 @@ def balanced_weights(targets):
 
 
 # ---------------------------------------------------------------------------------------- table
+CRITERIA_CANDIDATES = {"irregular": 0.4}, {"irregular": 0.3}, {"irregular": 0.5}
+REGRESSION_CANDIDATES = {"regularisation": 0.1}, {"regularisation": 0.03}, {"regularisation": 1.0}
 FOREST_CANDIDATES = (
     {"min_samples_leaf": 5, "class_weight": "balanced"},
     {"min_samples_leaf": 10, "class_weight": "balanced_subsample"},
@@ -213,9 +280,24 @@ CNN_CANDIDATES = (
     {"learning_rate": 3e-3, "dropout": 0.4},
 )
 RIVALS = {
-    "rule": System("rate rule", fit_rule),
-    "forest": System("random forest, 8 features", fit_forest, FOREST_CANDIDATES),
-    "minirocket": System("MiniRocket + ridge", fit_minirocket, MINIROCKET_CANDIDATES,
-                         warm_up=warm_up_minirocket),
-    "cnn": System("residual CNN", fit_cnn, CNN_CANDIDATES, quick_epochs=8),
+    "rule": System(
+        "rate rule", fit_rule, prepare=inputs_of(DEFAULT), is_random=False),
+    "criteria": System(
+        "readable rule: RR, QRS, rate", fit_criteria, CRITERIA_CANDIDATES,
+        prepare=inputs_of(LARGE), is_random=False),
+    "regression8": System(
+        "logistic regression, 8 features",
+        functools.partial(fit_regression, recipe=DEFAULT, first=0),
+        REGRESSION_CANDIDATES, prepare=inputs_of(DEFAULT), is_random=False),
+    "regression": System(
+        "logistic regression, 44 features",
+        functools.partial(fit_regression, recipe=LARGE, first=script.HEART_RATE),
+        REGRESSION_CANDIDATES, prepare=inputs_of(LARGE), is_random=False),
+    "forest": System(
+        "random forest, 8 features", fit_forest, FOREST_CANDIDATES, prepare=inputs_of(DEFAULT)),
+    "minirocket": System(
+        "MiniRocket + ridge", fit_minirocket, MINIROCKET_CANDIDATES,
+        warm_up=warm_up_minirocket, prepare=inputs_of(DEFAULT)),
+    "cnn": System(
+        "residual CNN", fit_cnn, CNN_CANDIDATES, quick_epochs=8, prepare=inputs_of(DEFAULT)),
 }

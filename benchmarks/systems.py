@@ -43,6 +43,8 @@ class System(NamedTuple):
     candidates: tuple[dict, ...] = ({},)      # settings from which validation patients choose
     quick_epochs: int | None = None           # at most, with --quick; None: not trained in epochs
     warm_up: Callable[[], None] | None = None    # called before anything is timed
+    prepare: Callable[[Pool], Any] | None = None    # has the pool prepare what `fit` needs
+    is_random: bool = True      # whether the seed changes anything
 
 
 def fit_recipe(task, recipe):
@@ -61,7 +63,13 @@ def fit_recipe(task, recipe):
 
 def recipe_system(title, recipe, quick_epochs=8):
     """Return the system that a recipe of the script makes."""
-    return System(title, functools.partial(fit_recipe, recipe=recipe), quick_epochs=quick_epochs)
+    fit = functools.partial(fit_recipe, recipe=recipe)
+    return System(title, fit, quick_epochs=quick_epochs, prepare=inputs_of(recipe))
+
+
+def inputs_of(recipe):
+    """Return what has a pool prepare the inputs of a recipe."""
+    return functools.partial(Pool.inputs, recipe=recipe)
 
 
 # Ours take part as they are shipped: users of the script do not have the gain of a choice here.

@@ -18,6 +18,7 @@ from benchmarks.scores import (
 from benchmarks.systems import OURS
 from ecg.output.model_card import markdown_table
 
+REFERENCES = "regression", "default"    # systems that all others are compared with
 MAX_HOSPITALS = 12    # more folders than these are patients', not hospitals'
 
 
@@ -37,9 +38,8 @@ def protocol_tables(results, pool, protocol, folds, options, skipped):
     skipped : dict of str
         Why a system was not trained, by its name.
     """
+    scorer = scorer_of(pool, folds)
     test = np.concatenate([fold.test for fold in folds])
-    subjects = pool.rows["subject_id"].to_numpy()[test]
-    scorer = Scorer(pool.targets[test], subjects, len(pool.classes))
     if options.seeds > 1:
         averaged = {f"{name} ensemble": ensemble(results[name]) for name in OURS if name in results}
         results = results | averaged
@@ -47,7 +47,7 @@ def protocol_tables(results, pool, protocol, folds, options, skipped):
     train = np.concatenate([fold.train for fold in folds])
     counts = np.bincount(pool.targets[train], minlength=len(pool.classes))
     parts = [
-        f"## {protocol.capitalize()}\n",
+        f"### {sentence(protocol)}\n",
         main_table(results, pool.classes, scorer),
         notes(results, pool.classes, scorer, options, skipped),
         hospital_table(results, pool, test),
@@ -55,24 +55,41 @@ def protocol_tables(results, pool, protocol, folds, options, skipped):
     return "\n".join(part for part in parts if part)
 
 
+def sentence(text):
+    """Return a text with a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
+def scorer_of(pool, folds):
+    """Return the scorer of all records that these folds test on."""
+    test = np.concatenate([fold.test for fold in folds])
+    subjects = pool.rows["subject_id"].to_numpy()[test]
+    return Scorer(pool.targets[test], subjects, len(pool.classes))
+
+
 def main_table(results, classes, scorer):
-    """Return the table of all systems, each of which ours are compared with."""
+    """Return the table of all systems, each compared with the references."""
     balanced = {name: scorer.balanced(result.predicted) for name, result in results.items()}
-    ours = [name for name in OURS if name in results]
+    references = [name for name in REFERENCES if name in results]
 
     header = ["system", "balanced accuracy (95 %)", "over all classes", "macro F1"]
     header += [f"{name} ({n})" for name, n in zip(classes, scorer.count, strict=True)]
     header += ["training s", "parameters"]
-    header += [f"{results[name].title.strip('*')} less this (95 %)" for name in ours]
+    header += [less(results[name]) for name in references]
 
     rows = []
     for name, result in results.items():
         row = [result.title, *score_cells(result.predicted, balanced[name], scorer)]
         row += [f"{result.seconds:.0f}", f"{result.parameters:,}"]
-        for own in ours:
-            row.append("" if own == name else versus(balanced[own], balanced[name]))
+        for other in references:
+            row.append("" if other == name else versus(balanced[name], balanced[other]))
         rows.append(row)
     return markdown_table(header, rows)
+
+
+def less(reference):
+    """Return the header of a column of differences from a result."""
+    return f"less {reference.title.strip('*')} (95 %)"
 
 
 def score_cells(predicted, balanced, scorer):
@@ -89,11 +106,14 @@ def notes(results, classes, scorer, options, skipped):
     averaged = ", ".join(classes[k] for k in scorer.averaged)
     candidates = 1 if options.quick else TRIALS
     chosen = [f"{result.title} {result.chosen}" for result in results.values() if result.chosen]
+    seeds = f"{options.seeds} seed(s)"
+    if options.rival_seeds != options.seeds:
+        seeds += f", rivals {options.rival_seeds}"
 
     lines = [
         "",
         f"{len(scorer.targets)} test records of {scorer.n_patients} patients; columns of classes: "
-        f"recall (test records). {options.seeds} seed(s): mean ± standard deviation.",
+        f"recall (test records). {seeds}: mean ± standard deviation.",
         f"Averaged over: {averaged} (classes with {ENOUGH} test records or more, all if there is "
         "none).",
         f"Intervals: bootstrap over patients, {RESAMPLES} resamples, of the recall averaged over "
@@ -103,13 +123,22 @@ def notes(results, classes, scorer, options, skipped):
         f"Rivals: {candidates} candidate settings each, chosen on the validation patients of the "
         f"first fold and seed: {'; '.join(chosen) or 'none'}. The thesis recipe is fixed; ours are "
         "as shipped, without a choice here (their settings were chosen in development).",
-        "Forest and MiniRocket train on all training records with class weights; the networks on "
+        "Regression, forest and MiniRocket train on all training records with class weights; the "
+        "networks on "
         "a balanced draw of them. Parameters: of a forest, its nodes. Seconds: wall clock of one "
         "training."]
-    if options.quick:
-        lines.append("**--quick: one trial, few epochs. These are not the systems' results.**")
+    lines += warning(options, "systems")
     lines += [f"Skipped: {name} ({why})." for name, why in skipped.items()]
     return "\n".join(lines) + "\n"
+
+
+def warning(options, what):
+    """Return a line that says that trainings were cut short, if they were."""
+    if options.quick:
+        return [f"**--quick: one trial, few epochs. These are not the {what}' results.**"]
+    if options.epochs:
+        return [f"**--epochs {options.epochs}: these are not the {what}' results.**"]
+    return []
 
 
 def hospital_table(results, pool, test):
@@ -167,14 +196,73 @@ def trust_table(results, scorer, shares):
     return markdown_table(header, rows) + "\n" if rows else ""
 
 
+# ---------------------------------------------------------------------------------- learning curve
+def curve_tables(results, pool, protocol, folds, options):
+    """Return balanced accuracy by the number of records, and each system less the regression.
+
+    Parameters
+    ----------
+    results : dict of dict of Result
+        By the name of the system, then by the number of records; an interrupted run lacks some.
+    pool : Pool
+    protocol : str
+    folds : list of Fold
+    options : argparse.Namespace
+        Of `accuracy.py`.
+    """
+    scorer = scorer_of(pool, folds)
+    sizes = sorted({size for by_size in results.values() for size in by_size})
+    header = [f"{size:,} records" for size in sizes]
+    titles = {name: next(iter(by_size.values())).title for name, by_size in results.items()}
+    balanced = {name: {size: scorer.balanced(result.predicted) for size, result in by_size.items()}
+                for name, by_size in results.items()}
+
+    scores = [[titles[name], *(curve_cell(by_size.get(size), scorer) for size in sizes)]
+              for name, by_size in results.items()]
+    lines = [f"### {curve_title(protocol)}", "", markdown_table(["system", *header], scores), ""]
+    if REFERENCES[0] in results:
+        reference = balanced[REFERENCES[0]]
+        first = f"less {titles[REFERENCES[0]]} (95 %)"
+        rows = [[titles[name], *(versus(by_size[size], reference[size])
+                                 if size in by_size and size in reference else ""
+                                 for size in sizes)]
+                for name, by_size in balanced.items() if name != REFERENCES[0]]
+        lines += [markdown_table([first, *header], rows), ""]
+
+    lines += [
+        f"Balanced accuracy over {averaged_classes(scorer, pool.classes)} (test records, the same "
+        f"at each size): mean ± standard deviation of {options.seeds} seed(s), each of which draws "
+        "other patients to learn from; intervals are a bootstrap over test patients, "
+        f"{RESAMPLES} resamples, paired for the differences.",
+        "Records: those to learn from, some 15 % of them for validation. The smaller sets are part "
+        "of the larger ones."]
+    return "\n".join(lines + warning(options, "systems")) + "\n"
+
+
+def curve_title(protocol):
+    """Return the heading of a protocol's learning curve."""
+    return f"Learning curve, {protocol}"
+
+
+def curve_cell(result, scorer):
+    """Return mean, deviation and interval of a result; '' where there is none."""
+    if result is None:
+        return ""
+    balanced = scorer.balanced(result.predicted)
+    return f"{mean_deviation(scorer.of_seeds(result.predicted))} ({interval(balanced[1:])})"
+
+
 # --------------------------------------------------------------------------------------- ablation
+ABLATION = "What each change of the default gains"
+
+
 def ablation_table(results, pool, protocols, options):
     """Return what each step of the ablation gains over the one before.
 
     Parameters
     ----------
     results : dict of dict of Result
-        By the title of the step, then by the protocol; an interrupted run lacks the last ones.
+        By the title of the step, then by the protocol; an interrupted run lacks some.
     pool : Pool
     protocols : dict of list of Fold
     options : argparse.Namespace
@@ -184,24 +272,21 @@ def ablation_table(results, pool, protocols, options):
     rows = [[title] for title in results]
     averaged = []
     for protocol, folds in protocols.items():
-        test = np.concatenate([fold.test for fold in folds])
-        subjects = pool.rows["subject_id"].to_numpy()[test]
-        scorer = Scorer(pool.targets[test], subjects, len(pool.classes))
-        measured = [of[protocol].predicted for of in results.values() if protocol in of]
+        scorer = scorer_of(pool, folds)
+        measured = [of[protocol].predicted if protocol in of else None for of in results.values()]
 
         header += [f"{protocol}: balanced accuracy", "gain (95 %)", "over all classes"]
         averaged.append(f"{protocol}: {averaged_classes(scorer, pool.classes)}")
-        for row, cells in zip(rows, step_cells(measured, scorer), strict=False):
+        for row, cells in zip(rows, step_cells(measured, scorer), strict=True):
             row += cells
 
     lines = [
-        "## What each change gains", "", markdown_table(header, rows), "",
+        f"### {ABLATION}", "", markdown_table(header, rows), "",
         f"{options.seeds} seed(s): mean ± standard deviation. Averaged over (test records): "
         f"{'; '.join(averaged)}.",
         f"Gains: paired bootstrap over patients, {RESAMPLES} resamples, of the recall averaged "
         "over seeds."]
-    if options.quick:
-        lines.append("**--quick: few epochs. These are not the steps' results.**")
+    lines += warning(options, "steps")
     return "\n".join(lines) + "\n"
 
 
@@ -210,6 +295,10 @@ def step_cells(measured, scorer):
     cells = []
     before = None
     for predicted in measured:
+        if predicted is None:    # interrupted
+            cells.append(["", "", ""])
+            before = None
+            continue
         balanced = scorer.balanced(predicted)
         gain = "" if before is None else str(difference(balanced, before))
         cells.append([mean_deviation(scorer.of_seeds(predicted)), gain,

@@ -129,7 +129,8 @@ def fit(task):
     _, keras = script.load_tensorflow()
     keras.utils.set_random_seed(task.seed)
     pool = task.pool
-    signals, features = pool.prepare("thesis", prepare_row)
+    signals, features = prepare_all(pool)
+    features = np.nan_to_num(features)    # amplitudes that --no-amplitudes takes away
     drawn = pool.draw(task.fold.train, TRAIN_SAMPLES, task.seed, repeat=True)
     checked = pool.draw(task.fold.validation, VALIDATION_SAMPLES, task.seed, repeat=True)
 
@@ -143,6 +144,11 @@ def fit(task):
     epochs = task.epochs or EPOCHS
     train(keras, model, training, validation, epochs, jit_compile=True)
     return fitted(model, (signals, features))
+
+
+def prepare_all(pool):
+    """Return signals and features of all records of a pool."""
+    return pool.prepare("thesis", prepare_row)
 
 
 def prepare_row(row):

@@ -31,6 +31,7 @@ class LinearRival:
     n_classes : int
     heart_rate : int, its place among the features, in bpm
     first : int, place of the first feature to use
+    regularisation : float, scikit-learn's C; the smaller, the smaller the weights
 
     Attributes
     ----------
@@ -46,6 +47,7 @@ class LinearRival:
         n_classes: int,
         heart_rate: int,
         first: int = 0,
+        regularisation: float = REGULARISATION,
     ) -> None:
         self.heart_rate = heart_rate
         self.first = first
@@ -57,7 +59,7 @@ class LinearRival:
 
         self.variance = np.where(variance > 0, variance, 1.0)
         regression = LogisticRegression(
-            C=REGULARISATION, class_weight="balanced", max_iter=5000)
+            C=regularisation, class_weight="balanced", max_iter=5000)
         regression.fit(self.inputs(features), targets)
         self.weights, self.bias = all_classes(regression, n_classes)
 
