@@ -41,24 +41,25 @@ def draw(curves, pool, protocols, path):
 
 def draw_panel(axes, results, scorer):
     """Draw mean and interval of each system against the number of records."""
-    every = sorted({size for by_size in results.values() for size in by_size})
     for place, by_size in enumerate(results.values()):
-        sizes = sorted(by_size)
+        sizes = np.array(sorted(by_size))
         scores = [scorer.balanced(by_size[size].predicted) for size in sizes]
         means = np.array([score[0] for score in scores])
         low, high = np.percentile([score[1:] for score in scores], [2.5, 97.5], axis=1)
 
+        lengths = np.clip([means - low, high - means], 0, None)    # not -1e-17
         shift = APART ** (place - (len(results) - 1) / 2)
         axes.errorbar(
-            np.array(sizes) * shift,
+            sizes * shift,
             means,
-            np.clip([means - low, high - means], 0, None),
+            lengths,
             label=by_size[sizes[0]].title.strip("*"),
             color=style.COLOURS[place % len(style.COLOURS)],
             marker=MARKERS[place % len(MARKERS)],
             markersize=4,
             capsize=2)
 
+    every = sorted({size for by_size in results.values() for size in by_size})
     axes.set_xscale("log")
     axes.set_xticks(every, [f"{size:,}" for size in every])
     axes.minorticks_off()

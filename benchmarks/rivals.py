@@ -279,12 +279,13 @@ CNN_CANDIDATES = (
     {"learning_rate": 1e-3, "dropout": 0.2},
     {"learning_rate": 3e-3, "dropout": 0.4},
 )
+
 RIVALS = {
-    "rule": System(
-        "rate rule", fit_rule, prepare=inputs_of(DEFAULT), is_random=False),
+    "rule": System("rate rule", fit_rule, prepare=inputs_of(DEFAULT), is_random=False),
     "criteria": System(
         "readable rule: RR, QRS, rate", fit_criteria, CRITERIA_CANDIDATES,
         prepare=inputs_of(LARGE), is_random=False),
+
     "regression8": System(
         "logistic regression, 8 features",
         functools.partial(fit_regression, recipe=DEFAULT, first=0),
@@ -293,6 +294,7 @@ RIVALS = {
         "logistic regression, 44 features",
         functools.partial(fit_regression, recipe=LARGE, first=script.HEART_RATE),
         REGRESSION_CANDIDATES, prepare=inputs_of(LARGE), is_random=False),
+
     "forest": System(
         "random forest, 8 features", fit_forest, FOREST_CANDIDATES, prepare=inputs_of(DEFAULT)),
     "minirocket": System(

@@ -1,5 +1,6 @@
 """Train systems on folds and seeds, and keep what each of them predicts."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -176,8 +177,11 @@ class Runner:
         todo = list(missing.values())
         if not todo:
             return
-        if self.jobs > 1:    # a core for each process
-            os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+        if self.jobs > 1:
+            os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")    # a core for each process
+            for warm_up in {cell.warm_up for cell in todo if cell.warm_up}:
+                with contextlib.suppress(ImportError):    # which the workers will say
+                    warm_up()    # what it compiles is on disk then, for all of them
 
         start = time.monotonic()
         parallel = joblib.Parallel(self.jobs, return_as="generator_unordered", batch_size=1)

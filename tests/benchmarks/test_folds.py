@@ -1,13 +1,11 @@
 """Folds of the accuracy benchmark: no patient is on two sides, and no record is prepared twice."""
 
-import argparse
-
 import numpy as np
 import pandas as pd
 import pytest
 
 import too_feature as script
-from benchmarks import folds
+from benchmarks import accuracy, folds
 from ecg.errors import RecordError, UserError
 
 
@@ -86,7 +84,8 @@ def label_file(path, rows):
 
 def add(tmp_path, own_dir, other_dir, other=OTHER):
     """Return OWN with the other rows added."""
-    rows = pd.DataFrame(OWN, columns=script.COLUMNS).assign(folder=own_dir, other=False)
+    rows = pd.DataFrame(OWN, columns=script.COLUMNS).assign(
+        folder=own_dir, other=False, own=True)
     return folds.add_other(rows, label_file(tmp_path / "other.csv", other), own_dir, other_dir)
 
 
@@ -123,7 +122,9 @@ def prepared(tmp_path, monkeypatch):
         if path.endswith("r3"):
             raise RecordError("too short: 1 s")
         number = int(path.rsplit("r", 1)[1])
-        return np.full((recipe.sequence_length, 12), number), np.full(8, number)
+        if path.endswith("r9"):
+            number = 8    # a copy of r8
+        return np.full((recipe.sequence_length, 12), number), np.full(8, float(number))
 
     monkeypatch.setattr(script, "prepare_record", prepare_record)
     rows = many_rows().drop(columns="number").assign(folder=str(tmp_path))
@@ -141,7 +142,7 @@ def test_a_pool_holds_the_records_that_are_there_and_usable(prepared):
     assert [pool.classes[k] for k in pool.targets] == pool.rows["ecg_category"].tolist()
 
     signals, features = pool.inputs(script.Recipe())
-    expected = [int(path[1:]) for path in pool.rows["waveform_path"]]
+    expected = [int(path[1:]) for path in pool.rows["waveform_path"].replace("r9", "r8")]
     assert signals[:, 0, 0].tolist() == features[:, 0].tolist() == expected
 
 
@@ -168,7 +169,7 @@ def test_training_repeats_records_of_a_short_class_and_validation_does_not(prepa
     assert set(training.rows["number"]) <= set(fold.train)
     assert sorted(validation.rows["number"]) == sorted(fold.validation)
     assert training.features[:, 0].tolist() == [
-        int(path[1:]) for path in training.rows["waveform_path"]]
+        int(path[1:]) for path in training.rows["waveform_path"].replace("r9", "r8")]
 
 
 def test_no_usable_record_is_said_in_one_line(tmp_path):
@@ -177,28 +178,128 @@ def test_no_usable_record_is_said_in_one_line(tmp_path):
         folds.Pool(rows)
 
 
-@pytest.mark.parametrize(("n_folds", "other", "protocols"), [
-    (1, False, {"one patient-wise split": 1}),
-    (5, False, {"5 patient-wise folds, pooled": 5}),
-    (1, True, {"tested on the other label file": 1}),
-    (3, True, {"3 patient-wise folds, pooled": 3, "tested on the other label file": 1})])
-def test_protocols_by_options(prepared, tmp_path, n_folds, other, protocols):
+def test_copies_of_a_recording_are_of_one_patient(prepared):
     _, rows = prepared
-    lines = rows[script.COLUMNS].itertuples(index=False)
-    labels = label_file(tmp_path / "labels.csv", list(lines))
-    options = argparse.Namespace(labels=labels, data_dir=str(tmp_path), test_labels=None,
-                                 test_data_dir=None, folds=n_folds)
-    if other:
-        elsewhere = tmp_path.parent / f"{tmp_path.name}-other"
-        elsewhere.mkdir()
-        few = [(1, "r900", "a"), (2, "r901", "b")]
-        for _, name, _ in few:
-            (elsewhere / f"{name}.hea").touch()
-        options.test_labels = label_file(elsewhere / "labels.csv", few)
-        options.test_data_dir = str(elsewhere)
+    assert rows["subject_id"][8] != rows["subject_id"][9]    # else this would prove nothing
+    found = folds.Pool(rows).rows.set_index("waveform_path")["subject_id"]
+    assert found["r8"] == found["r9"] == rows["subject_id"][8]
+    assert found["r10"] == rows["subject_id"][10]
 
-    pool, found = folds.read_pool(options)
-    assert {name: len(each) for name, each in found.items()} == protocols
-    for name, each in found.items():
-        tested = pool.rows["other"].to_numpy()[np.concatenate([fold.test for fold in each])]
-        assert tested.all() if "other" in name else not tested.any()
+
+def test_amplitudes_that_are_not_real_are_not_measured(prepared):
+    _, rows = prepared
+    pool = folds.Pool(rows, ["r1*"])
+    is_unreal = pool.rows["waveform_path"].str.startswith("r1").to_numpy()
+    for length in 500, 60:
+        _, features = pool.inputs(script.Recipe(sequence_length=length))
+        assert np.isnan(features[is_unreal, :2]).all()
+        assert np.isfinite(features[is_unreal, 2:]).all()
+        assert np.isfinite(features[~is_unreal]).all()
+
+
+def test_the_digest_of_a_fold_changes_with_its_records_and_with_nothing_else(prepared):
+    _, rows = prepared
+    pool = folds.Pool(rows)
+    fold = folds.one_split(pool.rows)
+    before = pool.digest(fold)
+    assert folds.Pool(rows.iloc[::-1]).digest(fold) != before
+    assert folds.Pool(rows, ["r1*"]).digest(fold) != before
+    assert pool.digest(fold._replace(train=fold.train[1:])) != before
+
+    relabelled = rows.assign(ecg_category=rows["ecg_category"].replace({"a": "b", "b": "a"}))
+    assert folds.Pool(relabelled).digest(fold) != before
+    pool.inputs(script.Recipe(sequence_length=60))
+    assert pool.digest(fold) == folds.Pool(rows).digest(fold) == before
+
+
+# ------------------------------------------------------------------------------------ protocols
+def options_for(tmp_path, rows, *arguments):
+    """Return options whose label file holds these rows."""
+    labels = label_file(tmp_path / "labels.csv", rows[script.COLUMNS].itertuples(index=False))
+    return accuracy.parse_options(["--labels", labels, "--data-dir", str(tmp_path), *arguments])
+
+
+@pytest.mark.parametrize(("arguments", "own", "protocols"), [
+    ([], "r*", {"one patient-wise split": None}),
+    (["--folds", "3"], "r*", {"3 patient-wise folds, pooled": "r*"}),
+    (["--test-paths", "r1*", "r2*"], "r*", {"tested on r1*": "r1*", "tested on r2*": "r2*"}),
+    (["--paths", "r[12]*", "--folds", "3"], "r[12]*", {"3 patient-wise folds, pooled": "r[12]*"}),
+    (["--paths", "r1*", "--test-paths", "r2*", "--folds", "3"], "r1*",
+     {"3 patient-wise folds, pooled": "r1*", "tested on r2*": "r2*"})])
+def test_protocols_by_paths(prepared, tmp_path, arguments, own, protocols):
+    _, rows = prepared
+    pool, found = folds.read_pool(options_for(tmp_path, rows, *arguments))
+    is_own = folds.matching(pool.rows, [own])
+    assert list(found) == list(protocols)
+    for title, pattern in protocols.items():
+        tested = np.concatenate([fold.test for fold in found[title]])
+        if pattern:    # all of these, and each once
+            to_test = folds.matching(pool.rows, [pattern])
+            assert sorted(tested) == np.flatnonzero(to_test).tolist()
+        for fold in found[title]:
+            check_fold(pool.rows, fold)
+            learnt = np.concatenate([fold.train, fold.validation])
+            assert is_own[learnt].all()
+            left_out = patients(pool.rows, np.flatnonzero(is_own)) - patients(pool.rows, learnt)
+            assert left_out <= patients(pool.rows, fold.test)    # and nobody else
+
+
+@pytest.mark.parametrize("option", ["--paths", "--test-paths", "--no-amplitudes"])
+def test_a_pattern_without_a_record_is_refused(prepared, tmp_path, option):
+    _, rows = prepared
+    with pytest.raises(UserError, match=r"expected paths that match files/\*, such as r0"):
+        folds.read_pool(options_for(tmp_path, rows, option, "files/*"))
+
+
+@pytest.mark.parametrize("n_folds", [1, 3])
+def test_another_label_file_is_tested_on_as_a_whole(prepared, tmp_path, n_folds):
+    _, rows = prepared
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-other"
+    elsewhere.mkdir()
+    few = [(1, "r900", "a"), (2, "r8", "b")]    # the patients' numbers mean others there
+    for _, name, _ in few:
+        (elsewhere / f"{name}.hea").touch()
+    pool, found = folds.read_pool(options_for(
+        tmp_path, rows, "--test-labels", label_file(elsewhere / "labels.csv", few),
+        "--test-data-dir", str(elsewhere), "--folds", str(n_folds)))
+
+    *own, [fold] = found.values()
+    is_other = pool.rows["other"].to_numpy()
+    assert sorted(fold.test) == np.flatnonzero(is_other).tolist()
+    assert len(own) == (n_folds > 1)
+    assert not any(is_other[each.test].any() for folds_of in own for each in folds_of)
+    learnt = np.concatenate([fold.train, fold.validation])
+    copies = {"r8", "r9"}    # of the second record there
+    assert set(pool.rows["waveform_path"][learnt]) == set(
+        pool.rows["waveform_path"][~is_other]) - copies
+
+
+# --------------------------------------------------------------------------------- learning curve
+def test_smaller_sets_are_parts_of_larger_ones_and_are_tested_on_the_same():
+    rows = many_rows(300).assign(number=lambda rows: np.arange(len(rows)))
+    whole = folds.one_split(rows)
+    everything = folds.size_of(whole)
+    before = folds.smaller(rows, whole, 80, seed=1)
+    for n in 160, 240, 320:
+        fold = folds.smaller(rows, whole, n, seed=1)
+        check_fold(rows, fold)
+        assert n - 4 <= folds.size_of(fold) <= n    # a patient's records stay together
+        assert fold.test.tolist() == whole.test.tolist()
+        for smaller, larger in zip(before[:2], fold[:2], strict=True):
+            assert set(smaller) < set(larger)
+            assert set(rows["ecg_category"][smaller]) == {"a", "b", "c"}
+
+        shares = [rows["ecg_category"][part].value_counts(normalize=True) for part in (
+            fold.train, whole.train)]
+        assert abs(shares[0] - shares[1]).max() < 0.08
+        before = fold
+    assert folds.smaller(rows, whole, everything, seed=1) is whole
+
+
+def test_whole_patients_leave_and_another_seed_draws_others():
+    rows = many_rows(300).assign(number=lambda rows: np.arange(len(rows)))
+    whole = folds.one_split(rows)
+    one, same, another = (folds.smaller(rows, whole, 160, seed) for seed in (1, 1, 2))
+    gone = set(whole.train) - set(one.train)
+    assert not patients(rows, one.train) & patients(rows, gone)
+    assert one.train.tolist() == same.train.tolist() != another.train.tolist()

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import too_feature as script
 from benchmarks.common import Store
 from benchmarks.folds import SEED, Fold
-from benchmarks.runs import Runner, ensemble
+from benchmarks.runs import Runner, Wanted, ensemble
 from benchmarks.systems import Fitted, System
-from ecg.errors import UserError
 
 AS_IT_IS = ({},)
-ABOUT = {"files": ["abc"], "folds": 2}
+KEY = {"records": "abc", "seed": 42}
 TARGETS = np.array([0, 1, 0, 1, 0, 1])
 FOLDS = [Fold(np.array([0, 1]), np.array([2, 3]), np.array([4, 5])),
          Fold(np.array([4, 5]), np.array([2, 3]), np.array([0, 1]))]
@@ -62,23 +62,25 @@ def system_of(calls, candidates=AS_IT_IS, fit=fit_by_hand, **options):
     return System("by hand", functools.partial(fit, calls=calls), candidates, **options)
 
 
-def runner_of(path=None, about=None, seeds=2, quick=False):
-    """Return a runner whose results are kept in `path`."""
-    pool = SimpleNamespace(targets=TARGETS, seconds=0.0)
-    return Runner(pool, Store(path, about or ABOUT), seeds, quick)
+def runner_of(folder=None, records="", seeds=2, **options):
+    """Return a runner whose results are kept in `folder`."""
+    pool = SimpleNamespace(targets=TARGETS, digest=lambda fold: f"{records} {fold}")
+    return Runner(pool, Store(folder), seeds, **options)
 
 
-def measure(runner, system):
+def measure(runner, system, name="default"):
     """Measure a system on both folds."""
-    return runner.measure("hand", system, "two folds", FOLDS)
+    wanted = Wanted(name, system, "two folds", FOLDS)
+    runner.train([wanted])
+    return runner.result(wanted)
 
 
 # ---------------------------------------------------------------------------------------- results
 def test_a_system_is_trained_on_each_seed_and_fold():
     calls = Calls()
     result = measure(runner_of(), system_of(calls))
-    assert [(seed, test) for seed, test, *_ in calls] == [
-        (SEED, [4, 5]), (SEED, [0, 1]), (SEED + 1, [4, 5]), (SEED + 1, [0, 1])]
+    assert sorted((seed, test) for seed, test, *_ in calls) == [
+        (SEED, [0, 1]), (SEED, [4, 5]), (SEED + 1, [0, 1]), (SEED + 1, [4, 5])]
     assert result.title == "by hand"
     assert result.parameters == 7
     assert result.probabilities.shape == (2, 4, 2)    # seeds, test records of both folds, classes
@@ -98,7 +100,7 @@ def test_the_candidate_that_is_best_on_validation_patients_is_used():
     result = measure(runner_of(), system)
     assert result.chosen == {"sure": 0.9}    # the fourth is one too many
     trials = [change["sure"] for seed, test, change, _ in calls[:3]]
-    assert trials == [0.1, 0.9, 0.2]
+    assert sorted(trials) == [0.1, 0.2, 0.9]
     assert all((seed, test) == (SEED, [4, 5]) for seed, test, *_ in calls[:3])
     assert len(calls) == 3 + 3    # the chosen trial is the first training, and not repeated
 
@@ -122,17 +124,41 @@ def test_an_ensemble_averages_the_seeds():
     assert (together.seconds, together.parameters) == (6.0, 14)
 
 
+def test_what_does_not_depend_on_the_seed_is_trained_once():
+    calls = Calls()
+    result = measure(runner_of(seeds=3), system_of(calls, is_random=False))
+    assert len(calls) == 2
+    assert result.probabilities.shape == (3, 4, 2)
+
+
+def test_rivals_may_have_fewer_seeds_than_ours():
+    runner = runner_of(seeds=3, rival_seeds=1)
+    assert len(measure(runner, system_of(Calls())).probabilities) == 3
+    assert len(measure(runner, system_of(Calls()), "forest").probabilities) == 1
+
+
+@pytest.mark.slow
+def test_processes_give_what_one_gives():
+    alone = measure(runner_of(), system_of(Calls()))
+    together = measure(runner_of(jobs=2), system_of(Calls()))
+    np.testing.assert_array_equal(together.probabilities, alone.probabilities)
+
+
 # ----------------------------------------------------------------------------------------- stopped
 def test_after_a_stop_only_what_was_not_finished_is_trained(tmp_path):
-    path = tmp_path / "results.json"
+    path = tmp_path / "kept"
     whole = measure(runner_of(), system_of(Calls()))
+    first = StopAfter(3)
     with pytest.raises(KeyboardInterrupt):
-        measure(runner_of(path), system_of(StopAfter(3)))
-    assert len(json.loads(path.read_text())["runs"]) == 3
+        measure(runner_of(path), system_of(first))
+    assert len(list(path.iterdir())) == 3
+    wanted = Wanted("default", system_of(Calls()), "two folds", FOLDS)
+    assert runner_of(path).result(wanted) is None
 
     calls = Calls()
     result = measure(runner_of(path), system_of(calls))
-    assert [(seed, test) for seed, test, *_ in calls] == [(SEED + 1, [0, 1])]
+    assert len(calls) == 1
+    assert len({(seed, *test) for seed, test, *_ in [*first, *calls]}) == 4
     np.testing.assert_array_equal(result.probabilities, whole.probabilities)
     np.testing.assert_array_equal(result.before, whole.before)
 
@@ -147,7 +173,7 @@ def fit_in_another_way(task, calls):
 
 
 def test_a_change_of_one_system_trains_that_one_again(tmp_path):
-    path = tmp_path / "results.json"
+    path = tmp_path / "kept"
     calls = Calls()
     measure(runner_of(path), system_of(calls))
     assert len(calls) == 4
@@ -166,36 +192,47 @@ def test_a_change_of_a_recipe_trains_again(tmp_path):
     calls = Calls()
     for epochs in (3, 3, 4):
         fit = functools.partial(fit_of_recipe, recipe={"epochs": epochs}, calls=calls)
-        measure(runner_of(tmp_path / "results.json"), System("by hand", fit))
+        measure(runner_of(tmp_path), System("by hand", fit))
     assert len(calls) == 8
 
 
-# ------------------------------------------------------------------------------------------- store
-def test_a_stored_result_is_not_computed_again(tmp_path):
-    path = tmp_path / "results.json"
-    assert Store(path, ABOUT).get("a", lambda: [1, 2]) == [1, 2]
-    assert Store(path, ABOUT).get("a", lambda: pytest.fail("computed again")) == [1, 2]
-    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]    # no scratch file
+def test_other_records_settings_or_epochs_are_trained_again(tmp_path, monkeypatch):
+    calls = Calls()
+    system = system_of(calls, quick_epochs=8)
+    for runner in (runner_of(tmp_path), runner_of(tmp_path), runner_of(tmp_path, "changed"),
+                   runner_of(tmp_path, epochs=1)):
+        measure(runner, system)
+    assert len(calls) == 4 + 0 + 4 + 4
+
+    # The default of a setting is not part of a function's code
+    monkeypatch.setattr(script, "Settings", functools.partial(script.Settings, train_samples=99))
+    measure(runner_of(tmp_path), system)
+    assert len(calls) == 12 + 4
 
 
-def test_each_result_is_saved_before_the_next_is_computed(tmp_path):
-    path = tmp_path / "results.json"
-    store = Store(path, ABOUT)
-    store.get("a", lambda: 1)
-    store.get("b", lambda: len(json.loads(path.read_text())["runs"]))
-    assert store.get("b", None) == 1
+# ------------------------------------------------------------------------------------------ store
+def test_a_result_is_there_for_another_program_as_soon_as_it_is_put(tmp_path):
+    Store(tmp_path).put(KEY, [1, 2])
+    assert Store(tmp_path).get(KEY) == [1, 2]
+    assert Store(tmp_path).get({**KEY, "seed": 43}) is None
+    assert [file.suffix for file in tmp_path.iterdir()] == [".json"]    # no scratch file
 
 
 @pytest.mark.parametrize("text", [
-    json.dumps({"about": {"files": ["xyz"]}, "runs": {}}), json.dumps([1]), '{"about": ', ""])
-def test_results_of_something_else_are_refused_and_left_alone(tmp_path, text):
-    path = tmp_path / "results.json"
-    path.write_text(text)
-    with pytest.raises(UserError, match=r"--json .*results.json: "):
-        Store(path, ABOUT)
-    assert path.read_text() == text
+    json.dumps({"key": {"records": "xyz"}, "result": 1}), json.dumps([1]), '{"key": ', ""])
+def test_a_damaged_file_counts_as_missing(tmp_path, text, capsys):
+    Store(tmp_path).put(KEY, 1)
+    [file] = tmp_path.iterdir()
+    file.write_text(text)
+    store = Store(tmp_path)
+    assert store.get(KEY) is None
+    assert "damaged" in capsys.readouterr().err
+    store.put(KEY, 2)
+    assert Store(tmp_path).get(KEY) == 2
 
 
-def test_without_a_file_results_stay_in_memory():
-    store = Store(None, ABOUT)
-    assert store.get("a", lambda: 1) == store.get("a", lambda: 2) == 1
+def test_without_a_folder_results_stay_in_memory():
+    store = Store(None)
+    assert store.get(KEY) is None
+    store.put(KEY, 1)
+    assert store.get(KEY) == 1

@@ -34,7 +34,7 @@ def made_up_pool(paths=None):
 FOLD = Fold(np.arange(N, 2 * N), np.arange(N, 2 * N), np.arange(N))
 TRUTH = np.tile([0, 1], ENOUGH)
 ALL_FAST = np.zeros(N, dtype=int)
-OPTIONS = SimpleNamespace(seeds=1, quick=False)
+OPTIONS = SimpleNamespace(seeds=1, rival_seeds=1, quick=False, epochs=None)
 
 
 def cells(table):
@@ -50,10 +50,10 @@ def test_the_main_table_of_a_rival_and_of_ours():
     header, rule, ours = cells(tables.main_table(results, CLASSES, scorer))
     assert header == ["system", "balanced accuracy (95 %)", "over all classes", "macro F1",
                       "fast (20)", "slow (20)", "training s", "parameters",
-                      "our default less this (95 %)"]
+                      "less our default (95 %)"]
     # All called fast: recalls 1 and 0, so 0.5 in every resample; F1 2/3 and 0
     assert rule == ["rate rule", "0.500 (0.500 to 0.500)", "0.500", "0.333", "1.00", "0.00", "0",
-                    "0", "+0.500 (+0.500 to +0.500), beats"]
+                    "0", "-0.500 (-0.500 to -0.500), loses"]
     assert ours == ["**our default**", "1.000 (1.000 to 1.000)", "1.000", "1.000", "1.00", "1.00",
                     "95", "8,461", ""]
 
@@ -67,12 +67,12 @@ def test_a_class_without_test_records_has_an_empty_recall():
 def test_several_seeds_get_a_deviation_and_ours_an_ensemble():
     results = {"rule": result("rate rule", ALL_FAST, ALL_FAST),
                "default": result("**our default**", TRUTH, ALL_FAST, sure=0.9)}
-    options = SimpleNamespace(seeds=2, quick=False)
+    options = SimpleNamespace(seeds=2, rival_seeds=2, quick=False, epochs=None)
     text = tables.protocol_tables(results, made_up_pool(), "one split", [FOLD], options, {})
     rows = {row[0]: row for row in cells(text)[1:4]}
     assert set(rows) == {"rate rule", "**our default**", "**our default**, ensemble of 2"}
     assert rows["**our default**"][1].startswith("0.750 ± 0.354 (")    # of 1.0 and 0.5
-    assert "beats" in rows["rate rule"][-1]
+    assert "loses" in rows["rate rule"][-1]
 
 
 def test_the_notes_say_what_was_averaged_chosen_skipped_and_cut_short():
@@ -85,8 +85,25 @@ def test_the_notes_say_what_was_averaged_chosen_skipped_and_cut_short():
     assert "Skipped: minirocket (No module 'aeon')." in text
     assert "--quick" not in text
 
-    quick = SimpleNamespace(seeds=1, quick=True)
-    assert "**--quick: one trial" in tables.notes(results, CLASSES, scorer, quick, {})
+    quick = SimpleNamespace(seeds=3, rival_seeds=1, quick=True)
+    text = tables.notes(results, CLASSES, scorer, quick, {})
+    assert "3 seed(s), rivals 1:" in text
+    assert "**--quick: one trial" in text
+    few = SimpleNamespace(seeds=1, rival_seeds=1, quick=False, epochs=2)
+    assert "**--epochs 2: these are not the systems' results.**" in tables.notes(
+        results, CLASSES, scorer, few, {})
+
+
+def test_all_systems_are_compared_with_the_regression_and_the_default():
+    scorer = Scorer(TRUTH, np.arange(N), 2)
+    results = {"regression": result("regression", ALL_FAST),
+               "default": result("**our default**", TRUTH),
+               "large": result("**large**", TRUTH)}
+    header, *rows = cells(tables.main_table(results, CLASSES, scorer))
+    assert header[-2:] == ["less regression (95 %)", "less our default (95 %)"]
+    better, worse = "+0.500 (+0.500 to +0.500), beats", "-0.500 (-0.500 to -0.500), loses"
+    assert [row[-2:] for row in rows] == [
+        ["", worse], [better, ""], [better, "+0.000 (+0.000 to +0.000)"]]
 
 
 def test_scores_by_hospital():
@@ -125,14 +142,29 @@ def test_each_step_of_the_ablation_is_compared_with_the_one_before():
     results = {"start": {"split": result("start", ALL_FAST)},
                "+ good": {"split": result("+ good", TRUTH)},
                "+ bad": {"split": result("+ bad", worse)},
-               "+ interrupted": {}}
+               "+ interrupted": {},
+               "+ last": {"split": result("+ last", TRUTH)}}
     text = tables.ablation_table(results, made_up_pool(), {"split": [FOLD]}, OPTIONS)
-    header, start, good, bad, unfinished = cells(text)
+    header, start, good, bad, unfinished, last = cells(text)
     assert header == ["cumulative change", "split: balanced accuracy", "gain (95 %)",
                       "over all classes"]
     assert start == ["start", "0.500", "", "0.500"]
     assert good == ["+ good", "1.000", "+0.500 (+0.500 to +0.500)", "1.000"]
     assert bad[1] == "0.750"
     assert bad[2].startswith("-0.250 (-")
-    assert unfinished == ["+ interrupted"]
+    assert unfinished == ["+ interrupted", "", "", ""]
+    assert last == ["+ last", "1.000", "", "1.000"]    # the step before it is not known
     assert "fast 20, slow 20" in text
+
+
+def test_the_learning_curve_compares_at_each_size_on_the_same_resamples():
+    results = {"regression": {10: result("regression", ALL_FAST), 20: result("regression", TRUTH)},
+               "large": {10: result("**large**", TRUTH, ALL_FAST), 30: result("**large**", TRUTH)}}
+    text = tables.curve_tables(results, made_up_pool(), "one split", [FOLD], OPTIONS)
+    scores = cells(text.partition("less regression")[0])
+    assert text.startswith("### Learning curve, one split\n")
+    assert scores[0] == ["system", "10 records", "20 records", "30 records"]
+    assert scores[1][1:] == ["0.500 (0.500 to 0.500)", "1.000 (1.000 to 1.000)", ""]
+    assert scores[2][1].startswith("0.750 ± 0.354 (")    # of 1.0 and 0.5
+    assert "| **large** | +0.250 (+0.250 to +0.250), beats |  |  |" in text
+    assert "fast 20, slow 20 (test records, the same at each size)" in text
