@@ -106,14 +106,11 @@ def notes(results, classes, scorer, options, skipped):
     averaged = ", ".join(classes[k] for k in scorer.averaged)
     candidates = 1 if options.quick else TRIALS
     chosen = [f"{result.title} {result.chosen}" for result in results.values() if result.chosen]
-    seeds = f"{options.seeds} seed(s)"
-    if options.rival_seeds != options.seeds:
-        seeds += f", rivals {options.rival_seeds}"
 
     lines = [
         "",
         f"{len(scorer.targets)} test records of {scorer.n_patients} patients; columns of classes: "
-        f"recall (test records). {seeds}: mean ± standard deviation.",
+        f"recall (test records). {seeds_of(options)}: mean ± standard deviation.",
         f"Averaged over: {averaged} (classes with {ENOUGH} test records or more, all if there is "
         "none).",
         f"Intervals: bootstrap over patients, {RESAMPLES} resamples, of the recall averaged over "
@@ -130,6 +127,14 @@ def notes(results, classes, scorer, options, skipped):
     lines += warning(options, "systems")
     lines += [f"Skipped: {name} ({why})." for name, why in skipped.items()]
     return "\n".join(lines) + "\n"
+
+
+def seeds_of(options):
+    """Return in words how often each system was trained."""
+    seeds = f"{options.seeds} seed(s)"
+    if options.rival_seeds != options.seeds:
+        seeds += f", rivals {options.rival_seeds}"
+    return seeds
 
 
 def warning(options, what):
@@ -231,7 +236,7 @@ def curve_tables(results, pool, protocol, folds, options):
 
     lines += [
         f"Balanced accuracy over {averaged_classes(scorer, pool.classes)} (test records, the same "
-        f"at each size): mean ± standard deviation of {options.seeds} seed(s), each of which draws "
+        f"at each size): mean ± standard deviation of {seeds_of(options)}, each of which draws "
         "other patients to learn from; intervals are a bootstrap over test patients, "
         f"{RESAMPLES} resamples, paired for the differences.",
         "Records: those to learn from, some 15 % of them for validation. The smaller sets are part "

@@ -23,6 +23,11 @@ def fit_right(task):
     return Fitted(lambda numbers: np.eye(2)[TARGETS[numbers]], 1)
 
 
+def fit_wrong(task):
+    """Stand in for a system that is always wrong."""
+    return Fitted(lambda numbers: np.eye(2)[1 - TARGETS[numbers]], 1)
+
+
 def fit_interrupted(task):
     """Stand in for a system during whose training Ctrl-C is pressed."""
     raise KeyboardInterrupt
@@ -169,3 +174,14 @@ def test_where_nothing_is_finished_no_table_is_printed(compare, capsys):
     with pytest.raises(KeyboardInterrupt):
         compare(first=fit_interrupted)
     assert capsys.readouterr().out == ""
+
+
+def test_the_ablation_has_a_row_for_each_step(capsys, monkeypatch):
+    monkeypatch.setattr(accuracy.ablation, "steps", lambda: {"start": None, "+ better": None})
+    monkeypatch.setattr(accuracy.ablation, "step_system", lambda step, _: System(
+        step, fit_with_enough if step == "+ better" else fit_wrong))
+    options = accuracy.parse_options([*REQUIRED, "--ablation", "--seeds", "2"])
+    accuracy.ablate(Runner(pool_by_hand(), Store(None), 2), {"by hand": FOLDS}, options)
+    out = capsys.readouterr().out
+    assert "| start | 0.000 ± 0.000 |  |" in out
+    assert "| + better | 1.000 ± 0.000 | +1.000 (+1.000 to +1.000) |" in out
