@@ -123,7 +123,8 @@ def fit_minirocket(task):
     from aeon.transformations.collection.convolution_based import MiniRocket
 
     signals, features = task.pool.inputs(DEFAULT)
-    signals = signals.transpose(0, 2, 1)
+    # In this order in memory, or numba compiles all of it once more
+    signals = np.ascontiguousarray(signals.transpose(0, 2, 1))
     train = task.fold.train
     medians = np.nanmedian(features[train], axis=0)
     features = np.where(np.isnan(features), medians, features)
