@@ -529,8 +529,17 @@ def read_record(
     RecordError
         The record cannot be used.
     """
-    signal, fs, _ = read_with_remark(path, data_dir, start)
-    return signal, fs
+    reading = read_with_remark(path, data_dir, start)
+    return reading.signal, reading.fs
+
+
+class Reading(NamedTuple):
+    """What `read_record` read, and what else there is to know about it."""
+
+    signal: np.ndarray        # mV (samples, 12)
+    fs: float
+    remark: str               # what is unusual: 'gaps; flat lead', or ""
+    is_missing: np.ndarray    # bool (samples, 12), where it was interpolated
 
 
 @quietly    # what damaged numbers lead to is checked
@@ -538,8 +547,8 @@ def read_with_remark(
     path: str | Path,
     data_dir: str | None = None,
     start: float = 0,
-) -> tuple[np.ndarray, float, str]:
-    """Do the same as `read_record`, and say what is unusual: 'gaps; flat lead', or ''."""
+) -> Reading:
+    """Do the same as `read_record`, and say what is unusual."""
     if start < 0:
         raise ValueError(f"start: expected 0 s or more, got {start}")
 
@@ -566,8 +575,8 @@ def read_with_remark(
 
     signal = recording.signal.T[columns].T * factors
     refuse_wrong_gain(signal)
-    leads, remark = keep_usable_leads(signal)
-    return leads, fs, remark
+    leads, remark, is_valid = keep_usable_leads(signal)
+    return Reading(leads, fs, remark, ~is_valid)
 
 
 def refuse_wrong_gain(signal: np.ndarray) -> None:
@@ -585,13 +594,14 @@ def refuse_wrong_gain(signal: np.ndarray) -> None:
                           f"{' '.join(np.array(LEADS)[is_wrong])}")
 
 
-def keep_usable_leads(signal: np.ndarray) -> tuple[np.ndarray, str]:
+def keep_usable_leads(signal: np.ndarray) -> tuple[np.ndarray, str, np.ndarray]:
     """Interpolate gaps in a signal (samples, 12) in mV, and set leads without signal to zero.
 
     Returns
     -------
     leads : ndarray of float64, shape (samples, 12)
     remark : what is unusual about them, or ""
+    is_valid : ndarray of bool, shape (samples, 12), False where they were interpolated
     """
     size = np.abs(signal)
     is_valid = size <= MAX_AMPLITUDE
@@ -608,7 +618,8 @@ def keep_usable_leads(signal: np.ndarray) -> tuple[np.ndarray, str]:
         "flat lead": not moves.all(),
         f"beyond {LARGE:g} mV": (size > LARGE).any()}
     remark = "; ".join(name for name, is_so in unusual.items() if is_so)
-    return leads if is_usable.all() else np.where(is_usable, leads, 0.0), remark
+    leads = leads if is_usable.all() else np.where(is_usable, leads, 0.0)
+    return leads, remark, is_valid
 
 
 # ------------------------------------------------------------------------------------ preprocess
@@ -744,7 +755,7 @@ def _r_peaks_of(lead: np.ndarray, fs: float) -> np.ndarray:
         return np.zeros(0)
     coarse = beats.drop_t_waves(coarse, energy, envelope, fs)
     coarse = beats.add_close_beats(coarse, envelope, fs)
-    return r_peaks.refine(lead, coarse, fs)
+    return r_peaks.refine(lead, coarse, energy, fs)
 
 
 def choose_lead(leads: np.ndarray, fs: float) -> tuple[int, np.ndarray]:
@@ -791,13 +802,16 @@ def find_r_peaks(leads: np.ndarray, fs: float) -> np.ndarray:
     return choose_lead(leads, fs)[1]
 
 
-def measure_rhythm(signal: Any, fs: float) -> Rhythm:
-    """Find the beats of an ECG (samples, 12), in mV, and the intervals between them."""
+def measure_rhythm(signal: Any, fs: float, is_missing: np.ndarray | None = None) -> Rhythm:
+    """Find the beats of an ECG (samples, 12), in mV, and the intervals between them.
+
+    `is_missing` (samples, 12) tells where samples have been interpolated, if that is known.
+    """
     leads = as_leads(signal, check_rate(fs))
     lead, peaks = choose_lead(leads, fs)
-    samples = np.asarray(signal)[:, lead].astype(float)
-    is_missing = ~(np.abs(samples) < BEYOND_ANY_CONVERTER)    # also where it is NaN
-    gaps = r_peaks.find_gaps(leads[:, lead], is_missing, fs)
+    if is_missing is None:
+        is_missing = ~(np.abs(np.asarray(signal, float)) < BEYOND_ANY_CONVERTER)    # NaN as well
+    gaps = r_peaks.find_gaps(leads[:, lead], is_missing[:, lead], fs)
     return Rhythm(lead, peaks, r_peaks.rr_intervals(peaks, gaps, fs))
 
 
@@ -892,8 +906,8 @@ def prepare_with_remark(
     start: float = 0,
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Do the same as `prepare_record`, and say what is unusual about the record, or ''."""
-    signal, fs, remark = read_with_remark(path, data_dir, start)
-    rhythm = measure_rhythm(signal, fs)
+    signal, fs, remark, is_missing = read_with_remark(path, data_dir, start)
+    rhythm = measure_rhythm(signal, fs, is_missing)
     features = extract_core_medical_features(signal, fs, rhythm)
     if recipe.model == "large":    # its own features follow the eight
         extra = extra_features(signal, fs, rhythm.r_peaks, rhythm.rr)

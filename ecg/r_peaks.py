@@ -23,6 +23,9 @@ SAME_SHAPE = 0.8            # correlation of a wave with the median beat, from w
 SAME_SIZE = 0.5             # and its size, over that of the median beat
 REPEATED = 0.1, 0.2         # s from a beat, where ventricles are still recovering
 MOST_REPEATED = 1 / 3       # of the beats may have such a wave so close
+ODD = 0.85                  # correlation with the median beat, below which a peak may be noise,
+WEAK = 0.5                  # its QRS energy, over that of the usual peak,
+NOISE_REACHES = 20          # and over that of the quietest tenth of the lead
 GAP = 0.08                  # s that may hide a QRS complex
 GAP_EDGE = 0.1              # s; a beat so close to a gap may be the step at its end
 
@@ -162,6 +165,26 @@ def share_repeated(aligned: Aligned, size: np.ndarray, fs: float) -> float:
     return min(is_after.any(axis=1).mean(), is_before.any(axis=1).mean())
 
 
+def has_noise_peak(aligned: Aligned, coarse: np.ndarray, energy: np.ndarray) -> bool:
+    """Tell whether a peak may well be noise: unlike the median beat, weak, and little above noise.
+
+    One more or fewer would be another rate. The ends of a record are not looked at, where a beat
+    may be cut.
+
+    Parameters
+    ----------
+    aligned : Aligned
+    coarse : ndarray of int, shape (n,), peaks of the QRS envelope, in samples
+    energy : ndarray, shape (samples,), of QRS complexes
+    """
+    half = len(aligned.beat) // 2
+    is_inside = (aligned.centres >= half) & (aligned.centres < len(energy) - half)
+    at_peaks = energy[coarse]
+    most = min(WEAK * np.median(at_peaks), NOISE_REACHES * np.quantile(energy, 0.1))
+    is_odd = aligned.correlation[aligned.centres] < ODD
+    return bool((is_inside & is_odd & (at_peaks < most)).any())
+
+
 def find_gaps(lead: np.ndarray, is_missing: np.ndarray, fs: float) -> np.ndarray:
     """Return where samples of a lead were missing for long enough to hide a QRS complex.
 
@@ -197,7 +220,7 @@ def rr_intervals(peaks: np.ndarray, gaps: np.ndarray, fs: float) -> np.ndarray:
     return rr
 
 
-def refine(lead: np.ndarray, coarse: np.ndarray, fs: float) -> np.ndarray:
+def refine(lead: np.ndarray, coarse: np.ndarray, energy: np.ndarray, fs: float) -> np.ndarray:
     """Move R peaks to where each fits the median beat, to a fraction of a sample.
 
     The R peak is the median beat's top (or its nadir, if `NADIR` times as large): so neither noise
@@ -209,6 +232,8 @@ def refine(lead: np.ndarray, coarse: np.ndarray, fs: float) -> np.ndarray:
     lead : ndarray, shape (samples,), mV
     coarse : ndarray of int, shape (n,)
         Peaks of the QRS envelope, in samples.
+    energy : ndarray, shape (samples,)
+        Of QRS complexes, in (mV/s)^2.
     fs : float, Hz
 
     Returns
@@ -222,6 +247,8 @@ def refine(lead: np.ndarray, coarse: np.ndarray, fs: float) -> np.ndarray:
     aligned = beats.align(coarse, fs)
     beat = aligned.beat
     if not are_beats(aligned, beats.deviation / (beat.std() + 1e-12), fs):
+        return np.zeros(0)
+    if has_noise_peak(aligned, coarse, energy):
         return np.zeros(0)
 
     shift, at = interpolate_summit(aligned)

@@ -130,6 +130,12 @@ def test_noise_of_a_fifth_of_the_r_wave_hides_and_adds_no_beat(size, seed):    #
     assert abs(heart_rate(ecg(regular(75), size, seed)) - 75) < 1
 
 
+@given(st.floats(0.19, 0.6), SEED)
+@FEW
+def test_peaks_of_noise_that_could_be_beats_make_a_lead_unmeasurable(size, seed):
+    assert is_right_or_nan(heart_rate(ecg(regular(75), size, seed)), 75)
+
+
 @given(st.floats(0.6, 3), SEED)
 @FEW
 def test_beats_that_noise_hides_in_all_leads_are_not_measurable(size, seed):
@@ -181,6 +187,16 @@ def test_a_gap_in_a_record_on_disk_is_no_rr_interval(recipe, tmp_path):
     assert abs(named["heart rate"] - 75) < 1
     assert named["SDNN"] < 5
     assert 0.95 < named.get("longest RR", 1) < 1.05
+
+
+def test_a_gap_between_equal_samples_on_disk_is_no_rr_interval(tmp_path):
+    """What was read would be a level line, which an electrode gives too."""
+    digital = np.round(ecg(regular(75), 0.01) * 200).astype(np.int64)
+    digital[1500:2400] = -32768
+    digital[[1499, 2400]] = 10
+    wfdb.wrsamp("gap", fs=FS, units=["mV"] * 12, sig_name=list(LEADS), d_signal=digital,
+                fmt=["16"] * 12, adc_gain=[200.0] * 12, baseline=[0] * 12, write_dir=str(tmp_path))
+    assert abs(prepare_record(tmp_path / "gap")[1][4] - 75) < 1
 
 
 def test_a_gap_that_hides_no_complex_costs_no_interval():
