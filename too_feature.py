@@ -316,17 +316,14 @@ def read_labels(path: str) -> pd.DataFrame:
     Raises
     ------
     UserError
-        Names the file and the first malformed row.
+        Names the file and the first malformed row, such as a second header.
     """
-    rows = label_file.read_rows(path, COLUMNS)
-    if label_file.has_header(rows):
-        rows = rows.iloc[1:]
-
+    rows = label_file.drop_header(path, label_file.read_rows(path, COLUMNS))
     refuse = functools.partial(label_file.refuse_rows, path, rows)
     refuse((rows[COLUMNS] == "").any(axis=1) | (rows["excess"] != ""),
            f"three columns {','.join(COLUMNS)} with commas, as CSV UTF-8")
-    refuse(~rows["subject_id"].str.fullmatch(label_file.SUBJECT_ID),
-           "a whole number or a name as subject_id (format it as text in a spreadsheet)")
+    refuse(~rows["subject_id"].map(label_file.is_patient),
+           "a whole number or printable text as subject_id (format it as text in a spreadsheet)")
 
     rows["waveform_path"] = rows["waveform_path"].str.replace(
         r"^mimic-iv-ecg/|\.(?:hea|dat)$", "", regex=True)

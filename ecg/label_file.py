@@ -25,8 +25,8 @@ SAFE_PATH = (
     r"[\w.][\w .,+=@()-]*"            # a folder or the name
     r"(?:/[\w.][\w .,+=@()-]*)*")     # and others below it
 
-# Any text that a spreadsheet has not made of a number: no 1.0E+07, no 12.5, no -3
-SUBJECT_ID = r"(?![-+]?\d*[.,]?\d*(?:[eE][-+]?\d+)?$)[^\x00-\x1f\x7f-\x9f]{1,100}|\d{1,100}"
+# What a spreadsheet makes of a number: 1.0E+07, 12.5, -3
+SPREADSHEET_NUMBER = r"[-+]?\d*[.,]?\d*(?:[eE][-+]?\d+)?"
 WHOLE_NUMBER = r"[0-9]{1,18}"
 
 # Letters of other scripts that look like Latin ones
@@ -81,19 +81,47 @@ def read_rows(path: str, columns: list[str]) -> pd.DataFrame:
     return rows[(rows != "").any(axis=1)]
 
 
-def has_header(rows: pd.DataFrame) -> bool:
-    """Tell whether the first row is a header.
+def drop_header(path: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the header, if the first row is one; `UserError` if there is another one below.
 
-    Its patient is not a whole number, its path has neither a digit nor a folder, and its class is
-    that of no other row.
+    A header's patient is not a whole number, its path has neither a digit nor a folder, and its
+    class is that of no record.
     """
-    if rows.empty:
-        return False
-    subject, path, category = rows.iloc[0, :3]
-    if not path or not category or re.fullmatch(WHOLE_NUMBER, subject):
+    texts = rows[~rows.iloc[:, 0].str.fullmatch(WHOLE_NUMBER)]
+    if texts.empty:
+        return rows
+    texts = texts.apply(lambda column: column.str.casefold())
+    is_again = (texts.iloc[:, :3] == list(rows.columns[:3])).all(axis=1)
+    first = rows.index[0]
+    if first in texts.index:
+        is_like_first = (texts == texts.loc[first]).all(axis=1)
+        like_first = is_like_first.index[is_like_first]
+        if is_header(rows, like_first):
+            is_again |= is_like_first
+            is_again[first] = False
+            rows = rows.drop(first)
+
+    again = is_again.index[is_again]
+    refuse_rows(path, rows, pd.Series(rows.index.isin(again), rows.index),
+                "a record, not a second header (files joined?)")
+    return rows
+
+
+def is_header(rows: pd.DataFrame, like_first: pd.Index) -> bool:
+    """Tell whether the first row, and with it the rows `like_first`, is a header."""
+    _, path, category = rows.iloc[0, :3]
+    if not path or not category:
         return False
     is_path = "/" in path or any(letter.isdigit() for letter in path)
-    return not is_path and (rows.iloc[:, 2] == category).sum() == 1
+    of_class = rows.index[rows.iloc[:, 2] == category]
+    return not is_path and of_class.isin(like_first).all()
+
+
+def is_patient(name: str) -> bool:
+    """Tell whether this can be a subject_id: any printable text that is no spreadsheet's number."""
+    if not name.isprintable() or len(name) > 100:
+        return False
+    return name.isdecimal() or not re.fullmatch(SPREADSHEET_NUMBER, name)
 
 
 def number_patients(rows: pd.DataFrame) -> pd.DataFrame:

@@ -26,8 +26,9 @@ def test_where_all_are_whole_numbers_leading_zeros_are_of_no_account(tmp_path, c
     assert "text" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("subject", ["1.0E+07", "12.5", "-3", "a\x07b", "x" * 101])
-def test_what_a_spreadsheet_made_of_a_number_is_refused(tmp_path, subject):
+@pytest.mark.parametrize("subject", [
+    "1.0E+07", "12.5", "-3", "a\x07b", "x" * 101, "a\u202eb", "a\u200bb"])
+def test_what_a_spreadsheet_made_of_a_number_and_what_no_screen_shows_is_refused(tmp_path, subject):
     with pytest.raises(UserError, match=r"labels.csv, line 2: .*subject_id"):
         read(tmp_path, "1,a/1,Normal", f"{subject},a/2,Other")
 
@@ -37,6 +38,15 @@ def test_what_a_spreadsheet_made_of_a_number_is_refused(tmp_path, subject):
     "患者,路径,类别"])
 def test_a_header_in_any_words_is_skipped(tmp_path, header):
     assert len(read(tmp_path, header, "1,a/1,Normal", "2,a/2,Other")) == 2
+
+
+@pytest.mark.parametrize(("first", "second"), [
+    ("subject_id,waveform_path,ecg_category", "Subject_ID,waveform_path,ecg_category"),
+    ("患者,路径,类别", "患者,路径,类别"),
+    ("1,a/0,Normal", "subject_id,waveform_path,ecg_category")])
+def test_the_header_of_a_second_file_is_no_record(tmp_path, first, second):
+    with pytest.raises(UserError, match=r"labels.csv, line 3: .*second header \(files joined\?\)"):
+        read(tmp_path, first, "1,a/1,Normal", second, "2,a/2,Other", second, "3,a/3,Other")
 
 
 def test_a_first_row_with_a_path_is_no_header(tmp_path):
