@@ -1778,6 +1778,8 @@ def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
     if not is_own and folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"--data-dir {data_dir}: holds no demo, but --labels is the demo's: name "
                         "the label file of these records")
+    if data_dir != Settings.data_dir:
+        print(f"notice: --labels is the demo's, so its records are written to {data_dir}")
     from ecg import demo
 
     with user_errors(f"{data_dir}: the demo's waveforms cannot be written (is the disk full?)"):

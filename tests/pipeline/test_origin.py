@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import too_feature as script
@@ -83,15 +85,30 @@ def test_all_that_a_run_leaves_says_where_the_labels_come_from(own, start):
     assert "test_labels_origin" not in card_of("m.keras")
 
 
-def test_a_test_file_states_its_own_origin(own, start):
+def test_a_test_file_states_its_own_origin_and_its_records_leave_training(
+        own, start, monkeypatch):
+    known = {}
+    load_split = script.load_split
+
+    def listening(name, labels, classes, settings, held_out=None):
+        known[name] = list(held_out or {})
+        return load_split(name, labels, classes, settings, held_out)
+
+    monkeypatch.setattr(script, "load_split", listening)
     labels = own("mine", rows_of(0), CART)
-    other = own("theirs", rows_of(1), "")
-    printed = start("--labels", labels, "--data-dir", "data", "--test-labels", other,
-                    "--labels-origin", "two cardiologists")
+    trained_on = script.split_patients(rows_of(0))["train"]
+    both = pd.concat([rows_of(1), trained_on.iloc[::4].assign(subject_id=7)])
+    printed = start("--labels", labels, "--data-dir", "data", "--test-labels",
+                    own("theirs", both, ""), "--labels-origin", "two cardiologists")
     words = "Origin of the labels: two cardiologists. Origin of the test labels: not stated."
     assert words in printed
     assert f"**{words}**" in model_card.model_card("results/m")
     assert card_of("m.keras")["test_labels_origin"] == "not stated"
+
+    assert known == {"test": [], "validation": ["test"], "train": ["test", "validation"]}
+    n_copies = int(re.search(r"left out: copy of a test record \((\d+)\)", printed)[1])
+    assert n_copies > 5
+    assert Path("results/m/left_out.csv").read_text().count("copy of") == n_copies
 
 
 def test_the_demo_is_called_synthetic_everywhere_and_its_origin_cannot_be_changed(

@@ -92,3 +92,10 @@ def test_the_demo_is_not_written_into_a_folder_of_other_records(tmp_path):
     with pytest.raises(UserError, match="name the label file of these records"):
         ensure_demo(labels, str(tmp_path))
     assert not (tmp_path / "demo").exists()
+
+
+def test_a_folder_that_gets_a_demo_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ecg.demo.write_demo", lambda folder: None)
+    labels = read_labels(too_feature.Path(too_feature.__file__).parent / Settings.labels)
+    assert ensure_demo(labels, str(tmp_path / "typo"))
+    assert f"written to {tmp_path}/typo" in capsys.readouterr().out
