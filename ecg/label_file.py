@@ -128,6 +128,9 @@ def number_patients(rows: pd.DataFrame) -> pd.DataFrame:
     """Turn subject_id into whole numbers if all are; else they stay text, with a notice."""
     is_number = rows["subject_id"].str.fullmatch(WHOLE_NUMBER)
     if is_number.all():
+        has_zeros = rows["subject_id"].str.startswith("0")
+        if has_zeros.any():
+            print("notice: all subject_ids are whole numbers: 00123 and 123 are one patient")
         return rows.astype({"subject_id": "int64"})
 
     first = rows["subject_id"][~is_number].iloc[0]

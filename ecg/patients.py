@@ -26,15 +26,11 @@ def join_patients(rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     folder = rows["waveform_path"].str.extract(PATIENT_FOLDER, expand=False)
     subject, subjects = pd.factorize(rows["subject_id"], sort=True)
-    place, _ = pd.factorize(folder.fillna(rows["waveform_path"]))
-    record, _ = pd.factorize(rows["waveform_path"])
+    place, places = pd.factorize(folder.fillna(rows["waveform_path"]))
     n = len(subjects)
-    n_places = place.max() + 1
-    pairs = np.concatenate([place, n_places + record]) + n
-    links = coo_array(
-        (np.ones(2 * len(rows), dtype=bool), (np.tile(subject, 2), pairs)),
-        shape=(pairs.max() + 1, pairs.max() + 1),
-    )
+    n_nodes = n + len(places)
+    is_linked = np.ones(len(rows), dtype=bool)
+    links = coo_array((is_linked, (subject, n + place)), shape=(n_nodes, n_nodes))
     _, group = connected_components(links, directed=False)
     first = pd.Series(range(n)).groupby(group[:n]).min()    # sorted, so the smallest
     joined = first.loc[group[:n]].to_numpy()

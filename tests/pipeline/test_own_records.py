@@ -20,10 +20,13 @@ def test_hashed_patient_names_are_taken_as_text_and_it_is_said(tmp_path, capsys)
     assert "subject_id is text, such as 9f86d081" in capsys.readouterr().out
 
 
-def test_where_all_are_whole_numbers_leading_zeros_are_of_no_account(tmp_path, capsys):
+def test_where_all_are_whole_numbers_leading_zeros_are_of_no_account_and_it_is_said(
+        tmp_path, capsys):
     found = read(tmp_path, "00123,a/1,Normal", "123,a/2,Other")
     assert found["subject_id"].tolist() == [123, 123]
-    assert "text" not in capsys.readouterr().out
+    assert "whole numbers: 00123 and 123 are one patient" in capsys.readouterr().out
+    read(tmp_path, "10,a/1,Normal", "123,a/2,Other")
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("subject", [
@@ -98,4 +101,4 @@ def test_a_folder_that_gets_a_demo_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("ecg.demo.write_demo", lambda folder: None)
     labels = read_labels(too_feature.Path(too_feature.__file__).parent / Settings.labels)
     assert ensure_demo(labels, str(tmp_path / "typo"))
-    assert f"written to {tmp_path}/typo" in capsys.readouterr().out
+    assert f"written to {tmp_path / 'typo'}" in capsys.readouterr().out
