@@ -54,7 +54,7 @@ def shape(line):
 def main():
     """Run the demo as the README says, and renew what the READMEs show of it."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(SCRIPT), "--data-dir", f"{folder}/data",
+        command = [sys.executable, str(SCRIPT),
                    "--labels", str(ROOT / "ecg_5_class_data.csv")]
         run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     text = run.stdout.replace(folder, "").replace(str(ROOT), "")
