@@ -48,6 +48,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,6 +82,7 @@ from ecg import (
 )
 
 # isort: split
+from ecg.epoch_bar import epoch_bar
 from ecg.errors import RecordError, UserError, exit_code, user_errors
 from ecg.escape import shown
 from ecg.large_features import EXTRA_FEATURES, extra_features
@@ -279,14 +281,16 @@ def load_tensorflow() -> tuple[Any, Any]:
         It is not installed, too old, or next to a tensorflow-metal that does not fit.
     """
     os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_METAL_DEVICE_ENABLE="0",
-                      TF_USE_LEGACY_KERAS="0")    # Keras 2 would give other optimizers
+                      TF_USE_LEGACY_KERAS="0",    # Keras 2 would give other optimizers
+                      KERAS_BACKEND="tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")    # where KERAS_BACKEND=jax is asked for
     try:
         import tensorflow as tf
         if tuple(map(int, tf.__version__.split(".")[:2])) < (2, 16):
             raise ImportError(f"{tf.__version__} is too old")
         import keras
+        if keras.backend.backend() != "tensorflow":    # imported before
+            raise ImportError(f"Keras runs on {keras.backend.backend()}")
     except Exception as error:    # whatever an installation that does not fit raises
         raise UserError(f"TensorFlow 2.16 or newer is needed ({str(error).partition(chr(10))[0]}): "
                         "pip install -r requirements.txt") from error
@@ -1389,6 +1393,7 @@ def compile_for_phases(
         Adam starts anew; batch normalisation is frozen in the second phase.
     """
     keras = load_tensorflow()[1]
+    print("compiling the training step ...", flush=True)
     most_at_once = 25 if jit else 1
     at_once = max(i for i in range(1, most_at_once + 1) if steps % i == 0)
     n_steps = keras.Variable(1.0, trainable=False)    # of a phase
@@ -1427,6 +1432,7 @@ def fit(
     at_once, begin_phase = compile_for_phases(model, frozen, steps, recipe, jit)
     validating = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: logs.update(validate(model, validation)))
+    bar = epoch_bar(keras)
     stopping = callbacks[0]
     for first, end in phases(recipe, steps):
         if end < done or stopping.stopped_epoch:    # where end is done, weights are restored only
@@ -1439,7 +1445,7 @@ def fit(
             next(batches)
         model.fit(
             feed(batches, at_once), steps_per_epoch=steps, initial_epoch=first + passed,
-            epochs=end, verbose=0, callbacks=[validating, *callbacks])
+            epochs=end, verbose=0, callbacks=[validating, bar, *callbacks])
 
     if stopping.stopped_epoch:
         announce_stop(stopping, recipe)
@@ -1512,13 +1518,13 @@ def train(
     temperature : float, by which the last layer's weights are already divided
     history : list of dict, the logs of each epoch
     """
-    keras = load_tensorflow()[1]
+    tf, keras = load_tensorflow()
     recipe = settings.recipe
     keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
     model = build_model(n_classes, training, recipe)
     jit = settings.jit
     if jit is None:
-        jit = recipe.xla and fast_lstm.xla_works(keras)
+        jit = recipe.xla and fast_lstm.xla_works(tf)
     print(f"{model.count_params():,} parameters, {len(training.targets)} training and "
           f"{len(validation.targets)} validation records, XLA {'on' if jit else 'off'}")
 
@@ -1907,15 +1913,17 @@ def run(settings: Settings) -> None:
     splits = split_labels(labels, settings)
     card |= state_origins(settings, is_demo, splits["test"])
     folder = claim_places(settings, output)
-    tf, keras = load_tensorflow()    # if it is broken, that shows before the slow reading
-    devices = ", ".join(device.name for device in tf.config.get_visible_devices())
-    using = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
-    print(f"using {using}; devices {devices}")
+    print("loading TensorFlow while records are read")
+    loading = ThreadPoolExecutor(1).submit(load_tensorflow)
 
     # Test first: what it holds is never trained on, even under another name and patient
     test = load_split("test", splits["test"], classes, settings)
     validation = load_split(
         "validation", splits["validation"], classes, settings, {"test": test})
+    tf, keras = loading.result()    # if it is broken, that shows before the slow reading
+    devices = ", ".join(device.name for device in tf.config.get_visible_devices())
+    using = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+    print(f"using {using}; devices {devices}")
     training = load_split(
         "train", splits["train"], classes, settings, {"test": test, "validation": validation})
     unusable = [*training.left_out, *validation.left_out, *test.left_out]

@@ -21,6 +21,7 @@ cluster         an existing Dask cluster as workers
 checkpoint      what --resume goes on from
 fast_lstm       Keras's LSTM, faster
 batch_norm      Keras's batch normalisation, frozen without being compiled anew
+epoch_bar       a progress bar of an epoch's steps
 large_features  40 more features: rhythm, P, QRS, ST, T, spectrum
 large_model     the model of --recipe large
 linear_rival    the simplest rival: a logistic regression

@@ -1,6 +1,6 @@
 """A faster way to compute Keras's own LSTM layer on a CPU; `too_feature.py` trains with it.
 
-Keras's recurrence, differentiated by TensorFlow or JAX, adds up the gradient of the weights at
+Keras's recurrence, differentiated by TensorFlow, adds up the gradient of the weights at
 every time step and calls four activations for four gates. Here one product after the loop gives
 the weights' gradient, and one tanh computes all gates, so a training step takes half as long
 (benchmarks/speed.py). The layer, its weights and its outputs stay the same, up to rounding.
@@ -19,7 +19,7 @@ def loop(
     widths: list[int],
     reverse: bool = False,
 ) -> tuple:
-    """Do what `jax.lax.scan` does, in TensorFlow.
+    """Go through rows of tables, keeping a state and collecting rows of new tables.
 
     Parameters
     ----------
@@ -57,18 +57,6 @@ def loop(
     return state, [table.stack() for table in tables]
 
 
-def jax_loop(
-    step: Callable,
-    state: tuple,
-    rows: Sequence,
-    widths: list[int],
-    reverse: bool = False,
-) -> tuple:
-    """Do the same in JAX, which finds the widths by itself."""
-    import jax
-    return jax.lax.scan(step, state, rows, reverse=reverse)
-
-
 class Recurrence:
     """The steps of an LSTM over time, and their gradients.
 
@@ -77,13 +65,12 @@ class Recurrence:
 
     Parameters
     ----------
-    keras : the Keras module, on TensorFlow or JAX
+    keras : the Keras module, on TensorFlow
     units : number of cells
     """
 
     def __init__(self, keras: Any, units: int) -> None:
         self.ops = keras.ops
-        self.scan = jax_loop if keras.backend.backend() == "jax" else loop
         self.units = units
         # sigmoid(x) is tanh(x / 2) / 2 + 1 / 2: of input, forget and output gate, not of new input
         scale = np.array([0.5, 0.5, 1.0, 0.5], np.float32)
@@ -118,7 +105,7 @@ class Recurrence:
 
         first = (first_h, first_c)
         widths = [self.units, 4 * self.units]
-        return self.scan(step, first, (x * scale,), widths)
+        return loop(step, first, (x * scale,), widths)
 
     def backward(
         self,
@@ -159,7 +146,7 @@ class Recurrence:
 
         last = (d_last[0], d_last[1])
         rows = (dc_dh, slopes, f)
-        first, tables = self.scan(step, last, rows, [4 * self.units], reverse=True)
+        first, tables = loop(step, last, rows, [4 * self.units], reverse=True)
         dh, dc = first
         dx = tables[0]
         d_weights = ops.einsum("tni,tnj->ij", h, dx)
@@ -168,8 +155,7 @@ class Recurrence:
     def differentiable(self) -> Callable:
         """Return `forward` as one operation with `backward` as its gradient.
 
-        It gives the last output and cells as one array (2, n, units), as Keras's backends pass
-        the gradient of a pair in different ways.
+        It gives the last output and cells as one array (2, n, units).
         """
         @self.ops.custom_gradient
         def last(x: Any, weights: Any, first_h: Any, first_c: Any) -> tuple:
@@ -185,8 +171,6 @@ class Recurrence:
 
 def can_be_quickened(keras: Any, lstm: Any) -> bool:
     """Return whether a layer is an LSTM of the kind that `quicken` knows."""
-    if keras.backend.backend() not in ("tensorflow", "jax"):
-        return False
     if not isinstance(lstm, keras.layers.LSTM):
         return False
     if not hasattr(type(lstm), "inner_loop"):    # another version of Keras
@@ -208,7 +192,7 @@ def quicken(keras: Any, lstm: Any) -> bool:
 
     Parameters
     ----------
-    keras : the Keras module, on TensorFlow or JAX
+    keras : the Keras module, on TensorFlow
     lstm : keras.layers.LSTM without recurrent dropout, that returns its last output alone
 
     Returns
@@ -251,12 +235,14 @@ def quicken_all(keras: Any, model: Any) -> None:
             quicken(keras, layer)
 
 
-def xla_works(keras: Any) -> bool:
-    """Try one tiny compiled LSTM step: XLA is missing or broken on some machines."""
+def xla_works(tf: Any) -> bool:
+    """Try a tiny compiled loop: XLA is missing or broken on some machines."""
+    @tf.function(jit_compile=True)
+    def power(x: Any) -> Any:
+        return tf.while_loop(lambda i, _: i < 2, lambda i, y: (i + 1, tf.tanh(y @ x)), (0, x))
+
     try:
-        model = keras.Sequential([keras.Input((4, 1)), keras.layers.LSTM(1)])
-        model.compile("sgd", "mse", jit_compile=True)
-        model.train_on_batch(np.zeros((1, 4, 1)), np.zeros((1, 1)))
+        power(tf.zeros((2, 2)))
     except Exception as error:    # whatever XLA raises, training can go on without it
         print(f"XLA does not work here ({type(error).__name__}): training takes 4 times as long")
         return False

@@ -228,7 +228,7 @@ def fingerprint(*functions: Callable[..., Any]) -> str:
     Returns
     -------
     str
-        64 hexadecimal digits, of the source as it was at the first call with these functions.
+        64 hexadecimal digits, of the source as it was when first asked for.
     """
     return _fingerprint(*[_undecorated(function) for function in functions])
 
@@ -248,26 +248,33 @@ def _fingerprint(*functions: Callable[..., Any]) -> str:
         parts = file.relative_to(ROOT).with_suffix("").parts
         todo.append((".".join(parts), function.__qualname__.split(".")[0]))
 
-    modules: dict[str, _Module] = {}
     found: dict[tuple[str, str], list[str]] = {}
     while todo:
         place = todo.pop()
         if place in found:
             continue
 
-        name, definition = place
-        if name not in modules:
-            modules[name] = _Module(name)
-        module = modules[name]
-        todo += module.meanings(definition)    # it may be imported from yet another module
-
-        statements = module.definitions.get(definition, [])
-        found[place] = [ast.unparse(statement) for statement in statements]
-        for statement in statements:
-            for dotted in _used_by(statement):
-                todo += module.meanings(dotted)
+        found[place], reached = _definition(*place)
+        todo += reached
 
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
+
+
+@functools.cache    # shared by the fingerprints of all functions
+def _definition(name: str, definition: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the code of a definition in a module, and the places of all that it reaches."""
+    module = _read_module(name)
+    reached = module.meanings(definition)    # it may be imported from yet another module
+    statements = module.definitions.get(definition, [])
+    for statement in statements:
+        for dotted in _used_by(statement):
+            reached += module.meanings(dotted)
+    return [ast.unparse(statement) for statement in statements], reached
+
+
+@functools.cache
+def _read_module(name: str) -> "_Module":
+    return _Module(name)
 
 
 class _Module:

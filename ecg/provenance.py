@@ -1,5 +1,6 @@
 """Say by what a result was made, so that it can be traced: version, commit and packages."""
 
+import functools
 import importlib.metadata
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 PACKAGES = r"tensorflow(.cpu|.macos|.metal)?|keras|jax|numpy|scipy|pandas|scikit.learn|wfdb"
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that could change a result."""
     found = {"python": sys.version.split()[0], "platform": sys.platform}

@@ -325,6 +325,21 @@ def test_a_missing_label_file_is_refused_before_tensorflow_is_imported(
     assert sorted(os.listdir()) == ["good.csv"]
 
 
+def test_a_tensorflow_that_cannot_be_used_shows_before_training_records_are_read(
+        demo_dir, tmp_path, capsys, monkeypatch):
+    def broken():
+        raise UserError("TensorFlow cannot be used")
+
+    read = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script, "load_tensorflow", broken)
+    monkeypatch.setattr(script, "load_split", lambda name, *_: read.append(name))
+    labels = str(ROOT / "ecg_5_class_data.csv")
+    assert script.main(["--labels", labels, "--data-dir", str(demo_dir)]) == 2
+    assert one_line(capsys.readouterr().err).endswith("TensorFlow cannot be used")
+    assert read == ["test", "validation"]
+
+
 def test_the_program_answers_in_one_line_and_with_exit_code_2(tmp_path):
     result = run_script(tmp_path, "--labels", "none.csv")
     assert result.returncode == 2
