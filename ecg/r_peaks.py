@@ -232,8 +232,7 @@ def refine(lead: np.ndarray, coarse: np.ndarray, energy: np.ndarray, fs: float) 
     lead : ndarray, shape (samples,), mV
     coarse : ndarray of int, shape (n,)
         Peaks of the QRS envelope, in samples.
-    energy : ndarray, shape (samples,)
-        Of QRS complexes, in (mV/s)^2.
+    energy : ndarray, shape (samples,), of QRS complexes
     fs : float, Hz
 
     Returns
@@ -246,9 +245,8 @@ def refine(lead: np.ndarray, coarse: np.ndarray, energy: np.ndarray, fs: float) 
     half = beats.half
     aligned = beats.align(coarse, fs)
     beat = aligned.beat
-    if not are_beats(aligned, beats.deviation / (beat.std() + 1e-12), fs):
-        return np.zeros(0)
-    if has_noise_peak(aligned, coarse, energy):
+    deviation = beats.deviation / (beat.std() + 1e-12)
+    if not are_beats(aligned, deviation, fs) or has_noise_peak(aligned, coarse, energy):
         return np.zeros(0)
 
     shift, at = interpolate_summit(aligned)
