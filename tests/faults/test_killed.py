@@ -31,9 +31,9 @@ PLAIN = faults.PLAIN
 
 
 @pytest.fixture(scope="module")
-def run(run):
+def run(server):
     """Start a run whose validation takes the course of the whole ones."""
-    return lambda folder, *arguments, before="": run(
+    return lambda folder, *arguments, before="": server(
         folder, *arguments, before=f"{faults.COURSE}\n{before}")
 
 

@@ -58,6 +58,11 @@ def obey_permissions():    # root may do anything by its capabilities: give them
 """
 
 
+@pytest.fixture(scope="module")
+def run(server):
+    return server
+
+
 @pytest.fixture
 def older(whole):
     """A good model and its results, of an older run."""
