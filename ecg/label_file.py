@@ -28,6 +28,7 @@ SAFE_PATH = (
 # What a spreadsheet makes of a number: 1.0E+07, 12.5, -3
 SPREADSHEET_NUMBER = r"[-+]?\d*[.,]?\d*(?:[eE][-+]?\d+)?"
 WHOLE_NUMBER = r"[0-9]{1,18}"
+SPACES = str.maketrans("\u00a0\u3000", "  ")    # for Python, no other space is printable
 
 # Letters of other scripts that look like Latin ones
 LOOK_ALIKE = str.maketrans(
@@ -119,7 +120,7 @@ def is_header(rows: pd.DataFrame, like_first: pd.Index) -> bool:
 
 def is_patient(name: str) -> bool:
     """Tell whether this can be a subject_id: any printable text that is no spreadsheet's number."""
-    if not name.isprintable() or len(name) > 100:
+    if not name.translate(SPACES).isprintable() or len(name) > 100:
         return False
     return name.isdecimal() or not re.fullmatch(SPREADSHEET_NUMBER, name)
 

@@ -78,7 +78,8 @@ def test_a_malformed_row_is_named_by_file_and_line(tmp_path, before, row):
 
 
 @pytest.mark.parametrize("subject", [
-    "x3", "3 4", "0x3", "９", "3" * 19, "d41d8cd98f00b204", "1e5a", "#7", "Müller, A."])
+    "x3", "3 4", "0x3", "９", "3" * 19, "d41d8cd98f00b204", "1e5a", "#7", "Müller, A.",
+    "张\u3000三"])
 def test_any_other_text_names_a_patient_and_makes_all_of_them_text(tmp_path, capsys, subject):
     found = read(tmp_path, PLAIN + f'"{subject}",p/3,AF\n')
     assert [row[0] for row in found] == ["1", "2", "13", subject]
