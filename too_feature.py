@@ -42,6 +42,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+import io
 import itertools
 import json
 import math
@@ -210,7 +211,8 @@ class Settings:
     results: str = this_run("results", "folder for the results folders, one for each model")
     figures: bool = this_run(True, "draw figures and write a model card")
     tensorboard: bool = this_run(False, "write events for TensorBoard into the results folder")
-    jobs: int = this_run(0, "worker processes that read records; 0 chooses for you", 0, 1024)
+    jobs: int = this_run(0, "processes that read records, or train --repeats; 0 chooses "
+                         "for you", 0, 1024)
     scheduler: str = this_run("", "tcp://host:port of a Dask scheduler whose workers read records")
     cache: bool = this_run(True, "keep prepared records for the next run")
     cache_dir: str = this_run(".ecg_cache", "folder to keep prepared records in")
@@ -1548,6 +1550,55 @@ def train(
     return model, calibrate(model, validation), history
 
 
+def train_quietly(*arguments: Any) -> tuple[Any, float, list[dict]]:
+    """Train one model as `train` does, and print nothing."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return train(*arguments)
+
+
+def keep_trained(*arguments: Any) -> None:
+    """Train one model in a worker process, for its state in `folder` alone."""
+    interrupt.end_with_parent()
+    train_quietly(*arguments)
+
+
+def train_repeats(
+    training: Records,
+    validation: Records,
+    n_classes: int,
+    settings: Settings,
+    folder: Path,
+) -> list[tuple[Any, float, list[dict]]]:
+    """Train a model for each repeat: several at once, each in a process, where --jobs allows it.
+
+    Such a process leaves the state of its last epoch, from which the model is made here.
+
+    Returns
+    -------
+    list of what `train` returns
+    """
+    def tasks(resume: bool) -> Iterator[tuple]:
+        for i in range(settings.repeats):
+            seed = (settings.seed + i) % 2**32
+            seeded = dataclasses.replace(settings, seed=seed, resume=resume)
+            yield training, validation, n_classes, seeded, folder / str(i)
+
+    jobs = cache.count_jobs(settings.jobs, settings.repeats)
+    if jobs == 1:
+        return [train(*task) for task in tasks(settings.resume)]
+
+    print(f"training {settings.repeats} models, {jobs} at once ...", flush=True)
+    cache.in_processes(keep_trained, tasks(settings.resume), jobs)
+    trained = []
+    for i, task in enumerate(tasks(resume=True)):
+        trained.append(train_quietly(*task))
+        history = trained[-1][2]
+        print(f"model {i + 1}/{settings.repeats}: {len(history)} epochs, "
+              f"val_loss {history[-1]['val_loss']:.3f}  "
+              f"val_accuracy {history[-1]['val_accuracy']:.3f}")
+    return trained
+
+
 # -------------------------------------------------------------------------------------- evaluate
 def heart_rates_by_class(test: Records, classes: list[str]) -> pd.DataFrame:
     """Return mean, deviation and count of heart rate and its variability by true class."""
@@ -1929,11 +1980,7 @@ def run(settings: Settings) -> None:
     unusable = [*training.left_out, *validation.left_out, *test.left_out]
     unusual = [*training.unusual, *validation.unusual, *test.unusual]
 
-    trained = []
-    for i in range(settings.repeats):
-        seeded = dataclasses.replace(settings, seed=(settings.seed + i) % 2**32)
-        progress = folder / "progress" / str(i)
-        trained.append(train(training, validation, len(classes), seeded, progress))
+    trained = train_repeats(training, validation, len(classes), settings, folder / "progress")
     models, temperatures, histories = map(list, zip(*trained, strict=True))
     model = models[0] if len(models) == 1 else average_models(keras, models)
     card |= {"history": histories, "temperature": temperatures, "left_out": unusable,

@@ -15,7 +15,7 @@ import hashlib
 import os
 import signal
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -191,6 +191,24 @@ def worker_processes(scheduler: str) -> Iterator[None]:
         raise UserError("a worker process was killed (out of memory?) or could not start "
                         f"({reason}); --jobs 1 needs the least memory, and with the cache "
                         "the finished batches are not prepared again") from error
+
+
+def count_jobs(jobs: int, tasks: int) -> int:
+    """Return how many long tasks to do at once; `jobs` is 0 for as many as there are cores."""
+    return min(jobs or joblib.cpu_count(), tasks)
+
+
+def in_processes(function: Callable[..., None], tasks: Iterable[tuple], jobs: int) -> None:
+    """Call a function with each of these arguments, in `jobs` worker processes.
+
+    Raises
+    ------
+    UserError
+        If a worker process is killed.
+    """
+    start_trackers()
+    with worker_processes(""):
+        joblib.Parallel(jobs)(joblib.delayed(function)(*task) for task in tasks)
 
 
 def run_batches(batches: list[Batch], jobs: int, scheduler: str,

@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from types import FrameType
 
@@ -77,3 +78,15 @@ def prepare_for_a_sudden_end() -> None:
 
     if hasattr(sys.stdout, "reconfigure"):    # Jupyter and other editors replace it
         sys.stdout.reconfigure(line_buffering=True)
+
+
+def end_with_parent() -> None:
+    """Have this worker process end when the one that started it is gone, which may be killed."""
+    parent = os.getppid()
+
+    def end() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()

@@ -399,6 +399,25 @@ def test_the_command_that_a_stopped_run_names_ends_as_if_it_had_not_been(demo_di
     assert faults.outcome(stopped) == faults.outcome(whole)
 
 
+@SLOW
+def test_repeats_in_processes_of_their_own_end_as_one_after_the_other_though_killed(
+        demo_dir, tmp_path):
+    flags = ["--repeats", "2", "--epochs", "2"]
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    one, two = folders
+    assert start(one, demo_dir, *flags, "--jobs", "1", stdout=subprocess.DEVNULL).wait(
+        faults.HANG) == 0
+    child = start(two, demo_dir, *flags, "--jobs", "2", stdout=subprocess.DEVNULL)
+    faults.wait_for(lambda: list(two.rglob("state.npz")), child)
+    child.kill()
+    child.wait(faults.HANG)
+    assert start(two, demo_dir, *flags, "--jobs", "2", "--resume", stdout=subprocess.DEVNULL).wait(
+        faults.HANG) == 0
+    assert faults.outcome(one) == faults.outcome(two)
+
+
 def processes_of(session):
     """Return the ids of the processes of a session, by /proc."""
     found = []

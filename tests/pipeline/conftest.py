@@ -18,7 +18,8 @@ def ensemble_run(demo_dir, tmp_path_factory):
             code = script.main([
                 "--labels", str(LABELS), "--data-dir", str(demo_dir), "--output",
                 str(folder / "model.keras"), "--results", str(folder / "results"), *TINY,
-                "--no-cache", "--recipe", "thesis", "--repeats", "2", "--sequence-length", "100"])
+                "--no-cache", "--recipe", "thesis", "--repeats", "2", "--jobs", "1",
+                "--sequence-length", "100"])
         assert code == 0
         (folder / "printed.txt").write_text(printed.getvalue())
 

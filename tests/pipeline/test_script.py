@@ -236,7 +236,7 @@ def test_seeds_of_repeats_follow_the_seed_and_start_again_after_the_last(
 
     monkeypatch.setattr(script, "train", train)
     assert in_this_process(monkeypatch, tmp_path, demo_dir, "--seed", str(2**32 - 2),
-                           "--repeats", "3") == 2
+                           "--repeats", "3", "--jobs", "1") == 2
     assert seeds == [(2**32 - 2, "0"), (2**32 - 1, "1"), (0, "2")]
 
 

@@ -30,7 +30,7 @@ WAYS = {
     "plain": PLAIN,
     "stopped early": ["--recipe", "thesis", "--epochs", "9", "--set", "stop_patience=2"],
     "on a cosine": ["--set", "schedule=cosine", "--set", "settle=20"],
-    "an ensemble": ["--repeats", "2", "--epochs", "2"],
+    "an ensemble": ["--repeats", "2", "--epochs", "2", "--jobs", "1"],
     "with figures": [*PLAIN, "--epochs", "3", "--figures"],
 }
 
