@@ -8,6 +8,9 @@ from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+NODE_LIMIT = 50    # of the search for a plan: of work, not of time, so that splits stay the same
+NO_LIMIT = 2**31 - 1
+INFEASIBLE = 2    # a status of SciPy's milp
 PATIENT_FOLDER = r"(?:^|/)(p\d{8})/"    # as MIMIC-IV-ECG names a patient's folder
 
 
@@ -48,10 +51,11 @@ def join_patients(rows: pd.DataFrame) -> pd.DataFrame:
 def plan_moves(
     now: np.ndarray, kinds: np.ndarray, needed: np.ndarray
 ) -> np.ndarray | None:
-    """Find how many patients of each kind go to each split, moving as few as possible.
+    """Find how many patients of each kind go to each split, moving few.
 
-    An integer program. Its variables are, for each (kind, split), the patients there and, as a
-    cost, how many of them are new there.
+    As few as possible, unless a limit of work is reached first: then as few as were found. An
+    integer program. Its variables are, for each (kind, split), the patients there and, as a cost,
+    how many of them are new there.
 
     Parameters
     ----------
@@ -75,11 +79,17 @@ def plan_moves(
     enough_of_each_class = LinearConstraint(classes_in_splits, lb=needed.T.ravel())
     nobody_is_lost = LinearConstraint(patients_of_kinds, of_kind, of_kind)
     costs_count_the_new = LinearConstraint(np.hstack([each, -each]), ub=now.ravel())
-    plan = milp(
-        np.repeat([0, 1], now.size),
-        integrality=np.repeat([1, 0], now.size),
-        constraints=[enough_of_each_class, nobody_is_lost, costs_count_the_new],
-    )
+    fewest_moves = np.repeat([0, 1], now.size)
+    any_plan = 0 * fewest_moves
+    for aim, limit in ((fewest_moves, NODE_LIMIT), (any_plan, NO_LIMIT)):
+        plan = milp(
+            aim,
+            integrality=np.repeat([1, 0], now.size),
+            constraints=[enough_of_each_class, nobody_is_lost, costs_count_the_new],
+            options={"node_limit": limit},
+        )
+        if plan.x is not None or plan.status == INFEASIBLE:
+            break
     if plan.x is None:
         return None
     return plan.x[: now.size].round().astype(int).reshape(now.shape)

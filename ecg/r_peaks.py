@@ -230,8 +230,7 @@ def refine(lead: np.ndarray, coarse: np.ndarray, energy: np.ndarray, fs: float) 
     Parameters
     ----------
     lead : ndarray, shape (samples,), mV
-    coarse : ndarray of int, shape (n,)
-        Peaks of the QRS envelope, in samples.
+    coarse : ndarray of int, shape (n,), peaks of the QRS envelope, in samples
     energy : ndarray, shape (samples,), of QRS complexes
     fs : float, Hz
 

@@ -200,3 +200,24 @@ class Wrong:    # gives each record another split, whoever's it is
 try: s.split_records(labels, Wrong())
 except RuntimeError as error: print(error)""", "-O")
     assert printed.splitlines() == ["30 30"] * 5 + ["a patient is in two splits"]
+
+
+def test_a_split_that_is_hard_to_repair_is_found_within_a_limit_of_work(monkeypatch):
+    """A hundred classes of patients who each have ten: the best split would take minutes."""
+    limits = []
+    milp = patients.milp
+
+    def spy(*arguments, options, **others):
+        limits.append(options["node_limit"])
+        return milp(*arguments, options=options, **others)
+
+    monkeypatch.setattr(patients, "milp", spy)
+    rng = np.random.default_rng(0)
+    rows = [(patient, f"{patient}/{name}", f"class {name}") for patient in range(60)
+            for name in rng.choice(100, 10, replace=False)]
+    labels = pd.DataFrame(rows, columns=["subject_id", "waveform_path", "ecg_category"])
+    splits = split_patients(labels)
+    n_patients = labels.groupby("ecg_category")["subject_id"].nunique()
+    for part in splits.values():
+        assert set(n_patients.index[n_patients >= 3]) <= set(part["ecg_category"])
+    assert limits == [patients.NODE_LIMIT]
