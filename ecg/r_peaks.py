@@ -181,8 +181,9 @@ def has_noise_peak(aligned: Aligned, coarse: np.ndarray, energy: np.ndarray) -> 
     is_inside = (aligned.centres >= half) & (aligned.centres < len(energy) - half)
     at_peaks = energy[coarse]
     most = min(WEAK * np.median(at_peaks), NOISE_REACHES * np.quantile(energy, 0.1))
-    is_odd = aligned.correlation[aligned.centres] < ODD
-    return bool((is_inside & is_odd & (at_peaks < most)).any())
+    likeness = aligned.correlation[aligned.centres]
+    is_noise = is_inside & (likeness < ODD) & (at_peaks < most)
+    return bool(is_noise.any())
 
 
 def find_gaps(lead: np.ndarray, is_missing: np.ndarray, fs: float) -> np.ndarray:
