@@ -758,7 +758,9 @@ def _r_peaks_of(lead: np.ndarray, fs: float) -> np.ndarray:
         return np.zeros(0)
     coarse = beats.drop_t_waves(coarse, energy, envelope, fs)
     coarse = beats.add_close_beats(coarse, envelope, fs)
-    return r_peaks.refine(lead, coarse, energy, fs)
+    if beats.has_noise_peak(coarse, energy, fs):
+        return np.zeros(0)
+    return r_peaks.refine(lead, coarse, fs)
 
 
 def choose_lead(leads: np.ndarray, fs: float) -> tuple[int, np.ndarray]:

@@ -12,6 +12,9 @@ REFRACTORY = 0.2            # s for which ventricles cannot beat again
 T_WAVE_DELAY = 0.36         # s after a beat, within which its T wave comes
 LATE_T_WAVE_DELAY = 0.5     # s; the same where the rate is slow
 SLOW_INTERVAL = 1.2         # s without another beat: a rate of 50 bpm, where T waves are late
+WEAK = 0.5                  # energy, over that of the usual peak, below which one may be noise,
+NOISE_REACHES = 20          # if it is not so many times that of the quietest tenth of the lead
+CUT = 0.1                   # s at a record's ends, where a peak may be a part of a beat
 CLOSE_INTERVAL = 0.3        # s; at over 200 bpm, beats may come as soon as T waves do
 
 
@@ -72,6 +75,20 @@ def add_close_beats(peaks: np.ndarray, envelope: np.ndarray, fs: float) -> np.nd
         return peaks
     has_gap = rr.max() >= 1.5 * short
     return close[:0] if has_gap else close
+
+
+def has_noise_peak(peaks: np.ndarray, energy: np.ndarray, fs: float) -> bool:
+    """Tell whether a peak (int, samples) is weak and little above the noise of its lead.
+
+    It may be noise: one more or fewer is another rate.
+    """
+    if not len(peaks):
+        return False
+    edge = CUT * fs
+    is_inside = (peaks >= edge) & (peaks < len(energy) - edge)
+    size = energy[peaks]
+    most = min(WEAK * np.median(size), NOISE_REACHES * np.quantile(energy, 0.1))
+    return bool((size[is_inside] < most).any())
 
 
 def drop_nan(values: np.ndarray) -> np.ndarray:

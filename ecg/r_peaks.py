@@ -23,9 +23,6 @@ SAME_SHAPE = 0.8            # correlation of a wave with the median beat, from w
 SAME_SIZE = 0.5             # and its size, over that of the median beat
 REPEATED = 0.1, 0.2         # s from a beat, where ventricles are still recovering
 MOST_REPEATED = 1 / 3       # of the beats may have such a wave so close
-ODD = 0.85                  # correlation with the median beat, below which a peak may be noise,
-WEAK = 0.5                  # its QRS energy, over that of the usual peak,
-NOISE_REACHES = 20          # and over that of the quietest tenth of the lead
 GAP = 0.08                  # s that may hide a QRS complex
 GAP_EDGE = 0.1              # s; a beat so close to a gap may be the step at its end
 
@@ -165,27 +162,6 @@ def share_repeated(aligned: Aligned, size: np.ndarray, fs: float) -> float:
     return min(is_after.any(axis=1).mean(), is_before.any(axis=1).mean())
 
 
-def has_noise_peak(aligned: Aligned, coarse: np.ndarray, energy: np.ndarray) -> bool:
-    """Tell whether a peak may well be noise: unlike the median beat, weak, and little above noise.
-
-    One more or fewer would be another rate. The ends of a record are not looked at, where a beat
-    may be cut.
-
-    Parameters
-    ----------
-    aligned : Aligned
-    coarse : ndarray of int, shape (n,), peaks of the QRS envelope, in samples
-    energy : ndarray, shape (samples,), of QRS complexes
-    """
-    half = len(aligned.beat) // 2
-    is_inside = (aligned.centres >= half) & (aligned.centres < len(energy) - half)
-    at_peaks = energy[coarse]
-    most = min(WEAK * np.median(at_peaks), NOISE_REACHES * np.quantile(energy, 0.1))
-    likeness = aligned.correlation[aligned.centres]
-    is_noise = is_inside & (likeness < ODD) & (at_peaks < most)
-    return bool(is_noise.any())
-
-
 def find_gaps(lead: np.ndarray, is_missing: np.ndarray, fs: float) -> np.ndarray:
     """Return where samples of a lead were missing for long enough to hide a QRS complex.
 
@@ -221,7 +197,7 @@ def rr_intervals(peaks: np.ndarray, gaps: np.ndarray, fs: float) -> np.ndarray:
     return rr
 
 
-def refine(lead: np.ndarray, coarse: np.ndarray, energy: np.ndarray, fs: float) -> np.ndarray:
+def refine(lead: np.ndarray, coarse: np.ndarray, fs: float) -> np.ndarray:
     """Move R peaks to where each fits the median beat, to a fraction of a sample.
 
     The R peak is the median beat's top (or its nadir, if `NADIR` times as large): so neither noise
@@ -231,8 +207,8 @@ def refine(lead: np.ndarray, coarse: np.ndarray, energy: np.ndarray, fs: float) 
     Parameters
     ----------
     lead : ndarray, shape (samples,), mV
-    coarse : ndarray of int, shape (n,), peaks of the QRS envelope, in samples
-    energy : ndarray, shape (samples,), of QRS complexes
+    coarse : ndarray of int, shape (n,)
+        Peaks of the QRS envelope, in samples.
     fs : float, Hz
 
     Returns
@@ -245,8 +221,7 @@ def refine(lead: np.ndarray, coarse: np.ndarray, energy: np.ndarray, fs: float) 
     half = beats.half
     aligned = beats.align(coarse, fs)
     beat = aligned.beat
-    deviation = beats.deviation / (beat.std() + 1e-12)
-    if not are_beats(aligned, deviation, fs) or has_noise_peak(aligned, coarse, energy):
+    if not are_beats(aligned, beats.deviation / (beat.std() + 1e-12), fs):
         return np.zeros(0)
 
     shift, at = interpolate_summit(aligned)
