@@ -482,18 +482,19 @@ def time_split():
 
 def measure_repeats(options, targets):
     """Time five repeats, one after the other and side by side."""
-    flags = command_line(options, epochs=3, repeats=REPEATS, train_samples=600)
+    n = 2 if options.quick else REPEATS
+    flags = command_line(options, epochs=3, repeats=n, train_samples=600)
 
     def run_repeats(jobs):
         said, _ = run_script([*flags, "--jobs", jobs, "--no-figures"])
         return said["end"] - said["repeats"]
 
     ways = {f"--jobs {n}": lambda n=n: run_repeats(n) for n in THREADS}
-    values = alternate(ways, 1, f"{REPEATS} repeats, s")
+    values = alternate(ways, 1, f"{n} repeats, s")
     rows = [[name, spread(row)] for name, row in values.items()]
-    print(f"\n## Repeats\n\n{markdown_table(['', f's for {REPEATS} models'], rows)}", flush=True)
+    print(f"\n## Repeats\n\n{markdown_table(['', f's for {n} models'], rows)}", flush=True)
     if len(ways) > 1:
-        targets.at_least(1.7, f"{REPEATS} repeats, time of one after the other over ours",
+        targets.at_least(1.7, f"{n} repeats, time of one after the other over ours",
                          over(values["--jobs 1"], values[f"--jobs {CORES}"]))
     return values
 
