@@ -294,8 +294,12 @@ def load_tensorflow() -> tuple[Any, Any]:
         if keras.backend.backend() != "tensorflow":    # imported before
             raise ImportError(f"Keras runs on {keras.backend.backend()}")
     except Exception as error:    # whatever an installation that does not fit raises
-        raise UserError(f"TensorFlow 2.16 or newer is needed ({str(error).partition(chr(10))[0]}): "
-                        "pip install -r requirements.txt") from error
+        first_line = str(error).partition("\n")[0]
+        remedy = "-r requirements.txt"
+        if np.__version__ >= "2":    # what pip installs next to a TensorFlow that cannot use it
+            remedy = '"numpy<2"'
+        raise UserError(f"TensorFlow 2.16 or newer is needed ({first_line}): pip install {remedy}"
+                        ) from error
 
     with contextlib.suppress(RuntimeError):    # a notebook may have used TensorFlow before
         tf.config.set_visible_devices([], "GPU")    # Metal crashes (SIGBUS) or slows LSTMs

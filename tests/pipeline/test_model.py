@@ -1,10 +1,13 @@
 """The model: its layers, scaling and curve of the rate, its memory at the start."""
 
 import os
+import re
+import sys
 
 import numpy as np
 import pytest
 
+from ecg.errors import UserError
 from too_feature import (
     HEART_RATE,
     RECIPES,
@@ -162,3 +165,13 @@ def test_every_gpu_is_hidden_and_one_thread_computes():
     assert tf.config.threading.get_intra_op_parallelism_threads() == 1
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
     assert os.environ["TF_METAL_DEVICE_ENABLE"] == "0"
+
+
+@pytest.mark.parametrize(("numpy", "remedy"), [
+    ("2.1.0", 'pip install "numpy<2"'), ("1.26.4", "pip install -r requirements.txt")])
+def test_a_tensorflow_that_does_not_fit_is_answered_with_the_command_that_helps(
+        monkeypatch, numpy, remedy):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.setattr(np, "__version__", numpy)
+    with pytest.raises(UserError, match=re.escape(remedy)):
+        load_tensorflow.__wrapped__()
