@@ -32,6 +32,7 @@ from ecg.settings import Parser, whole_number
 
 FOLDS = 5
 MOST_LISTED = 10**7
+MOST_LETTERS = 22    # of a path in a printed table, which is some 100 wide
 HEAD = b"subject_id,waveform_path,ecg_category,target,"    # of the CSV file
 # What decides on a class, by a part of its name: the feature, and what speaks for the class
 DECISIVE = {"brady": ("heart rate", "low"), "tachy": ("heart rate", "high"),
@@ -195,14 +196,29 @@ def load_training(settings: script.Settings) -> tuple[script.Records, list[str]]
     return records, classes
 
 
+def shortened(path: str) -> str:
+    """Return the end of a path, which tells records apart, where all of it is too wide."""
+    return path if len(path) <= MOST_LETTERS else "..." + path[3 - MOST_LETTERS:]
+
+
 def print_tables(ranked: pd.DataFrame, classes: list[str], top: int) -> None:
     """Print the most doubtful labels, and what decides on the classes."""
-    columns = ["waveform_path", "ecg_category", "says", "probability", "of_label", *UNITS]
-    print(f"\nOf {len(ranked)} training records, the {top} whose labels are most in doubt, by "
-          "models that never saw their patients\n")
-    print(ranked[columns].head(top).round(3).to_string(index=False))
+    doubtful = ranked.head(top)
+    shown = pd.DataFrame({
+        "record": doubtful["waveform_path"].map(shortened),
+        "label": doubtful["ecg_category"],
+        "p": doubtful["of_label"].map("{:.2f}".format),
+        "models say": doubtful["says"],
+        "p ": doubtful["probability"].map("{:.2f}".format)})
+    for name, unit in UNITS.items():
+        digits = 0 if unit else 2
+        shown[f"{name} {unit}".strip()] = doubtful[name].map(f"{{:.{digits}f}}".format)
+
+    print(f"\nOf {len(ranked)} training records, the {len(doubtful)} whose labels are most in "
+          "doubt, by models that\nnever saw their patients (p: probability)\n")
+    print(shown.to_string(index=False))
     print("\nWhat decides, as medians (and numbers of records), where the models found a class, "
-          "missed it, or saw it where it was not\n")
+          "missed it,\nor saw it where it was not\n")
     print(medians_by_outcome(ranked, classes).to_string(index=False))
 
 
@@ -211,6 +227,9 @@ def run(own: argparse.Namespace, others: list[str]) -> None:
     settings = script.parse_settings(others)
     check_arguments(own, settings)
     records, classes = load_training(settings)
+    share = 1 - 1 / FOLDS
+    print(f"{FOLDS} trainings of {settings.recipe.epochs} epochs follow, each on about "
+          f"{share * len(records.targets):.0f} records: together some {FOLDS} times a run's")
     probabilities = out_of_fold(records, len(classes), settings)
 
     table, probabilities = tabulate(records, classes, probabilities)
