@@ -5,9 +5,9 @@
     python too_feature.py --help                                      # every setting, with its unit
 
 The file reads in the order in which the data flows: settings, environment, labels, split, sample,
-read, preprocess, features, prepare, augment, model, train, evaluate, save, main. What it imports
-from ecg/ is detail that a reader may skip. "The thesis" is the master's thesis that this began as;
---recipe thesis is its method with its bugs fixed.
+read, preprocess, features, prepare, augment, model, train, adapt, evaluate, save, main. What it
+imports from ecg/ is detail that a reader may skip. "The thesis" is the master's thesis that this
+began as; --recipe thesis is its method with its bugs fixed.
 
 Measured: on two cores of an AMD EPYC the demo takes about 80 s; its test patients, who are as
 synthetic as all others, are classified with balanced accuracy 0.951 (95 % interval 0.86-0.98).
@@ -63,6 +63,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from ecg import (
     __version__,
+    adaptation,
     batch_norm,
     beats,
     cache,
@@ -96,6 +97,7 @@ TRAIN_SAMPLES = 1500        # in equal shares of the classes; an 8 GB laptop tra
 SEQUENCE_LENGTH = 500       # 10 s at 50 Hz: QRS and P waves survive, and every LSTM step costs time
 BATCH_SIZE = 4              # small enough for any laptop; its noisy gradients also regularise
 EPOCHS = 15                 # at most: early stopping may end before
+GENTLER = 0.1               # of the learning rate, where a trained model is trained further
 
 data = functools.partial(flag, "your data")
 this_run = functools.partial(flag, "this run")
@@ -109,7 +111,8 @@ class Recipe:
 
     name: str = method("default", "name in RECIPES")
     model: str = method("lstm", "architecture", "lstm", "large")
-    epochs: int = tuned(EPOCHS, "passes over the training records at most", 1, 10_000)
+    epochs: int = tuned(EPOCHS, "passes over the training records at most; 0 evaluates "
+                        "the model of --start-from", 0, 10_000)
     batch_size: int = tuned(BATCH_SIZE, "records per training step", 2, 4096)
     learning_rate: float = tuned(0.0005, "Adam's learning rate at the start", 1e-8, 1)
     sequence_length: int = tuned(SEQUENCE_LENGTH, "points per 10-second record", 50, 5000)
@@ -199,12 +202,16 @@ class Settings:
     max_unusable: float = data(0.5, "share of a class's records that may be damaged", 0, 1)
     labels_origin: str = data("", "who or what made the labels, such as \"two cardiologists\" "
                               "(default: what the .labels.json of make_labels.py says)")
+    start_from: str = data("", "trained model to adapt to --labels: a .keras file, real_default or "
+                           "real_large; --epochs 0 only evaluates it")
     output: str = data("ecg_stable_lstm_model.keras",
                        "model to write; its card (.json) gets the same name")
 
     seed: int = this_run(42, "seed of everything random", 0, 2**32 - 1)
     recipe: Recipe = this_run(RECIPES["default"], "method: default; thesis (as published, its bugs "
                               "fixed); large (convolutions, attention, 40 more features)")
+    adapt: str = this_run("last", "what of the model of --start-from is trained: last (its last "
+                          "layer, for few labels) or all (all weights, for many)", "last", "all")
     repeats: int = this_run(1, "models to train with other seeds; saved as one ensemble", 1, 100)
     resume: bool = this_run(False, "continue an interrupted run after its last finished epoch")
     force: bool = this_run(False, "replace files at --output that this program did not write")
@@ -226,6 +233,10 @@ class Settings:
         labels_origin.check_flag(self.labels_origin)
         if self.test_data_dir and not self.test_labels:
             raise UserError("--test-data-dir: expected --test-labels as well")
+        if not self.start_from and self.recipe.epochs == 0:
+            raise UserError("--epochs 0: expected a whole number from 1 to 10000, or --start-from")
+        if not self.start_from and self.adapt != "last":
+            raise UserError(f"--adapt {self.adapt}: expected --start-from as well")
         for folder in (self.data_dir, self.test_data_dir, self.cache_dir):
             if os.path.isfile(folder):
                 raise UserError(f"{folder}: expected a folder for --data-dir or --cache-dir, got a "
@@ -257,6 +268,7 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
         "--set", action="append", default=[], metavar="NAME=VALUE",
         help="change a setting of the method, listed below; may be given several times")
     asked = vars(parser.parse_args(arguments))
+    is_named = "recipe" in asked
     name = asked.pop("recipe", "default")
     if name == "best":
         raise UserError("--recipe best is gone, as it was no better than the default on other "
@@ -264,12 +276,24 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
     if name not in RECIPES:
         raise UserError(f"--recipe {name:.80}: expected one of {', '.join(RECIPES)}")
 
-    changes: dict[str, Any] = dict(QUICK_RECIPE) if asked.get("quick") else {}
-    changes |= parse_assignments(asked.pop("set"), METHOD)
+    base = RECIPES[name]
+    if asked.get("start_from") and not is_named:
+        base = read_start(asked["start_from"])[0]
+    if asked.get("adapt") == "all":
+        usual = RECIPES.get(base.name, base).learning_rate
+        base = dataclasses.replace(base, learning_rate=GENTLER * usual)
+
+    changes: dict[str, Any] = dict(parse_assignments(asked.pop("set"), METHOD))
     changes |= {field: asked.pop(field) for field in METHOD if field in asked}
+    has_epochs = "epochs" in changes
     if asked.get("quick"):
+        changes = QUICK_RECIPE | changes
         asked = QUICK_SETTINGS | asked
-    return Settings(recipe=dataclasses.replace(RECIPES[name], **changes), **asked)
+    settings = Settings(recipe=dataclasses.replace(base, **changes), **asked)
+    if settings.start_from and settings.adapt == "last" and has_epochs and settings.recipe.epochs:
+        raise UserError(f"--epochs {settings.recipe.epochs}: the last layer is fitted without "
+                        "epochs; give --adapt all to train all weights, or --epochs 0 to evaluate")
+    return settings
 
 
 # ----------------------------------------------------------------------------------- environment
@@ -1212,7 +1236,7 @@ def start_with_memory(lstm: Any, longest: float) -> None:
 def average_models(keras: Any, models: list) -> Any:
     """Return a model of the same inputs that averages the probabilities of several."""
     named = [    # a layer needs a name of its own, and one output, not a list of one
-        keras.Model(model.inputs, model.output, name=f"{model.name}_{i}")
+        keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_{i}")
         for i, model in enumerate(models)]
     inputs = [keras.Input(array.shape[1:], name=array.name) for array in models[0].inputs]
     average = keras.layers.Average()([model(inputs) for model in named])
@@ -1447,6 +1471,8 @@ def fit(
             continue
 
         begin_phase(first)    # the patience of the callbacks starts anew, too
+        if settings.start_from:    # whose statistics few records should not replace
+            frozen.assign(True)
         batches = training_batches(training, settings, first)
         passed = max(0, done - first)
         for _ in range(passed * steps):    # those that the interrupted run has used
@@ -1481,7 +1507,7 @@ def calibrate(model: Any, validation: Records) -> float:
 
 
 # Settings that change how one model is trained, besides its recipe
-TRAINING = "seed", "train_samples", "val_samples", "test_share", "val_share", "jit"
+TRAINING = "seed", "train_samples", "val_samples", "test_share", "val_share", "jit", "adapt"
 
 
 def training_key(training: Records, validation: Records, settings: Settings) -> dict[str, Any]:
@@ -1489,7 +1515,9 @@ def training_key(training: Records, validation: Records, settings: Settings) -> 
     chosen = {name: getattr(settings, name) for name in TRAINING}
     # Features change whenever signals do, and are smaller
     arrays = training.features, training.targets, validation.features, validation.targets
+    start = settings.start_from and files.sha256(adaptation.find_model(settings.start_from))
     return {
+        "start_from": start[:12],
         **dataclasses.asdict(settings.recipe), **chosen, **provenance.versions(),
         "code": [files.fingerprint(train)],    # of all that `train` reaches here and in ecg/
         "records": [checkpoint.checksum(array) for array in arrays]}
@@ -1526,10 +1554,27 @@ def train(
     temperature : float, by which the last layer's weights are already divided
     history : list of dict, the logs of each epoch
     """
+    if settings.start_from:
+        return adapt(training, validation, settings, folder)
+    keras = load_tensorflow()[1]
+    keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
+    model = build_model(n_classes, training, settings.recipe)
+    history = train_weights(model, training, validation, settings, folder)
+    if settings.recipe.regression_share:
+        model = add_regression(model, training, n_classes, settings.recipe)
+    return model, calibrate(model, validation), history
+
+
+def train_weights(
+    model: Any,
+    training: Records,
+    validation: Records,
+    settings: Settings,
+    folder: Path | None,
+) -> list[dict]:
+    """Train all weights of a model; return the logs of each epoch."""
     tf, keras = load_tensorflow()
     recipe = settings.recipe
-    keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
-    model = build_model(n_classes, training, recipe)
     jit = settings.jit
     if jit is None:
         jit = recipe.xla and fast_lstm.xla_works(tf)
@@ -1551,9 +1596,136 @@ def train(
             callbacks.append(state.callback(keras, counting, history))
 
     fit(model, training, validation, settings, jit, callbacks, done)
-    if recipe.regression_share:
-        model = add_regression(model, training, n_classes, recipe)
-    return model, calibrate(model, validation), history
+    return history
+
+
+# ----------------------------------------------------------------------------------------- adapt
+def read_start(name: str) -> tuple[Recipe, list[str], dict[str, Any]]:
+    """Return recipe, classes and card of the model that --start-from names; needs no TensorFlow."""
+    path = adaptation.find_model(name)
+    with refusing_models(path):
+        card = safe_keras.read_card(path)
+        recipe, classes = read_card(card)
+    return recipe, classes, card
+
+
+def take_classes(labels: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, list[str]]:
+    """Return labels, and the classes in the order of the model's outputs: A to Z, or the start's.
+
+    Raises
+    ------
+    UserError
+        The model of --start-from has other classes or inputs.
+    """
+    if not settings.start_from:
+        return labels, sorted(labels["ecg_category"].unique())
+    recipe, classes, card = read_start(settings.start_from)
+    fixed = *PREPARATION, "feature_limit", "rate_curve", "regression_share"    # in the model
+    both = [{name: getattr(one, name) for name in fixed} for one in (recipe, settings.recipe)]
+    adaptation.check_recipes(settings.start_from, *both)
+    spelt = adaptation.spell_classes(labels["ecg_category"], classes, settings.start_from)
+    if card.get("labels_sha256") == files.sha256(settings.labels):
+        print(f"notice: {settings.start_from} was trained on this label file, so that it may have "
+              "seen the test patients: only others can tell how good it is")
+    return labels.assign(ecg_category=spelt), classes
+
+
+def describe_start(settings: Settings, card: dict[str, Any]) -> dict[str, Any]:
+    """Return for the card of a run which model it starts from, or nothing."""
+    if not settings.start_from:
+        return {}
+    start = read_start(settings.start_from)[2]
+    found = {
+        "synthetic": card["synthetic"] or bool(start.get("synthetic")),
+        "start_from": {
+            "model": settings.start_from,
+            "sha256": start["model_sha256"],
+            "labels_origin": labels_origin.of_card(start)}}
+    if not settings.recipe.epochs:    # nothing is learnt from these labels
+        of_test = card.get("test_labels_origin", card["labels_origin"])
+        found |= {"labels_origin": labels_origin.of_card(start), "test_labels_origin": of_test}
+    return found
+
+
+def each_once(records: Records) -> Records:
+    """Return records without the repetitions of a short class."""
+    places = np.flatnonzero(~records.rows["waveform_path"].duplicated())
+    return records._replace(
+        rows=records.rows.iloc[places], signals=records.signals[places],
+        features=records.features[places], targets=records.targets[places])
+
+
+def split_model(model: Any, name: str) -> tuple[Any, Any]:
+    """Return a model of all layers but the last, and the last, which is Dense.
+
+    Raises
+    ------
+    UserError
+        The model is an ensemble; its message starts with `name`.
+    """
+    keras = load_tensorflow()[1]
+    last = model.layers[-1]
+    if not isinstance(last, keras.layers.Dense):
+        raise UserError(f"{name}: an ensemble of models, which has no last layer of its own; name "
+                        "a single model (--start-from with --epochs 0 can evaluate an ensemble)")
+    return keras.Model(model.inputs, last.input), last
+
+
+def adapt(
+    training: Records,
+    validation: Records,
+    settings: Settings,
+    folder: Path | None = None,
+) -> tuple[Any, float, list[dict]]:
+    """Adapt the model of --start-from, or keep it as it was if that is better; as `train`."""
+    keras = load_tensorflow()[1]
+    keras.utils.set_random_seed(settings.seed)
+    model = load_afresh(adaptation.find_model(settings.start_from)).model
+    if not settings.recipe.epochs:
+        return model, 1.0, []
+
+    training = each_once(training)
+    body, last = split_model(model, settings.start_from)
+    if settings.adapt == "all":
+        fast_lstm.quicken_all(keras, model)
+        history = train_all_weights(model, training, validation, settings, folder)
+        return model, calibrate(model, validation), history
+
+    if folder:    # what an interrupted run of another kind left is refused by --resume
+        with user_errors(str(folder), ValueError):
+            open_checkpoint(folder, training, validation, settings)
+    inputs = predict(body, training).astype(float)
+    start = adaptation.LastLayer(*[array.astype(float) for array in last.get_weights()])
+    subjects = training.rows["subject_id"].to_numpy()
+    adapted = adaptation.adapt(inputs, training.targets, subjects, start, settings.seed)
+    last.set_weights(list(adapted.layer))
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in adapted.scores.items())
+    print(f"last layer fitted to {len(inputs)} records; balanced accuracy by cross-validation: "
+          f"{scores}; kept: {adapted.chosen}")
+    return model, calibrate(model, validation), []
+
+
+def train_all_weights(
+    model: Any,
+    training: Records,
+    validation: Records,
+    settings: Settings,
+    folder: Path | None,
+) -> list[dict]:
+    """Train a trained model further; it stays as it was where validation patients speak for that.
+
+    Returns the logs of each epoch.
+    """
+    before = model.get_weights()
+    at_first = adaptation.score(predict(model, validation), validation.targets)
+    history = train_weights(model, training, validation, settings, folder)
+    at_last = adaptation.score(predict(model, validation), validation.targets)
+    is_better = at_last > at_first
+    if not is_better:
+        model.set_weights(before)
+    print(f"balanced accuracy on validation patients: start {at_first[0]:.3f}, trained further "
+          f"{at_last[0]:.3f}; kept: {'trained further' if is_better else 'start'}")
+    return history
 
 
 def train_quietly(*arguments: Any) -> tuple[Any, float, list[dict]]:
@@ -1590,7 +1762,7 @@ def train_repeats(
             yield training, validation, n_classes, seeded, folder / str(i)
 
     jobs = cache.count_jobs(settings.jobs, settings.repeats)
-    if jobs == 1:
+    if jobs == 1 or settings.start_from:
         return [train(*task) for task in tasks(settings.resume)]
 
     print(f"training {settings.repeats} models, {jobs} at once ...", flush=True)
@@ -1752,6 +1924,11 @@ def refusing_models(path: str) -> Iterator[None]:
 
 @functools.lru_cache(maxsize=2)
 def _load(path: str, _changed: tuple[int, ...]) -> Loaded:
+    return load_afresh(path)
+
+
+def load_afresh(path: str) -> Loaded:
+    """Do the same as `load`, but return a model that nobody else has, to be changed."""
     with refusing_models(path):
         card = safe_keras.read_card(path)
         recipe, classes = read_card(card)
@@ -1964,11 +2141,12 @@ def run(settings: Settings) -> None:
     output = check_output(settings)
     labels = read_labels(settings.labels)
     is_demo = ensure_demo(labels, settings.data_dir)
-    shares = print_classes(labels, is_demo)
-    classes = shares.index.tolist()    # alphabetical: the order of the model's outputs
+    labels, classes = take_classes(labels, settings)
+    shares = print_classes(labels, is_demo).reindex(classes, fill_value=0.0)
     card = describe_run(settings, labels, classes, is_demo)
     splits = split_labels(labels, settings)
     card |= state_origins(settings, is_demo, splits["test"])
+    card |= describe_start(settings, card)
     folder = claim_places(settings, output)
     print("loading TensorFlow while records are read")
     loading = ThreadPoolExecutor(1).submit(load_tensorflow)
@@ -2033,7 +2211,8 @@ def write_results(
         if settings.figures:
             from ecg.output import figures  # matplotlib, only where it draws
 
-            figures.make_all(folder)
+            no_epoch = {"training_curves"} if not any(card["history"]) else set()
+            figures.make_all(folder, [name for name in figures.NAMES if name not in no_epoch])
     print(f"results are in {folder}")
 
 

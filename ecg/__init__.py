@@ -23,6 +23,7 @@ fast_lstm       Keras's LSTM, faster
 batch_norm      Keras's batch normalisation, frozen without being compiled anew
 epoch_bar       a progress bar of an epoch's steps
 large_features  40 more features: rhythm, P, QRS, ST, T, spectrum
+adaptation      a trained model for another hospital: its last layer fitted to few labels
 large_model     the model of --recipe large
 linear_rival    the simplest rival: a logistic regression
 metrics         intervals, calibration, the rate rule

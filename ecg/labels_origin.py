@@ -95,4 +95,6 @@ def of_card(card: dict[str, Any]) -> str:
 
 def note(card: dict[str, Any]) -> str:
     """Return what has to be said wherever the model of this card speaks."""
-    return notices.about_model(of_card(card), bool(card.get("synthetic")))
+    before = card.get("start_from")
+    start = of_card(before) if isinstance(before, dict) else ""
+    return notices.about_model(of_card(card), bool(card.get("synthetic")), start)

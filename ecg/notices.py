@@ -19,7 +19,12 @@ def about_results(origin: str, of_test: str = "") -> str:
     return f"{origin_of_labels(origin, of_test)} {NOT_MEDICAL}"
 
 
-def about_model(origin: str, is_synthetic: bool) -> str:
-    """Return what stands wherever a model speaks, given the origin of its training labels."""
+def about_model(origin: str, is_synthetic: bool, of_start: str = "") -> str:
+    """Return what stands wherever a model speaks, given the origin of its training labels.
+
+    `of_start` is that of the labels of the model from which it was adapted, if it was.
+    """
     words = about_results(origin)
+    if of_start and of_start != origin:
+        words = f"Adapted from a model whose labels are: {of_start.rstrip(' .')}. {words}"
     return f"{TRAINED_ON_SYNTHETIC} {words}" if is_synthetic else words

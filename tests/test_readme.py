@@ -38,7 +38,7 @@ WRITTEN = {
     "ecg_stable_lstm_model.keras", "ecg_stable_lstm_model.json", "results/ecg_stable_lstm_model",
     "results/ecg_stable_lstm_model/", "report.txt", "metrics.json", "predictions.csv", "split.csv",
     "left_out.csv", "history.csv", "figures/", "MODEL_CARD.md", "run.json", "mimic-iv-ecg/demo",
-    "mimic_labels.csv", "mimic_model.keras", "classes.csv"}
+    "mimic_labels.csv", "mimic_model.keras", "classes.csv", "to_label.csv", "adapted.keras"}
 # What the user has: own files, or downloads
 OWN = {"my_labels.csv", "my_ecg.csv", "my_data/files/p1000/p10000032/s40689238/40689238",
        "my_model.keras", "machine_measurements.csv", "record_list.csv"}
@@ -46,7 +46,8 @@ ENDINGS = {".keras", ".hea", ".dat", ".mat"}    # named as such, without a file
 # Programs that are not ours, and their flags
 FOREIGN = {"git": set(), "cd": set(), "conda": set(), "pip": set(), "source": set(),
            "tensorboard": {"--logdir"}}
-TAKE_ALL = "tools/check_labels.py", "tools/fetch_records.py"    # the flags of the script, too
+# These take the flags of the script, too
+TAKE_ALL = "tools/check_labels.py", "tools/fetch_records.py", "benchmarks/shipped.py"
 # Defaults that the table of settings puts in words
 WORDS = {"": False, "none": "", "automatic": None, "无": "", "自动": None}
 
@@ -104,7 +105,9 @@ def parser_of(path):
 def parse(path, arguments):
     """Give arguments to the program's parser, which exits if it refuses them; return the rest."""
     if path == "too_feature.py":
-        too_feature.parse_settings(arguments)
+        start = too_feature.RECIPES["large"], [], {}    # of the model that --start-from names
+        with mock.patch.object(too_feature, "read_start", lambda name: start):
+            too_feature.parse_settings(arguments)
         return []
     _, rest = parser_of(path).parse_known_args(arguments)
     if path in TAKE_ALL:
@@ -180,6 +183,17 @@ def test_every_command_names_files_that_exist_and_flags_that_its_parser_takes(na
             if arguments[:2] == ["install", "-r"]:
                 assert (ROOT / arguments[2]).is_file()
     assert ours > 10
+
+
+def test_every_command_of_models_is_taken_by_its_parser():
+    text = (ROOT / "models/README.md").read_text(encoding="utf-8")
+    lines = [line for _, block in BLOCK.findall(text) for line in block.splitlines()]
+    assert len(lines) == 6
+    for line in lines:
+        once = re.sub("^for recipe in .+; do (.+); done$", r"\1", line).replace("$recipe", "large")
+        program, path, *arguments = shlex.split(once, comments=True)
+        assert program == "python"
+        assert parse(path, arguments) == []
 
 
 @pytest.mark.parametrize("name", TEXTS)

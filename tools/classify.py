@@ -5,9 +5,11 @@
     python tools/classify.py @list.txt --json                     # paths from a file; - for stdin
     python tools/classify.py my_data --explain --plot pages       # why, drawn over the ECG
     python tools/classify.py long/holter --windows                # each 10 s of a longer record
+    python tools/classify.py my_data --model real_large           # one of the models in models/
 
-In a notebook: `from tools.classify import classify, classify_record`. Exit code: 0 if all records
-were classified, 1 if some were left out (each with its reason on stderr), 2 if none could be.
+Where no model is named, it is that of your last run in this folder, else `real_large`. In a
+notebook: `from tools.classify import classify, classify_record`. Exit code: 0 if all records were
+classified, 1 if some were left out (each with its reason on stderr), 2 if none could be.
 
 A model is refused unless it is one that this project builds. Of a record, nothing outside its own
 folder is read.
@@ -15,6 +17,7 @@ folder is read.
 
 import argparse
 import errno
+import io
 import itertools
 import json
 import os
@@ -33,10 +36,11 @@ from ecg.packages import require_packages
 require_packages()
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from tqdm import tqdm
 
 import too_feature as script
-from ecg import files, labels_origin
+from ecg import adaptation, files, labels_origin
 from ecg.errors import RecordError, UserError, exit_code, user_errors
 from ecg.escape import shown
 from ecg.explain import Importance, explain, spread, summed
@@ -107,6 +111,32 @@ def find_records(names: Iterable[str | os.PathLike]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
+# ----------------------------------------------------------------------------------------- models
+def choose_model(name: str | os.PathLike | None = None, folder: str | os.PathLike = "") -> str:
+    """Return the path of the model that a name stands for.
+
+    Parameters
+    ----------
+    name : a path, or `real_large` or `real_default`, which are in models/
+        None: the model of a run or, if there is none, `real_large`.
+    folder : where that run was started, by default the current folder
+    """
+    if name:
+        return adaptation.find_model(str(name))
+    own = os.path.join(folder, script.Settings.output)
+    shipped = adaptation.MODELS / f"{adaptation.SHIPPED[0]}.keras"
+    return own if os.path.exists(own) or not shipped.exists() else str(shipped)
+
+
+def warning(card: dict, paths: Iterable[str]) -> str:
+    """Return what to be warned of before this model classifies these records, or ''."""
+    others = [path for path in paths if script.DEMO_FOLDER not in f"{Path(path).as_posix()}/"]
+    if not card.get("synthetic") or not others:
+        return ""
+    return ("warning: this model has learnt from synthetic records, and these are others: expect "
+            f"wrong answers, or name a model of real ones (--model {adaptation.SHIPPED[0]})")
+
+
 # -------------------------------------------------------------------------------------- classify
 def predict(model, signals: np.ndarray, features: np.ndarray) -> np.ndarray:
     """Return the probabilities (n, n_classes) of prepared records; UserError if they are NaN."""
@@ -169,13 +199,13 @@ def window_results(paths: list[str], loaded, with_importance: bool) -> Iterator[
             yield result._replace(start=start)
 
 
-def results(paths: list[str], model_path=script.Settings.output, jobs: int = 0,
+def results(paths: list[str], model_path=None, jobs: int = 0,
             with_importance: bool = False, windows: bool = False) -> Iterator[Result]:
     """Yield a `Result` for each path without extension, in order; few are in memory at once.
 
     With `windows`, one for each 10 s of each record, which are prepared in this process.
     """
-    loaded = script.load(model_path)
+    loaded = script.load(choose_model(model_path))
     if windows:
         yield from window_results(paths, loaded, with_importance)
         return
@@ -215,14 +245,14 @@ def classify_chunk(paths: Sequence[str], prepared: Sequence[tuple], model,
         yield Result(path, "", probabilities, features, importance)
 
 
-def classify(records, model_path=script.Settings.output, jobs: int = 0,
+def classify(records, model_path=None, jobs: int = 0,
              importance: bool = False, windows: bool = False) -> pd.DataFrame:
     """Classify records, given as for `find_records`; return a DataFrame with a row for each.
 
     Parameters
     ----------
     records : list of str, or one
-    model_path : a .keras file with its .json next to it
+    model_path : a .keras file with its .json next to it, or another name for `choose_model`
     jobs : worker processes that read records; 0 chooses for you
     importance : whether to explain each class too
     windows : whether to classify each 10 s of a longer record, not only the first
@@ -236,7 +266,7 @@ def classify(records, model_path=script.Settings.output, jobs: int = 0,
     if isinstance(records, str | os.PathLike):
         records = [records]
     paths = find_records(records)
-    loaded = script.load(model_path)
+    loaded = script.load(choose_model(model_path))
     names = script.feature_names(loaded.recipe)
     classified = results(paths, model_path, jobs, importance, windows)
     found = [sum_up(result, names) for result in classified]
@@ -244,16 +274,55 @@ def classify(records, model_path=script.Settings.output, jobs: int = 0,
 
 
 def classify_record(record_path: str | os.PathLike,
-                    model_path=script.Settings.output) -> dict[str, float]:
+                    model_path=None) -> dict[str, float]:
     """Return the probability of each class for one WFDB record, by a saved model.
 
-    `model_path` is a .keras file with its .json next to it. Raises `UserError` if the model cannot
+    `model_path` is a .keras file with its .json next to it, or another name for `choose_model`.
+    Raises `UserError` if the model cannot
     be used, `RecordError` if the record cannot, each with the reason.
     """
-    loaded = script.load(model_path)
+    loaded = script.load(choose_model(model_path))
     ecg, features = script.prepare_record(without_extension(record_path), None, loaded.recipe)
     probabilities = predict(loaded.model, ecg[None], features[None])[0]
     return dict(zip(loaded.classes, probabilities.tolist(), strict=True))
+
+
+# ------------------------------------------------------------------------------------- embeddings
+class Embedded(NamedTuple):
+    """What the last layer of a model sees of a record; if that is left out, `left_out` says why."""
+
+    record: str
+    left_out: str
+    inputs: np.ndarray | None = None           # (n_inputs,) of the last layer
+    probabilities: np.ndarray | None = None    # (n_classes,)
+
+
+def embed(paths: list[str], model_path=None, jobs: int = 0) -> Iterator[Embedded]:
+    """Yield an `Embedded` for each path without extension, in order; few are in memory at once."""
+    name = choose_model(model_path)
+    loaded = script.load(name)
+    body, last = script.split_model(loaded.model, name)
+    layer = adaptation.LastLayer(*last.get_weights())
+    settings = script.Settings(recipe=loaded.recipe, jobs=jobs, cache=False)
+    for start in range(0, len(paths), CHUNK):
+        chunk = paths[start:start + CHUNK]
+        prepared = prepare(chunk, settings)
+        usable = [(ecg, features) for ecg, features, left_out in prepared if not left_out]
+        if usable:
+            signals, features = map(np.stack, zip(*usable, strict=True))
+            inputs = predict(body, signals, features)
+            found = zip(inputs, softmax(layer.logits(inputs), axis=1), strict=True)
+        for path, (_, _, left_out) in zip(chunk, prepared, strict=True):
+            yield Embedded(path, left_out, *(() if left_out else next(found)))
+
+
+def write_embeddings(file: str, found: list[Result], asked) -> None:
+    """Write names (n,) and embeddings (n, n_inputs) of the records that were classified."""
+    embedded = list(embed([result.record for result in found], asked.model, asked.jobs))
+    content = io.BytesIO()    # on a full disk, NumPy's archive would print a traceback
+    np.savez(content, names=[one.record for one in embedded],
+             embeddings=np.stack([one.inputs for one in embedded]))
+    files.write_whole(file, lambda scratch: scratch.write_bytes(content.getvalue()))
 
 
 # ----------------------------------------------------------------------------------------- table
@@ -543,8 +612,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("records", nargs="+", metavar="RECORD",
         help="record, folder, @file with a path on each line, or - for such lines on stdin")
-    add("--model", default=script.Settings.output,
-        help=".keras file with its .json next to it (default: %(default)s)")
+    add("--model",
+        help=".keras file with its .json next to it, or real_large or real_default (default: "
+        f"{script.Settings.output} if it is here, else {adaptation.SHIPPED[0]})")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON document")
     form.add_argument("--csv", action="store_true", help="print CSV, numbers in full")
@@ -560,6 +630,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="say which leads, seconds and features moved the probability of the class")
     add("--plot", metavar="FOLDER",
         help="folder to draw the ECG page of each record in, as PNG")
+    add("--embeddings", metavar="FILE",
+        help=".npz file for the records' names and what the model's last layer sees of each")
     add("--pdf", action="store_true", help="with --plot, draw each page as PDF too")
     add("--jobs", type=whole_number, default=0,
         help="worker processes that read records; 0 chooses for you (default: %(default)s)")
@@ -612,15 +684,27 @@ def run(asked: argparse.Namespace) -> int:
     """Do what was asked; return the exit code."""
     if asked.pdf and not asked.plot:
         raise UserError("--pdf: expected --plot FOLDER too")
+    if asked.embeddings and (asked.windows or not asked.embeddings.endswith(".npz")):
+        raise UserError(f"--embeddings {asked.embeddings}: expected a .npz file, and no --windows")
     if not 0 <= asked.jobs <= 1024:
         raise UserError(f"--jobs {asked.jobs}: expected a number from 0 to 1024")
 
     paths = find_records(asked.records)
+    is_named = asked.model is not None
+    asked.model = choose_model(asked.model)
     loaded = script.load(asked.model)
+    if not is_named:
+        print(f"classify.py: no --model is named: using {shown(asked.model)}", file=sys.stderr)
+    if text := warning(loaded.card, paths):
+        print(f"classify.py: {text}", file=sys.stderr)
+    if asked.embeddings:
+        script.split_model(loaded.model, f"--embeddings, {asked.model}")    # before the work
     found, left_out = classify_all(paths, loaded, asked)
     if not found:
         counts = reasons([(result.record, result.left_out) for result in left_out])
         raise UserError(f"none of the {len(paths)} records can be used: {counts}")
+    if asked.embeddings:
+        write_embeddings(asked.embeddings, found, asked)
     print_found(found, left_out, loaded, asked)
     return 1 if left_out else 0
 

@@ -14,6 +14,7 @@ from ecg.output.write import write_bytes
 UNLISTED = {
     "labels",
     "labels_origin",
+    "start_from",
     "data_dir",
     "test_labels",
     "test_data_dir",
@@ -223,7 +224,14 @@ def _introduction(run):
 def _origin(run):
     """Return the sentences on where the labels come from."""
     of_test = run.get("test_labels_origin", "")
-    return notices.origin_of_labels(markdown(labels_origin.of_card(run)), markdown(of_test))
+    words = notices.origin_of_labels(markdown(labels_origin.of_card(run)), markdown(of_test))
+    start = run.get("start_from")
+    if start:
+        name = markdown(Path(start["model"]).name)
+        origin = markdown(start["labels_origin"])
+        words += (f" Started from the model {name} (SHA-256 `{start['sha256']}`), origin of its "
+                  f"labels: {origin}.")
+    return words
 
 
 def model_card(folder: Folder) -> str:

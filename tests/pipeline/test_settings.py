@@ -12,15 +12,17 @@ import pytest
 import too_feature as script
 from ecg import demo
 from ecg.errors import UserError
+from tests.support import models
 from tests.support.runs import ROOT, one_line, python, run_script
 from too_feature import RECIPES, Recipe, Settings, parse_settings
 
 GROUPS = {
     "your data": {
         "labels", "data_dir", "test_labels", "test_data_dir", "train_samples", "val_samples",
-        "test_samples", "test_share", "val_share", "max_unusable", "labels_origin", "output"},
+        "test_samples", "test_share", "val_share", "max_unusable", "labels_origin", "start_from",
+        "output"},
     "this run": {
-        "seed", "recipe", "repeats", "resume", "results", "figures", "tensorboard", "jobs",
+        "seed", "recipe", "adapt", "repeats", "resume", "results", "figures", "tensorboard", "jobs",
         "force", "scheduler", "cache", "cache_dir", "jit", "quick", "traceback"},
     "what people tune": {"epochs", "batch_size", "learning_rate", "sequence_length"}}
 OF_RECIPE = {field.name: field for field in dataclasses.fields(Recipe)}
@@ -136,12 +138,20 @@ def test_defaults_are_the_constants_that_users_edit_and_the_numbers_of_the_thesi
     assert (recipe.name, recipe.model, settings.repeats) == ("default", "lstm", 1)
 
 
+def with_start(name, folder):
+    """Return the flags that a setting needs beside it: a model to start from, or none."""
+    if name not in ("epochs", "adapt"):
+        return []
+    return ["--adapt", "all", "--start-from", str(models.save_card(folder / "start.keras"))]
+
+
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_in_the_range_are_taken_as_declared_and_others_refused_with_the_range(
-        name, refused):
+        name, refused, tmp_path):
     low, high = FIELDS[name].metadata["limits"]
     for value in (low, high):
-        found = value_of(parse_settings(written(name, value)), name)
+        flags = [*with_start(name, tmp_path), *written(name, value)]
+        found = value_of(parse_settings(flags), name)
         assert (found, type(found)) == (value, FIELDS[name].type)
     for value in (low - 1, high + 1, "many"):
         line = refused(*written(name, value))
@@ -172,10 +182,11 @@ def test_a_fraction_is_not_a_whole_number(value, refused):
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_a_choice_is_taken_to_the_letter(name, refused):
+def test_a_choice_is_taken_to_the_letter(name, refused, tmp_path):
     choices = FIELDS[name].metadata["limits"]
     for value in choices:
-        assert value_of(parse_settings(written(name, value)), name) == value
+        flags = [*with_start(name, tmp_path), *written(name, value)]
+        assert value_of(parse_settings(flags), name) == value
     for value in ("none", choices[0].upper()):
         assert refused(*written(name, value)).endswith(f": expected one of {', '.join(choices)}\n")
 

@@ -1,11 +1,12 @@
 """Models of this project with random weights, and their cards."""
 
 import dataclasses
+import json
 
 import numpy as np
 
 import too_feature as script
-from ecg import __version__, large_features, large_model
+from ecg import __version__, files, large_features, large_model
 from ecg.linear_rival import LinearRival
 
 CLASSES = ["Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
@@ -57,4 +58,12 @@ def large(keras):
 def save(kind, path):
     """Save a model with its card; return its path."""
     script.save(build(kind), card(kind), path)
+    return path
+
+
+def save_card(path, kind="lstm", **changes):
+    """Save a card next to a file that is no model, for what only reads cards; return its path."""
+    path.write_bytes(b"no model")
+    content = {**card(kind), **changes, "model_sha256": files.sha256(path)}
+    path.with_suffix(".json").write_text(json.dumps(content), encoding="utf-8")
     return path

@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import too_feature as script
-from ecg import explain, files, safe_keras
+from ecg import adaptation, explain, files, safe_keras
 from ecg.errors import UserError
 from ecg.output import ecg_page, write
 from ecg.output.read import feature_column
@@ -574,3 +574,52 @@ def test_a_model_without_numbers_is_not_taken_for_one(tmp_path, records):
     script.save(model, card(), tmp_path / "m.keras")
     with pytest.raises(UserError, match="no probabilities"):
         classify.classify(records, tmp_path / "m.keras")
+
+
+# ----------------------------------------------------------------------------- models, embeddings
+def test_where_no_model_is_named_it_is_that_of_a_run_else_the_large_one_of_models(
+        tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(adaptation, "MODELS", tmp_path / "models")
+    own = script.Settings.output
+    assert classify.choose_model() == own    # neither is there: the error will name it
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "real_large.keras").touch()
+    assert classify.choose_model() == str(tmp_path / "models" / "real_large.keras")
+    assert classify.choose_model("real_large") == classify.choose_model()
+    Path(own).touch()
+    assert classify.choose_model() == own
+    assert classify.choose_model("m.keras") == "m.keras"
+
+
+def test_it_says_which_model_it_chose_and_warns_where_one_of_the_demo_meets_other_records(
+        tmp_path, monkeypatch, records, data, capsys):
+    monkeypatch.chdir(tmp_path)
+    script.save(build(), {**card(), "synthetic": True}, tmp_path / script.Settings.output)
+    code, _, err = run(capsys, records[0])
+    assert (code, "warning" in err) == (0, False)
+    assert f"using {script.Settings.output}" in err
+    _, _, err = run(capsys, data)
+    assert "warning: this model has learnt from synthetic records" in err
+    assert "--model real_large" in err
+
+
+def test_embeddings_are_what_the_last_layer_sees(tmp_path, models, records, capsys):
+    file = tmp_path / "e.npz"
+    code, out, _ = run(capsys, *records[:3], "--model", models(), "--embeddings", file, "--csv")
+    assert code == 0
+    with np.load(file) as found:
+        assert found["names"].tolist() == records[:3]
+        last = script.load(models()).model.layers[-1]
+        logits = found["embeddings"] @ last.kernel + last.bias
+    odds = np.exp(logits)
+    expected = pd.read_csv(io.StringIO(out))[[f"P({name})" for name in CLASSES]]
+    np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_an_ensemble_has_no_embeddings(models, records, capsys, tmp_path):
+    code, out, err = run(capsys, records[0], "--model", models("ensemble"), "--embeddings",
+                         tmp_path / "e.npz")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "ensemble" in err

@@ -11,7 +11,8 @@ from tests.support.runs import ROOT
 from tools import check_labels
 
 WRONG = {
-    "classify": [["x", "--jobs", "many"], ["x", "--jobs", "-1"], ["x", "--json", "--csv"]],
+    "classify": [["x", "--jobs", "many"], ["x", "--jobs", "-1"], ["x", "--json", "--csv"],
+                 ["x", "--embeddings", "x.csv"], ["x", "--embeddings", "x.npz", "--windows"]],
     "figures": [["x", "--only", "y"], ["x", "y"], ["x"]],
     "make_labels": [["x", "y", "--rate-origin", "z"], ["x"], [".", "."], ["x", "y", "z"]],
     "fetch_records": [["--spares", "many"], ["--spares", "nan"], ["--connections", "99"],
@@ -19,6 +20,8 @@ WRONG = {
     "export_onnx": [["x.keras", "--output", "x.h5"], ["x", "y"]],
     "check_labels": [["--top", "many"], ["--top", "-1"], ["--csv", "no/x.csv"], ["--csv", "."],
                      ["--epochs", "0"], ["--labels", "none.csv"]],
+    "choose_records": [["m.keras"], ["m.keras", ".", "--number", "0"], ["m.keras", "none"],
+                       ["m.keras", "@none.txt"], ["m.keras", ".", "--output", "."]],
     "make_demo": [["--data-dir"], ["--labels", "no/x.csv"], ["--labels", "."]]}
 
 

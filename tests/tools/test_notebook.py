@@ -169,8 +169,8 @@ def test_the_model_is_opened_by_keras_alone(demo_outputs):
 
 def test_it_says_what_the_model_was_trained_on(demo_outputs):
     assert printed(demo_outputs["load"]) == (
-        "This model was trained on synthetic records. Origin of the labels: synthetic records, not "
-        "patients. This is not a medical device.\n")
+        f"{MODEL}: This model was trained on synthetic records. Origin of the labels: synthetic "
+        "records, not patients. This is not a medical device.\n")
 
 
 def test_the_ecg_and_its_explanation_are_drawn(demo_outputs):

@@ -1,0 +1,193 @@
+"""Adapt a trained model to few labels of another hospital, and keep it as it was if that is better.
+
+Hospitals differ above all in where they draw the line between classes, and that line is the last
+layer. It is fitted again by a logistic regression whose weights are held near those of the start
+(a Gaussian prior around them: maximum a posteriori). Cross-validation by patient then chooses
+between the start, the fitted layer, and the mean of the two. Measured by benchmarks/adapt.py.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+from sklearn.utils.class_weight import compute_sample_weight
+
+from ecg.errors import UserError
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+SHIPPED = "real_large", "real_default"    # trained on real ECGs, in `MODELS`; the better one first
+STRENGTH = 10.0         # of the prior: records' worth of loss for each unit of squared distance
+MOST_WEIGHT = 1.5       # of a record of a rare class, in records
+FOLDS = 5
+SHARES = {"start": 0.0, "half way": 0.5, "fitted": 1.0}    # of the way from the start
+
+
+class LastLayer(NamedTuple):
+    """Weights (inputs, n_classes) and bias (n_classes,) of a Dense layer with softmax."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def logits(self, inputs: np.ndarray) -> np.ndarray:
+        """Return the logits (n, n_classes) of records with these inputs (n, inputs)."""
+        return inputs @ self.weights + self.bias
+
+    def towards(self, other: "LastLayer", share: float) -> "LastLayer":
+        """Return the layer that lies this share of the way to another."""
+        return LastLayer(
+            self.weights + share * (other.weights - self.weights),
+            self.bias + share * (other.bias - self.bias))
+
+
+class Adapted(NamedTuple):
+    """A layer that was chosen by cross-validation."""
+
+    layer: LastLayer
+    chosen: str                  # one of `SHARES`
+    scores: dict[str, float]     # balanced accuracy of each of `SHARES` on patients held out
+
+
+# ----------------------------------------------------------------------------------------- models
+def find_model(name: str) -> str:
+    """Return the path of a model; `name` is a path, or one of `SHIPPED`.
+
+    Raises
+    ------
+    UserError
+        It is one of `SHIPPED` that is not in this copy of the project.
+    """
+    if name not in SHIPPED:
+        return name
+    path = MODELS / f"{name}.keras"
+    if not path.exists():
+        raise UserError(f"{name}: {path} is missing; models/README.md says how it is made")
+    return str(path)
+
+
+def spell_classes(names: pd.Series, classes: list[str], start: str) -> pd.Series:
+    """Return class names in the spelling of the start's classes.
+
+    Raises
+    ------
+    UserError
+        One of the names is no class of the start.
+    """
+    spelling = {name.casefold(): name for name in classes}
+    spelt = names.str.casefold().map(spelling)
+    if spelt.isna().any():
+        raise UserError(f"--start-from {start}: tells {', '.join(classes)}; --labels has "
+                        f"{', '.join(sorted(names.unique()))}: expected the same names, or fewer")
+    return spelt
+
+
+def check_recipes(start: str, of_start: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raise `UserError` if a run asks for another model or inputs than those that it starts from.
+
+    Both are settings by name; the message holds those that differ.
+    """
+    differing = [name for name in of_start if of_start[name] != asked[name]]
+    if differing:
+        both = [", ".join(f"{name} {settings[name]}" for name in differing)
+                for settings in (of_start, asked)]
+        raise UserError(f"--start-from {start}: has {both[0]}; asked for: {both[1]}; leave out "
+                        "--recipe, --set and --sequence-length")
+
+
+# -------------------------------------------------------------------------------------------- fit
+def class_weights(targets: np.ndarray) -> np.ndarray:
+    """Return a weight for each record: classes count alike, but no single record too much."""
+    weights = np.minimum(compute_sample_weight("balanced", targets), MOST_WEIGHT)
+    return weights / weights.mean()
+
+
+def fit_last_layer(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    start: LastLayer,
+    strength: float = STRENGTH,
+) -> LastLayer:
+    """Fit a last layer to records, held near `start`; classes without a record keep their weights.
+
+    Parameters
+    ----------
+    inputs : ndarray, shape (n, n_inputs), of the layer
+    targets : ndarray of int, shape (n,)
+    start : LastLayer
+    strength : float, larger than 0: the precision of the prior
+    """
+    n_inputs, n_classes = start.weights.shape
+    truth = np.eye(n_classes)[targets]
+    weights = class_weights(targets)[:, None]
+    is_there = truth.any(axis=0)
+    before = start.logits(inputs)
+    columns = np.hstack([inputs, np.ones((len(inputs), 1))])    # the last one for the bias
+
+    def cost(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        change = flat.reshape(n_inputs + 1, n_classes)
+        log_p = log_softmax(before + columns @ change, axis=1)
+        loss = -(weights * truth * log_p).sum() + strength / 2 * (flat**2).sum()
+        gradient = columns.T @ (weights * (np.exp(log_p) - truth)) + strength * change
+        return loss, (gradient * is_there).ravel()
+
+    nothing = np.zeros((n_inputs + 1) * n_classes)
+    change = minimize(cost, nothing, jac=True, method="L-BFGS-B").x
+    change = change.reshape(n_inputs + 1, n_classes)
+    return LastLayer(start.weights + change[:-1], start.bias + change[-1])
+
+
+# ----------------------------------------------------------------------------------------- choose
+def deal_patients(patients: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
+    """Return for each record the number of its fold: of whole patients, classes spread evenly."""
+    table = pd.DataFrame({"patient": patients, "target": targets})
+    of_patient = table.groupby("patient")["target"].min()
+    shuffled = of_patient.sample(frac=1, random_state=seed).sort_values(kind="stable")
+    fold = pd.Series(np.arange(len(shuffled)) % FOLDS, index=shuffled.index)
+    return table["patient"].map(fold).to_numpy()
+
+
+def score(probabilities: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """Return balanced accuracy, and the negative loss by which equal ones are told apart."""
+    is_right = probabilities.argmax(axis=1) == targets
+    recalls = pd.Series(is_right).groupby(targets).mean()
+    of_truth = probabilities[np.arange(len(targets)), targets]
+    log_p = np.log(np.maximum(of_truth, 1e-12))
+    loss = -np.average(log_p, weights=class_weights(targets))
+    return round(float(recalls.mean()), 9), -float(loss)
+
+
+def adapt(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    patients: np.ndarray,
+    start: LastLayer,
+    seed: int = 42,
+) -> Adapted:
+    """Fit a last layer to records, and choose by cross-validation how much of the change to keep.
+
+    Parameters
+    ----------
+    inputs : ndarray, shape (n, n_inputs), of the layer; each record once
+    targets : ndarray of int, shape (n,)
+    patients : ndarray, shape (n,): none is both fitted and judged
+    start : LastLayer
+    seed : int, of the folds
+    """
+    fold = deal_patients(patients, targets, seed)
+    moved = start.logits(inputs)
+    for number in np.unique(fold):
+        is_seen = fold != number
+        if is_seen.any():
+            fitted = fit_last_layer(inputs[is_seen], targets[is_seen], start)
+            moved[~is_seen] = fitted.logits(inputs[~is_seen])
+
+    before = start.logits(inputs)
+    scores = {
+        name: score(softmax(before + share * (moved - before), axis=1), targets)
+        for name, share in SHARES.items()}
+    chosen = max(SHARES, key=lambda name: scores[name])    # of equal ones, the first
+    fitted = fit_last_layer(inputs, targets, start)
+    layer = start.towards(fitted, SHARES[chosen])
+    return Adapted(layer, chosen, {name: accuracy for name, (accuracy, _) in scores.items()})
