@@ -77,13 +77,10 @@ from ecg import (
     metrics,
     patients,
     provenance,
-    r_peaks,
-    report,
-    safe_keras,
-    wfdb_files,
 )
 
 # isort: split
+from ecg import r_peaks, report, safe_keras, wfdb_files
 from ecg.epoch_bar import epoch_bar
 from ecg.errors import RecordError, UserError, exit_code, user_errors
 from ecg.escape import shown
@@ -268,6 +265,7 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
         "--set", action="append", default=[], metavar="NAME=VALUE",
         help="change a setting of the method, listed below; may be given several times")
     asked = vars(parser.parse_args(arguments))
+
     is_named = "recipe" in asked
     name = asked.pop("recipe", "default")
     if name == "best":
@@ -2147,6 +2145,7 @@ def run(settings: Settings) -> None:
     splits = split_labels(labels, settings)
     card |= state_origins(settings, is_demo, splits["test"])
     card |= describe_start(settings, card)
+
     folder = claim_places(settings, output)
     print("loading TensorFlow while records are read")
     loading = ThreadPoolExecutor(1).submit(load_tensorflow)

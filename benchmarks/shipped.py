@@ -108,7 +108,7 @@ def write_model_card(settings, card, text, labels, judged, output, note):
 def run(own, others):
     """Measure in folds, train on all, and write model, card and model card."""
     settings = script.parse_settings(others)
-    output = script.check_output(settings.output)
+    output = script.check_output(settings)
     labels = script.read_labels(settings.labels)
     is_demo = script.ensure_demo(labels, settings.data_dir)
     shares = script.print_classes(labels, is_demo)
@@ -140,8 +140,8 @@ def run(own, others):
 def parse_arguments(arguments=None):
     """Return this program's own arguments, and a list of the others, which are the script's."""
     parser = Parser(
-        __doc__.split("\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__.partition("\n\n")[2])
+        __doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("--unknown-amplitudes", metavar="FOLDER", default="",
                         help="folder in the paths of records whose gain is not known")
     parser.add_argument("--note", default="", help="sentences on sources and limits for the card")

@@ -19,15 +19,19 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))    # to run from anywhere
+from ecg.packages import require_packages
+
+require_packages()
 import numpy as np
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from ecg import files, labels_origin
 from ecg.errors import UserError, exit_code, user_errors
-from ecg.settings import Parser
+from ecg.escape import shown
+from ecg.settings import Parser, whole_number
 from tools import classify
 
 PATIENT = re.compile(r"(?:^|/)p(\d{8})(?:/|$)")    # a patient's folder in MIMIC-IV-ECG
@@ -109,18 +113,19 @@ def find_paths(source: str, data_dir: str | None) -> tuple[list[str], str]:
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(
-        __doc__.split("\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__.partition("\n\n")[2])
+        __doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=(__doc__ or "").partition("\n\n")[2])
     add = parser.add_argument
     add("model", metavar="MODEL", help=".keras file with its .json, or real_large or real_default")
     add("data", metavar="DATA", help="folder of records, or @file or - with a path on each line")
     add("--data-dir", help="folder that the paths of the label file start from (default: DATA, or "
         "the current folder for a list)")
-    add("--number", type=int, default=50, help="records to choose (default: %(default)s)")
+    add("--number", type=whole_number, default=50, help="records to choose (default: %(default)s)")
     add("--output", default="to_label.csv", help="label file to write (default: %(default)s)")
     add("--plot", metavar="FOLDER", help="folder to draw the ECG page of each record in, as PNG")
-    add("--seed", type=int, default=42, help="seed of the draws (default: %(default)s)")
-    add("--jobs", type=int, default=0, help="worker processes that read records; 0 chooses for you")
+    add("--seed", type=whole_number, default=42, help="seed of the draws (default: %(default)s)")
+    add("--jobs", type=whole_number, default=0,
+        help="worker processes that read records; 0 chooses for you (default: %(default)s)")
     return parser.parse_args(arguments)
 
 
@@ -160,8 +165,8 @@ def run(asked: argparse.Namespace) -> None:
     usable = [place for place, one in enumerate(found) if not one.left_out]
     for one in found:
         if one.left_out:
-            print(f"choose_records.py: left out {classify.shown(one.record)}: "
-                  f"{classify.shown(one.left_out)}", file=sys.stderr)
+            print(f"choose_records.py: left out {shown(one.record)}: {shown(one.left_out)}",
+                  file=sys.stderr)
     if not usable:
         raise UserError(f"{asked.data}: none of the records can be used")
 
