@@ -81,6 +81,7 @@ from ecg import (
 
 # isort: split
 from ecg import r_peaks, report, safe_keras, wfdb_files
+from ecg.card import contract
 from ecg.epoch_bar import epoch_bar
 from ecg.errors import RecordError, UserError, exit_code, user_errors
 from ecg.escape import shown
@@ -2168,7 +2169,7 @@ def run(settings: Settings) -> None:
     model = models[0] if len(models) == 1 else average_models(keras, models)
     card |= {"history": histories, "temperature": temperatures, "left_out": unusable,
              "unusual": unusual}
-    save(model, card, output)    # before the evaluation, so that nothing can lose it
+    save(model, card | {"contract": contract(card)}, output)    # before anything can lose it
 
     tested = predict_each(models, test)
     rival = fit_rival(training, len(classes), settings.recipe).predict(test.features)
@@ -2179,7 +2180,7 @@ def run(settings: Settings) -> None:
     text += report.closing_words(
         unusable, unusual, is_demo, card["labels_origin"], card.get("test_labels_origin", ""))
     print(text, end="")
-    save(model, card, output)    # again, now with the figures
+    save(model, card | {"contract": contract(card)}, output)    # again, now with the figures
     write_results(settings, folder, card, text, splits, tested)
     print(f"saved {settings.output}, and all that is needed to use it in the .json of that name")
     if settings.quick:

@@ -16,6 +16,7 @@ labels_origin   where labels come from, in words
 patients        repair of a split; another hospital's patients
 copies          copies of a record, whatever its name and patient
 left_out        records that cannot be used, counted by reason
+card            what a model takes and gives, in words and numbers
 cache           many records prepared at once and kept
 cluster         an existing Dask cluster as workers
 checkpoint      what --resume goes on from
@@ -32,7 +33,7 @@ safe_keras      checks of a .keras file before Keras opens it
 explain         what moved a probability: integrated gradients
 demo            synthetic 12-lead ECGs
 notices         sentences that stand in several places
-output/         what a run leaves behind: tables, figures, ECG pages, model card
+output/         what a run leaves behind: tables, figures, ECG pages, model card, index.html
 """
 
 __version__ = "2.0.0"

@@ -143,28 +143,54 @@ def explain(model: Any, ecg: np.ndarray, features: np.ndarray, target: int,
     return importance
 
 
-def spread(importance: np.ndarray, samples: int) -> np.ndarray:
-    """Spread an importance over the samples of a recording, to colour its page.
+def share_of_leads(importance: Importance) -> float:
+    """Return which share of all that moved the probability came by the leads, 0 to 1.
+
+    What each lead and each feature moved it by counts by its size, up or down.
+    """
+    by_lead = np.abs(importance.ecg.sum(axis=0)).sum()
+    by_feature = np.abs(importance.features).sum()
+    return float(by_lead / ((by_lead + by_feature) or 1))
+
+
+def spread(importance: Importance, samples: int) -> tuple[np.ndarray, float]:
+    """Spread the importance of the leads over the samples of a recording, to colour its page.
 
     Parameters
     ----------
-    importance : ndarray, shape (sequence_length, 12)
+    importance : Importance
     samples : int
         Samples of the recording.
 
     Returns
     -------
-    ndarray, shape (samples, 12)
-        From -1 to 1, which the largest 0.5 % reach.
+    colours : ndarray, shape (samples, 12)
+        From -1 to 1. The largest 0.5 % reach 1 where the leads carry half of what moved the
+        probability, or more; where they carry less, the colours are paler in proportion.
+    at_full_colour : float
+        What 0.1 s of a lead of colour 1 moves the probability by.
     """
-    points = len(importance)
-    smooth = uniform_filter1d(importance, max(1, points // 100), axis=0)    # 100 ms, for the eye
+    points = len(importance.ecg)
+    tenth = max(1, points // 100)    # of a second, for the eye
+    smooth = uniform_filter1d(importance.ecg, tenth, axis=0)
     places = np.arange(samples) * points / samples
     raw = np.stack([np.interp(places, np.arange(points), lead) for lead in smooth.T], axis=1)
 
     sizes = np.abs(raw)
-    largest = np.quantile(sizes, 0.995) or sizes.max() or 1
-    return np.clip(raw / largest, -1, 1)
+    largest = np.quantile(sizes, 0.995)
+    if largest <= 1e-9 * sizes.max():    # less than 0.5 % of all moments count; a mean rounds
+        largest = sizes.max() or 1
+    full = largest / np.clip(2 * share_of_leads(importance), 1e-6, 1)
+    return np.clip(raw / full, -1, 1), float(full * tenth)
+
+
+def in_brief(importance: Importance, feature_names: Sequence[str], most: int = 3) -> str:
+    """Return how much leads and features carry, and what moved most among the features."""
+    leads = round(100 * share_of_leads(importance))
+    order = np.argsort(-np.abs(importance.features), kind="stable")[:most]
+    telling = ", ".join(
+        f"{feature_names[place]} {importance.features[place]:+.2f}" for place in order)
+    return f"Of what moved it: leads {leads} %, features {100 - leads} % (most: {telling})"
 
 
 def summed(importance: Importance, leads: Sequence[str], feature_names: Sequence[str],

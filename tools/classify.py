@@ -43,7 +43,7 @@ import too_feature as script
 from ecg import adaptation, files, labels_origin
 from ecg.errors import RecordError, UserError, exit_code, user_errors
 from ecg.escape import shown
-from ecg.explain import Importance, explain, spread, summed
+from ecg.explain import Importance, explain, in_brief, spread, summed
 from ecg.left_out import reasons
 from ecg.output.read import feature_column
 from ecg.settings import Parser, whole_number
@@ -565,16 +565,17 @@ def page(result: Result, classes: list[str], note: str):
     signal, fs = script.read_record(result.record, start=result.start or 0)
     classes = style.drawable(classes)
     order = np.argsort(-result.probabilities, kind="stable")
-    heart_rate = number(result.features[script.HEART_RATE])
-    title = (f"{classes[order[0]]}, heart rate {heart_rate} bpm: record "
-             f"{shown(os.path.basename(name_of(result)))}")
+    title = f"Predicted {classes[order[0]]}: record {shown(os.path.basename(name_of(result)))}"
     words = [f"{classes[i]} {result.probabilities[i]:.2f}" for i in order]
     text = textwrap.fill("Probabilities: " + ", ".join(words), 125)
-    importance = None
+    names = [name for name, _, _ in (script.FEATURES + script.EXTRA_FEATURES)]
+    measured = ecg_page.write_measured(dict(zip(names, result.features, strict=False)))
+    reasons = None
     if result.importance:
-        importance = spread(result.importance.ecg, len(signal))
+        colours, at_full_colour = spread(result.importance, len(signal))
+        reasons = ecg_page.Reasons(colours, at_full_colour, in_brief(result.importance, names))
     return ecg_page.draw_ecg(signal, fs, script.LEADS, script.find_r_peaks(signal, fs), title, text,
-                             note, importance)
+                             note, reasons, measured)
 
 
 def free_name(folder, path: str, taken: set[str]) -> Path:

@@ -8,8 +8,9 @@ It needs three more packages: pip install onnx==1.18.0 onnxruntime==1.23.2 tf2on
 Inputs are "ecg" (n, sequence_length, 12) and "features" (n, 8 or more), float32 as `prepare_record`
 of too_feature.py gives them; a feature is finite or NaN, which counts as the training mean. The
 output is "probabilities". The metadata say in JSON what they mean: classes, leads, features,
-sampling rate, preparation. The file is compared with the model on random and extreme inputs before
-it gets its name. One difference: where a feature is infinite, the probabilities are NaN.
+sampling rate, preparation, and "contract", each step in words and numbers. The file is compared
+with the model on random and extreme inputs before it gets its name. One difference: where a feature
+is infinite, the probabilities are NaN.
 """
 
 import argparse
@@ -31,6 +32,7 @@ import numpy as np
 
 import too_feature as script
 from ecg import files, labels_origin
+from ecg.card import contract
 from ecg.errors import UserError, exit_code, user_errors
 from ecg.explain import flat_layers
 from ecg.settings import Parser
@@ -124,6 +126,7 @@ def describe(loaded: script.Loaded, model_path) -> dict[str, str]:
         "model_sha256": files.sha256(model_path),
         "labels_origin": labels_origin.of_card(loaded.card),
         "note": labels_origin.note(loaded.card),
+        "contract": contract(loaded.card),
     }
     return {name: json.dumps(value) for name, value in values.items()}
 

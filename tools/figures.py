@@ -1,10 +1,12 @@
-"""Draw the figures of a run and write its model card, from the files of its results folder alone.
+"""Draw the figures of a run, write its model card and index.html, from its results folder alone.
 
     python tools/figures.py results/my_model                                         # all of it
     python tools/figures.py results/my_model --only confusion_matrix training_curves
+    python tools/figures.py results/my_model --errors 12     # more of the most confident errors
 
-Figures go to `figures/` in that folder, as PDF and as PNG; MODEL_CARD.md goes into the folder
-itself. Nothing is trained. To draw any 12-lead ECG from Python: `ecg.output.ecg_page.draw_ecg`.
+Figures go to `figures/` in that folder, as PDF and as PNG. MODEL_CARD.md and index.html, a page
+that shows all of it and needs no other file, go into the folder itself. Nothing is trained. To draw
+any 12-lead ECG from Python: `ecg.output.ecg_page.draw_ecg`.
 """
 
 import argparse
@@ -17,14 +19,20 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
-from ecg.errors import exit_code
+from ecg.errors import UserError, exit_code
 from ecg.output.figures import NAMES, make_all
+from ecg.output.page import ERRORS
+from ecg.output.write import KEPT_ERRORS
 from ecg.settings import Parser
+
+MOST_ERRORS = 200    # more would make a page that no browser likes
 
 
 def run(asked: argparse.Namespace) -> None:
     """Draw what was asked for and print the paths of what was written."""
-    print(*make_all(asked.folder, asked.only), sep="\n")
+    if not 0 <= asked.errors <= MOST_ERRORS:
+        raise UserError(f"--errors {asked.errors}: expected a number from 0 to {MOST_ERRORS}")
+    print(*make_all(asked.folder, asked.only, asked.errors), sep="\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="+", choices=NAMES, metavar="NAME",
         help=f"make some of these alone: {', '.join(NAMES)}")
+    parser.add_argument(
+        "--errors", type=int, default=ERRORS, metavar="N",
+        help="how many of the most confident errors index.html shows; a run keeps the ECGs of "
+             f"{KEPT_ERRORS} (default: %(default)s)")
     return exit_code("figures.py", run, parser.parse_args(arguments))
 
 

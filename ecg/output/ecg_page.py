@@ -3,9 +3,9 @@
 import os
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,12 +16,12 @@ from matplotlib.patches import Rectangle
 
 from ecg import labels_origin
 from ecg.escape import shown
-from ecg.output.read import read_run, reading
+from ecg.output.read import Predictions, read_predictions, reading
 from ecg.output.style import BLUE, ORANGE, breadth, drawable, short, styled
 
 A4 = 297, 210                    # mm
-SPEED, GAIN = 25, 10             # mm/s, mm/mV
-LEFT, BOTTOM, ROW = 16, 18, 40   # mm: lower left corner of the paper, height of a row
+SPEED, GAIN = 25, 10             # mm/s, mm/mV; half of that where a trace leaves its row
+LEFT, BOTTOM, ROW = 16, 22, 40   # mm: lower left corner of the paper, height of a row
 PULSE, WIDTH = 15, 265           # mm: room for the calibration pulse, width of the paper with it
 SECONDS = 10                     # length of a row
 LAYOUT = [
@@ -30,12 +30,21 @@ LAYOUT = [
     ["III", "aVF", "V3", "V6"],
     ["II"],    # the rhythm strip
 ]
+INTERVALS = {"PR interval": "PR", "QRS width": "QRS", "QT interval": "QT"}    # if they are measured
 IMPORTANCE = LinearSegmentedColormap.from_list("importance", [    # the paper shows through
     (0, to_rgba(BLUE, 0.7)),
     (0.5, to_rgba(BLUE, 0)),
     (0.5, to_rgba(ORANGE, 0)),
     (1, to_rgba(ORANGE, 0.7)),
 ])
+
+
+class Reasons(NamedTuple):
+    """What moved a class's probability, to be drawn over its ECG."""
+
+    importance: np.ndarray    # (samples, 12), -1 to 1: the colours under the leads
+    at_full_colour: float     # change of probability by 0.1 s of a lead, there
+    words: str                # how much leads and features carry, and the most telling features
 
 
 class Recording(NamedTuple):
@@ -46,6 +55,7 @@ class Recording(NamedTuple):
     leads: list[str]                 # names of its columns, casefolded
     medians: np.ndarray              # (n_leads,), in mV: from there a lead is drawn
     importance: np.ndarray | None    # (samples, n_leads), -1 to 1
+    gain: float                      # mm/mV
 
     def times(self) -> np.ndarray:
         """Return where the samples lie, from left to right."""
@@ -53,7 +63,7 @@ class Recording(NamedTuple):
 
     def heights(self, column: int) -> np.ndarray:
         """Return how far above its base each sample of a lead lies."""
-        return GAIN * (self.signal[:, column] - self.medians[column])
+        return self.gain * (self.signal[:, column] - self.medians[column])
 
 
 def _base(row):
@@ -78,7 +88,20 @@ def _median(lead):
     return np.median(finite) if len(finite) else 0.0
 
 
-def _draw_paper(axes):
+def _gain(signal, leads, medians, fs):
+    """Return 10 mm/mV, or 5 where a trace would leave its row."""
+    tallest = 0.0
+    for names in LAYOUT:
+        samples = SECONDS * fs / len(names)
+        for place, name in enumerate(names):
+            column = leads.index(name.casefold())
+            part = signal[round(place * samples):round((place + 1) * samples) + 1, column]
+            heights = np.abs(part[np.isfinite(part)] - medians[column])
+            tallest = max(tallest, heights.max(initial=0))
+    return GAIN if GAIN * tallest <= ROW / 2 else GAIN / 2
+
+
+def _draw_paper(axes, gain):
     """Draw millimetre paper, each row with a calibration pulse of 1 mV and 0.2 s."""
     height = len(LAYOUT) * ROW
     for step, width, colour in ((1, 0.25, "#F7CFCF"), (5, 0.6, "#EBA4A4")):
@@ -88,13 +111,13 @@ def _draw_paper(axes):
         axes.hlines(y, x[0], x[-1], colour, linewidth=width, zorder=0)
 
     pulse_x = LEFT + np.array([3, 5, 5, 10, 10, 12])
-    pulse_y = GAIN * np.array([0, 0, 1, 1, 0, 0])
+    pulse_y = gain * np.array([0, 0, 1, 1, 0, 0])
     for row in range(len(LAYOUT)):
         base = BOTTOM + (row + 0.5) * ROW
         axes.plot(pulse_x, base + pulse_y, color="black", lw=0.8, label="pulse")
 
 
-def _draw_lead(axes, recording, name, row, part):
+def _draw_lead(axes, recording, name, row, place, part):
     """Draw the part (a slice) of a lead that has its place in this row, and the colour under it."""
     base = _base(row)
     column = recording.leads.index(name.casefold())
@@ -106,8 +129,10 @@ def _draw_lead(axes, recording, name, row, part):
     trace = base + recording.heights(column)[part]
     axes.plot(x, trace, color="black", linewidth=0.7, label=name, clip_path=paper)
     box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.8}
-    axes.text(x[0] + 1, base + 15.5, name, fontsize=10, weight="bold", zorder=1.5, bbox=box)
-    if x[0] > LEFT + PULSE:    # where one lead ends and the next starts
+    is_first = place == 0    # then above the pulse, where no trace and no triangle comes
+    label_x = LEFT + 4 if is_first else x[0] + 1
+    axes.text(label_x, base + 15.5, name, fontsize=10, weight="bold", zorder=1.5, bbox=box)
+    if not is_first:    # where one lead ends and the next starts
         axes.plot([x[0], x[0]], [base - 4, base + 4], color="0.4", linewidth=0.6)
 
     if recording.importance is not None:
@@ -126,7 +151,7 @@ def _draw_leads(axes, recording):
             start = round(place * samples)
             end = round((place + 1) * samples)
             # One sample more: to where the next lead starts
-            _draw_lead(axes, recording, name, row, slice(start, end + 1))
+            _draw_lead(axes, recording, name, row, place, slice(start, end + 1))
 
 
 def _draw_r_peaks(axes, recording, r_peaks):
@@ -142,14 +167,16 @@ def _draw_r_peaks(axes, recording, r_peaks):
     axes.plot(x, y, "v", color=BLUE, markersize=5, label="R peaks")
 
 
-def _draw_colour_bar(figure, axes):
+def _draw_colour_bar(figure, axes, reasons):
     """Draw what the colours of the importance mean, below the paper."""
     width, height = A4
-    bar = figure.add_axes((118 / width, 13 / height, 60 / width, 2.5 / height))
+    bar = figure.add_axes((128 / width, 13.2 / height, 40 / width, 2.5 / height))
     colours = ScalarMappable(Normalize(-1, 1), IMPORTANCE)
     figure.colorbar(colours, bar, ticks=[], orientation="horizontal")
-    axes.text(116, 13, "importance: against the class", ha="right")
-    axes.text(180, 13, "for the class")
+    change = f"{reasons.at_full_colour:.2g}"
+    axes.text(126, 13.2, f"against the class −{change}", ha="right")
+    axes.text(170, 13.2, f"+{change} for the class, by 0.1 s of a lead")
+    axes.text(LEFT, 17.6, short(reasons.words, 150))
 
 
 def _new_page() -> tuple[Figure, Axes]:
@@ -165,12 +192,12 @@ def _new_page() -> tuple[Figure, Axes]:
 @styled()
 def draw_ecg(signal: np.ndarray, fs: float, leads: Sequence[str],
              r_peaks: np.ndarray | None = None, title: str = "", text: str = "", note: str = "",
-             importance: np.ndarray | None = None) -> Figure:
+             reasons: Reasons | None = None, measured: str = "") -> Figure:
     """Draw a 12-lead ECG on millimetre paper: 3 x 4 leads of 2.5 s and lead II for 10 s.
 
     One axes covers the page and its unit is the millimetre, so a PDF printed at 100 % on A4
-    landscape has 25 mm/s and 10 mm/mV. Each lead is drawn from its median. `style.save` writes the
-    page; in a notebook it shows itself after `%matplotlib inline`.
+    landscape has 25 mm/s and 10 mm/mV, or 5 mm/mV where a trace would leave its row. Each lead is
+    drawn from its median, unfiltered. `style.save` writes the page.
 
     Parameters
     ----------
@@ -179,52 +206,75 @@ def draw_ecg(signal: np.ndarray, fs: float, leads: Sequence[str],
     leads : sequence of str, names of its columns, in any order
     r_peaks : array_like, in samples; marked on the rhythm strip
     title, text, note : str, printed large above, below the title, and at the foot
-    importance : array_like (samples, 12), -1 to 1; colours the paper under each lead
+    reasons : what coloured the paper under each lead, and the words below it
+    measured : str, such as the heart rate, printed between title and text
 
     Returns
     -------
-    matplotlib.figure.Figure
-        `ValueError` if shapes do not fit, or one of the 12 standard leads is missing.
+    Figure; `ValueError` if shapes do not fit, or one of the 12 standard leads is missing
     """
     signal = np.asarray(signal, dtype=float)
     names = [str(name).casefold() for name in leads]
+    importance = None if reasons is None else np.asarray(reasons.importance, dtype=float)
     _check(signal, fs, names, importance)
-    signal = signal[:round(SECONDS * fs)]
+    samples = round(SECONDS * fs)
+    signal = signal[:samples]
+    importance = None if importance is None else importance[:samples]
     medians = np.nan_to_num([_median(lead) for lead in signal.T])
-    if importance is not None:
-        importance = np.asarray(importance, dtype=float)[:len(signal)]
-    recording = Recording(signal, fs, names, medians, importance)
+    gain = _gain(signal, names, medians, fs)
+    recording = Recording(signal, fs, names, medians, importance, gain)
 
     figure, axes = _new_page()
-    _draw_paper(axes)
+    _draw_paper(axes, gain)
     _draw_leads(axes, recording)
     if r_peaks is not None:
         _draw_r_peaks(axes, recording, r_peaks)
-    _write_texts(axes, title, text, note, with_peaks=r_peaks is not None)
-    if importance is not None:
-        _draw_colour_bar(figure, axes)
+    _write_scale(axes, gain, note, with_peaks=r_peaks is not None)
+    if reasons is not None:
+        _draw_colour_bar(figure, axes, reasons)
+
+    _write_heading(axes, title, measured, fs, text)
     return figure
 
 
-def _write_texts(axes, title, text, note, with_peaks):
-    """Write above the paper what it shows, and below it the scale."""
-    scale = f"{SPEED} mm/s, {GAIN} mm/mV (printed at 100 % on A4)"
+def _write_heading(axes, title, measured, fs, text):
+    """Write what the page shows above the paper."""
+    axes.text(LEFT, 203, title, fontsize=12, weight="bold")
+    axes.text(LEFT, 197.5, measured, fontsize=10)
+    axes.text(LEFT + WIDTH, 197.5, f"{fs:g} Hz, unfiltered", fontsize=10, ha="right")
+    axes.text(LEFT, 195.5, text, fontsize=10, va="top", linespacing=1.2)
+
+
+def _write_scale(axes, gain, note, with_peaks):
+    """Write scale and note below the paper."""
+    scale = f"{SPEED} mm/s, {gain:g} mm/mV"
+    scale += " (HALF THE GAIN; printed" if gain < GAIN else " (printed"
+    scale += " at 100 % on A4)"
     if with_peaks:
         scale += "; triangles: R peaks"
-    axes.text(LEFT, 196, title, fontsize=12, weight="bold")
-    axes.text(LEFT, 192, text, fontsize=10, va="top", linespacing=1.25)
-    lines = wrap_note(note)
+
+    lines = wrap_note(note, breadth(scale))
     top = max(7, 4 * len(lines) - 3)    # mm: the last of three lines ends at the foot of the page
     axes.text(LEFT, top, scale)
     for number, line in enumerate(lines):
         axes.text(LEFT + WIDTH, top - 4 * number, line, ha="right", color="0.35")
 
 
-def wrap_note(note: str) -> list[str]:
-    """Return the lines of a note: the first has the scale to its left, the others have not."""
-    share = len(note) / breadth(note) if note else 1
-    lines = textwrap.wrap(note, int(130 * share), initial_indent=" " * int(45 * share))
-    return [line.strip() for line in lines]
+def wrap_note(note: str, taken: int = 55) -> list[str]:
+    """Return the lines of a note: to the left of the first, `taken` letters of the scale stand."""
+    room = 130 - round(0.82 * taken)    # letters; those of the note are narrower
+    lines = []
+    rest = note.strip()
+    while rest:
+        end = len(rest)
+        while breadth(rest[:end]) > room:
+            end -= 1
+        if end < len(rest) and " " in rest[:end + 1]:    # a word without blanks is broken
+            end = rest[:end + 1].rindex(" ")
+        lines.append(rest[:end].strip())
+        rest = rest[end:].strip()
+        room = 130
+    return lines
 
 
 def write_probabilities(names: Sequence[str], probabilities: Sequence[float]) -> str:
@@ -245,36 +295,70 @@ def write_probabilities(names: Sequence[str], probabilities: Sequence[float]) ->
     return "\n".join(lines[:3]).replace("\0", " ")
 
 
-def _file_name(number, name):
+def write_measured(values: Mapping[str, float]) -> str:
+    """Return heart rate and intervals, as far as they are measured: "Heart rate 97 bpm".
+
+    Parameters
+    ----------
+    values : by name of a feature; NaN where it could not be measured
+    """
+    rate = values.get("heart rate", np.nan)
+    words = [f"Heart rate {rate:.0f} bpm" if np.isfinite(rate) else "Heart rate not measurable"]
+    for name, interval in INTERVALS.items():
+        value = values.get(name, np.nan)
+        if np.isfinite(value):
+            words.append(f"{interval} {value:.0f} ms")
+    return ", ".join(words)
+
+
+def example_name(number: int, name: str) -> str:
     """Return the file name, without extension, of the example of a class."""
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     return f"ecg_{number + 1}_{slug[:40]}".rstrip("_")
 
 
+def draw_tested(found: Predictions, data: Mapping[str, Any], number: int) -> Figure:
+    """Draw the ECG of a test record with its label, its predicted class and what was measured.
+
+    Parameters
+    ----------
+    found : the predictions of its run
+    data : arrays signal_, fs_, r_peaks_ and record_, each with a number after it
+    number : which of them
+    """
+    record = str(data[f"record_{number}"])    # as it is in predictions.csv
+    rows = np.flatnonzero(found.table["record"] == record)
+    if not len(rows):
+        raise ValueError(f"record {shown(record, 80)} is not in predictions.csv")
+
+    row = rows[0]
+    names = drawable(found.run["classes"])
+    label = short(names[found.true[row]], 40)
+    predicted = short(names[found.predicted[row]], 40)
+    values = {feature.name: float(found.table[feature.column].iloc[row])
+              for feature in found.run["features"]}
+    return draw_ecg(
+        data[f"signal_{number}"],
+        float(data[f"fs_{number}"]),
+        found.run["leads"],
+        data[f"r_peaks_{number}"],
+        title=f"Label {label}, predicted {predicted}",
+        text=write_probabilities(names, found.probabilities[row]),
+        note=labels_origin.note(found.run),
+        measured=short(f"{write_measured(values)}, record {shown(record, 200)}", 100))
+
+
 def example_pages(folder: str | os.PathLike[str]) -> dict[str, Figure]:
     """Return {file name: page with an example of that class, as `draw_ecg` draws it}.
 
-    `ResultsError` if run.json or examples.npz of the results folder is missing or damaged.
+    `ResultsError` if a file of the results folder is missing or damaged.
     """
-    run = read_run(folder)
-    note = labels_origin.note(run)
-    names = drawable(run["classes"])
+    found = read_predictions(folder)
     path = Path(folder) / "examples.npz"
     pages = {}
     with reading(path), np.load(path, allow_pickle=False) as data:
-        for number, name in enumerate(run["classes"]):
-            if f"signal_{number}" not in data:
-                continue
-
-            title = f"Label {short(names[number], 50)}, record " \
-                + shown(data[f"record_{number}"], 200)
-            pages[_file_name(number, name)] = draw_ecg(
-                data[f"signal_{number}"],
-                float(data[f"fs_{number}"]),
-                run["leads"],
-                data[f"r_peaks_{number}"],
-                title=short(title, 95),
-                text=write_probabilities(names, data[f"probabilities_{number}"]),
-                note=note)
+        for number, name in enumerate(found.run["classes"]):
+            if f"signal_{number}" in data:
+                pages[example_name(number, name)] = draw_tested(found, data, number)
 
     return pages

@@ -11,6 +11,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,10 +23,24 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from sklearn import metrics as scores
 
+from ecg.card import feature_title
 from ecg.notices import SYNTHETIC_MARK
+from ecg.output.areas import areas
 from ecg.output.ecg_page import example_pages
 from ecg.output.model_card import write_card
-from ecg.output.read import Folder, read_metrics, read_predictions, read_run, read_table, reading
+from ecg.output.page import write_page
+from ecg.output.read import (
+    Feature,
+    Folder,
+    Predictions,
+    read_metrics,
+    read_predictions,
+    read_run,
+    read_table,
+    reading,
+)
+
+# isort: split
 from ecg.output.style import (
     BLUE,
     COLOURS,
@@ -43,13 +58,16 @@ from ecg.output.style import (
 
 DASHES = ["-", "--", "-.", ":"]
 SHARES = LinearSegmentedColormap.from_list("shares", ["white", BLUE])
+TRAINING = "training (augmented records, with dropout)"
 CURVES = [    # panel, column of history.csv and label of each line
-    (0, "loss", "training"),
+    (0, "loss", TRAINING),
     (0, "val_loss", "validation"),
-    (1, "accuracy", "training"),
+    (1, "accuracy", TRAINING),
     (1, "val_accuracy", "validation"),
-    (2, "learning_rate", "step size"),
+    (2, "learning_rate", "learning rate"),
 ]
+CORNERS = 0.1, 0.2, 0.3, 0.5, 1.0    # sides of the part of a plot that may be shown
+N_FEATURES = 8                       # that are drawn, of more the most telling
 
 
 def new_figure(width: float, height: float, synthetic: bool) -> Figure:
@@ -78,6 +96,11 @@ def plain_ticks(axis: Axis, *digits: int) -> None:
     axis.set_major_locator(LogLocator(subs=digits, numticks=4))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
+
+
+def plain(number: float, _place: int = 0) -> str:
+    """Write a number without an exponent: 0.00025."""
+    return np.format_float_positional(round(number, 12), trim="-")
 
 
 # ------------------------------------------------------------------------------ confusion matrix
@@ -161,73 +184,173 @@ def _draw_curve(axes, history, column, label):
             label=label if first else f"_{repeat}")    # _: not in the legend
 
 
+def kept_epoch(run: dict[str, Any], rows: pd.DataFrame) -> int:
+    """Return the epoch whose weights a training has kept.
+
+    Parameters
+    ----------
+    run : as `read_run` returns it
+    rows : the history of one repeat; where the best weights are kept, those of its last phase
+        count, as training begins anew with a phase
+    """
+    method = run["method"]
+    if method["keep"] == "last":
+        return int(rows["epoch"].iloc[-1])
+
+    n_classes = len(run["classes"])
+    records = run["settings"]["train_samples"] // n_classes * n_classes
+    steps = max(1, records // method["batch_size"])
+    settled = math.ceil(method["settle"] / steps)
+    last_phase = rows[rows["epoch"] > settled] if settled < len(rows) else rows
+    return int(last_phase["epoch"][last_phase["val_accuracy"].idxmax()])
+
+
+def _mark_kept(panels, run, history):
+    """Circle the epoch whose weights are kept, and draw a line where training stopped early."""
+    most = int(run["method"]["epochs"])
+    kept = []
+    stopped = []
+    for _, rows in history.groupby("repeat"):
+        epoch = kept_epoch(run, rows)
+        kept.append(epoch)
+        if len(rows) < most:
+            stopped.append(len(rows))
+        row = rows[rows["epoch"] == epoch]
+        for axes, column in zip(panels, ("val_loss", "val_accuracy"), strict=False):
+            axes.plot(row["epoch"], row[column], "o", color=VERMILLION, fillstyle="none",
+                      markersize=8, label=f"weights kept: of epoch {_listed(kept)} (of {most})")
+
+    for axes in panels:
+        for epoch in stopped:
+            axes.axvline(epoch, color="0.6", linestyle=":", linewidth=1,
+                         label=f"stopped early, after epoch {_listed(stopped)}")
+
+
+def _listed(epochs):
+    """Return numbers of epochs as text, each once; of many the first and the last."""
+    numbers = sorted(set(epochs))
+    if len(numbers) > 4:
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers))
+
+
+def _curves_legend(figure, axes):
+    """Say what lines and marks mean; of several repeats, the marks of the last name them all."""
+    by_kind = {}
+    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+        by_kind[label[:7]] = handle, label
+    training, validation, *marks = by_kind.values()
+    columns = [training, *marks[:1], validation, *marks[1:]]    # filled column by column
+    handles, labels = zip(*columns, strict=True)
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+
+
 @styled()
 def training_curves(folder: Folder) -> Figure:
-    """Draw loss, accuracy and step size by epoch, a line per repeat."""
+    """Draw loss, accuracy and learning rate by epoch, a line per repeat."""
     run = read_run(folder)
     history = _read_history(folder)
     curves = [curve for curve in CURVES if curve[1] in history]
     n_panels = 1 + max(panel for panel, _, _ in curves)
 
-    figure = new_figure(PAGE, 2.8, run["synthetic"])
+    figure = new_figure(PAGE, 3.1, run["synthetic"])
     panels = figure.subplots(1, n_panels)
     for panel, column, label in curves:
         axes = panels[panel]
         _draw_curve(axes, history, column, label)
-        quantity = column.removeprefix("val_").replace("learning_rate", "step size")
+        quantity = column.removeprefix("val_").replace("_", " ")
         axes.set(xlabel="epoch", ylabel=quantity)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
 
-    if "learning_rate" in history and (history["learning_rate"] > 0).all():
-        panels[2].set_yscale("log")
-        plain_ticks(panels[2].yaxis, 1, 2, 5)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    with reading(Path(folder) / "run.json"):
+        _mark_kept(panels, run, history)
+    _curves_legend(figure, panels[0])
     panels[1].set_ylim(0, 1.02)
+    if n_panels == 3:
+        panels[2].set_ylim(0, 1.1 * history["learning_rate"].max() or 1)
+        panels[2].yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        panels[2].yaxis.set_major_formatter(plain)
     return figure
 
 
 # ------------------------------------------------------------------------------------- ROC and PR
-def _draw_class(roc, pr, positive, p, name, look):
-    """Draw both curves of a class against the rest; none is defined if one of the two is empty."""
+def _with_interval(found):
+    """Write [value, low, high]."""
+    value, low, high = found
+    return f"{value:.3f} ({low:.2f}–{high:.2f})"
+
+
+def _reach(x, y):
+    """Return how far a curve passes the corner at (0, 0), as the side of the smallest square."""
+    return np.maximum(np.abs(x), np.abs(y)).min()
+
+
+def _draw_class(roc, pr, positive, found, p, name, look):
+    """Draw both curves of a class against the rest; none is defined if one of the two is empty.
+
+    Returns
+    -------
+    tuple of float
+        How far both pass the corner of a perfect classifier.
+    """
     if positive.all() or not positive.any():
         roc.plot([], [], label=f"  –  {name}", **look)
-        pr.plot([], [], label=f"  –  {name}", **look)
-        return
+        pr.plot([], [], label="  –", **look)
+        return 0.0, 0.0
 
+    area, average = areas(positive, p, found.table["subject_id"].to_numpy())
     false_rate, true_rate, _ = scores.roc_curve(positive, p, drop_intermediate=False)
-    area = scores.roc_auc_score(positive, p)
-    roc.plot(false_rate, true_rate, label=f"{area:.3f}  {name}", **look)
+    roc.plot(false_rate, true_rate, label=f"{_with_interval(area)}  {name}", **look)
 
     precision, recall, _ = scores.precision_recall_curve(positive, p)
-    average = scores.average_precision_score(positive, p)
-    label = f"{average:.3f} ({positive.mean():.2f})  {name}"
+    label = f"{_with_interval(average)}  {positive.mean():.2f}"
     pr.plot(recall, precision, drawstyle="steps-post", label=label, **look)
+    return _reach(false_rate, 1 - true_rate), _reach(1 - recall, 1 - precision)
+
+
+def _zoom(axes, reaches, is_left):
+    """Show the corner of a perfect classifier, twice as wide as all curves need."""
+    needed = 2 * max(reaches)
+    side = next((side for side in CORNERS if side >= needed), 1.0)
+    margin = 0.02 * side
+    x = (-margin, side) if is_left else (1 - side, 1 + margin)
+    axes.set(xlim=x, ylim=(1 - side, 1 + margin), aspect="equal")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    if side < 1:
+        axes.set_title(f"the upper {'left' if is_left else 'right'} corner, {side:g} wide")
 
 
 @styled()
 def roc_precision_recall(folder: Folder) -> Figure:
-    """Draw each class against the rest; the legends give areas, and chance for precision."""
+    """Draw each class against the rest, in the corner where the curves pass.
+
+    The legends give areas with 95 % intervals, and what chance gives for precision.
+    """
     found = read_predictions(folder)
     names = drawable(found.run["classes"])
-    figure = new_figure(PAGE, 3.4 + 0.17 * len(names), found.run["synthetic"])
+    figure = new_figure(PAGE, 4.25 + 0.17 * len(names), found.run["synthetic"])
     roc, pr = figure.subplots(1, 2)
     roc.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
+    reaches = []
     for number, name in enumerate(names):
         look = {
             "color": COLOURS[number % len(COLOURS)],
             "linestyle": DASHES[number % len(DASHES)],
         }
         positive = found.true == number
-        _draw_class(roc, pr, positive, found.probabilities[:, number], short(name, 26), look)
+        p = found.probabilities[:, number]
+        reaches.append(_draw_class(roc, pr, positive, found, p, short(name, 24), look))
 
+    of_roc, of_pr = zip(*reaches, strict=True)
+    _zoom(roc, of_roc, is_left=True)
+    _zoom(pr, of_pr, is_left=False)
     roc.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (recall)")
     pr.set(xlabel="recall", ylabel="precision")
-    ticks = np.linspace(0, 1, 6)
-    for axes, title in ((roc, "area under the ROC curve"), (pr, "average precision (by chance)")):
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        axes.set(xticks=ticks, yticks=ticks)
-        axes.legend(title=title, loc="upper center", bbox_to_anchor=(0.5, -0.2), handlelength=3)
+    for axes, title in (
+            (roc, "area under the ROC curve (95 % interval)"),
+            (pr, "average precision (95 % interval)  by chance")):
+        axes.legend(title=title, loc="upper center", bbox_to_anchor=(0.5, -0.17), handlelength=3)
     return figure
 
 
@@ -327,29 +450,66 @@ def _draw_feature(axes, values, true, n_classes, limits):
         plain_ticks(axes.xaxis, *digits)
 
 
+def most_telling(found: Predictions, most: int = N_FEATURES) -> list[Feature]:
+    """Return the features that differ most between the true classes; all if there are no more.
+
+    By the share of the variance of their ranks that is between classes (Kruskal & Wallis, JASA
+    1952;47:583-621); a feature that is rarely measured counts by what is known of it.
+    """
+    features = found.run["features"]
+    if len(features) <= most:
+        return features
+
+    ranks = found.table[[feature.column for feature in features]].rank()
+    centred = ranks - ranks.mean()
+    of_class = centred.groupby(found.true)
+    between = (of_class.mean() ** 2 * of_class.count()).sum()
+    share = (between / (centred**2).sum()).fillna(0).to_numpy()
+    order = np.argsort(-share, kind="stable")[:most]
+    return [features[place] for place in order]
+
+
 @styled()
 def features(folder: Folder) -> Figure:
-    """Draw the first eight features by true class: boxes, and the usual ranges as bands."""
+    """Draw up to eight features by true class: boxes, and the usual ranges as bands."""
     found = read_predictions(folder)
     names = wrapped(drawable(found.run["classes"]))
-    shown = found.run["shown"]
+    shown = most_telling(found)
     rows = math.ceil(len(shown) / 4)
-    height = rows * (0.9 + 0.3 * len(names)) + 0.4
+    height = rows * (1.05 + 0.3 * len(names)) + 0.5
     figure = new_figure(PAGE, height, found.run["synthetic"])
     panels = figure.subplots(rows, 4, sharey=True, squeeze=False).ravel()
-    for axes, (feature, limits) in zip(panels, shown, strict=False):
-        _draw_feature(axes, found.table[feature].to_numpy(), found.true, len(names), limits)
-        axes.set_title(feature)
+    for axes, feature in zip(panels, shown, strict=False):
+        values = found.table[feature.column].to_numpy()
+        _draw_feature(axes, values, found.true, len(names), feature.usual)
+        axes.set_title(_two_lines(feature_title(feature.name, feature.unit)))
 
     for axes in panels[len(shown):]:
         axes.remove()
     panels[0].set_yticks(range(len(names)), names)    # sharey: of all
     panels[0].set_ylim(len(names) - 0.5, -0.5)
-    if any(limits for _, limits in shown):
-        figure.suptitle(
-            "green: usual range (those of SDNN, RMSSD and CV_RR are meant for longer "
-            "recordings than 10 s)")
+    figure.suptitle("\n".join(_about_features(found.run["features"], shown)))
     return figure
+
+
+def _two_lines(title, most=22):
+    """Break a title that is too long for a panel, before its unit where that fits."""
+    name, bracket, unit = title.partition(" [")
+    if len(title) > most >= len(name) and bracket:
+        return f"{name}\n[{short(unit, most)}"
+    return "\n".join(textwrap.wrap(title, most, max_lines=2, placeholder="…"))
+
+
+def _about_features(features, shown):
+    """Return the lines above the features."""
+    lines = []
+    if len(shown) < len(features):
+        lines.append(f"the {len(shown)} of {len(features)} features that differ most between "
+                     "the classes, by rank")
+    if any(feature.usual for feature in shown):
+        lines.append("green: usual range (those of SDNN, RMSSD and CV_RR are meant for longer "
+                     "recordings than 10 s)")
+    return lines
 
 
 # ------------------------------------------------------------------------------------------- all
@@ -360,7 +520,10 @@ FIGURES: dict[str, Callable[[Folder], Figure]] = {
     "reliability": reliability,
     "features": features,
 }
-NAMES = [*FIGURES, "examples", "model_card"]
+NAMES = [*FIGURES, "examples", "model_card", "page"]    # the page shows what was drawn before it
+
+
+ERRORS_OF_A_RUN = 4    # drawn at its end, a tenth of a second each; tools/figures.py draws more
 
 
 @contextlib.contextmanager
@@ -376,13 +539,15 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 @no_garbage_collection()
-def make_all(folder: Folder, only: Sequence[str] | None = None) -> list[Path]:
-    """Draw figures and write the model card into the results folder of a run.
+def make_all(folder: Folder, only: Sequence[str] | None = None,
+             errors: int = ERRORS_OF_A_RUN) -> list[Path]:
+    """Draw figures, and write the model card and index.html into the results folder of a run.
 
     Parameters
     ----------
     folder : the results folder
     only : some of `NAMES`; all by default
+    errors : how many of the most confident errors index.html shows
 
     Returns
     -------
@@ -398,6 +563,9 @@ def make_all(folder: Folder, only: Sequence[str] | None = None) -> list[Path]:
     for name in only or NAMES:
         if name == "model_card":
             paths.append(write_card(folder))
+            continue
+        if name == "page":
+            paths.append(write_page(folder, errors))
             continue
 
         pages = example_pages(folder) if name == "examples" else {name: FIGURES[name](folder)}

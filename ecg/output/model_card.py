@@ -4,7 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ecg import labels_origin, notices
+from ecg.card import contract, in_markdown
 from ecg.escape import markdown
 from ecg.output.read import Folder, read_metrics, read_run, read_table, reading
 from ecg.output.write import write_bytes
@@ -46,12 +49,9 @@ Left out as unusable: {left_out}.
 
 **{origin}** The results say how well the model agrees with these labels, right or wrong.
 
-## Inputs
+## Inputs and outputs
 
-Ten seconds of the leads {leads} in mV at their true rate;
-high-pass {high_pass:g} Hz; resampled to {sequence_length} points ({rate:g} Hz); each lead scaled so
-that the central {central_share:.0%} of its samples span {span:g} units, clipped to [-3, 3]. Beside
-them features, of which those not measurable count as training's mean: {features}.
+{contract}
 
 ## Results
 
@@ -110,10 +110,15 @@ def count_splits(folder: Folder, classes: Sequence[str]) -> str:
     return f"Patient numbers in more than one split: {shared}.\n\n{counts}"
 
 
+def left_out_by_reason(folder: Folder) -> pd.Series:
+    """Return how many records were left out, by reason."""
+    why = read_table(folder, "left_out.csv", ["record", "why"])["why"]
+    return why.str.split(":").str[0].value_counts().sort_index()
+
+
 def count_left_out(folder: Folder) -> str:
     """Return how many records were left out for which reason, or "none"."""
-    why = read_table(folder, "left_out.csv", ["record", "why"])["why"]
-    counts = why.str.split(":").str[0].value_counts().sort_index()
+    counts = left_out_by_reason(folder)
     return ", ".join(f"{markdown(reason)} ({n})" for reason, n in counts.items()) or "none"
 
 
@@ -196,22 +201,21 @@ Accuracy where the least certain are left undecided, by share kept: \
 
 
 # ------------------------------------------------------------------------------------------ card
-def _all_settings(run):
-    """Return the settings of a run and the fields of its recipe in one dict.
+def listed_settings(run: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run and the fields of its recipe, but those that name places.
 
     In an older run.json the latter are among the settings, and a recipe has no name.
     """
     settings = dict(run["settings"])
     for name, value in run.get("recipe", {}).items():
         settings["recipe" if name == "name" else name] = value
-    return settings
+    return {name: value for name, value in settings.items()
+            if value not in ("", None) and name not in UNLISTED}
 
 
-def _listed(settings):
-    """Return settings as text, without those that are not set or name places."""
-    return ", ".join(
-        f"{markdown(name)} {markdown(value)}" for name, value in settings.items()
-        if value not in ("", None) and name not in UNLISTED)
+def _as_text(values):
+    """Return names and values as one line."""
+    return ", ".join(f"{markdown(name)} {markdown(value)}" for name, value in values.items())
 
 
 def _introduction(run):
@@ -234,6 +238,14 @@ def _origin(run):
     return words
 
 
+def _contract(run, metrics):
+    """Return what the model takes and gives."""
+    sections = contract({**run, "recipe": run["method"], "metrics": metrics})
+    escaped = {heading: [markdown(words) for words in sentences]
+               for heading, sentences in sections.items()}
+    return in_markdown(escaped)
+
+
 def model_card(folder: Folder) -> str:
     """Return the model card of a run, in Markdown, from the files of its folder.
 
@@ -247,7 +259,6 @@ def model_card(folder: Folder) -> str:
         results = results_section(run, metrics)
 
     with reading(Path(folder) / "run.json"):
-        settings = _all_settings(run)
         return CARD.format(
             synthetic=_introduction(run),
             not_medical=notices.NOT_MEDICAL,
@@ -258,18 +269,10 @@ def model_card(folder: Folder) -> str:
             splits=splits,
             left_out=left_out,
             origin=_origin(run),
-
-            leads=", ".join(map(markdown, run["leads"])),
-            high_pass=settings["high_pass"],
-            sequence_length=settings["sequence_length"],
-            rate=run["sampling_rate_hz"],
-            central_share=settings["central_share"],
-            span=settings["span"],
-            features=", ".join(markdown(name) for name, _, _ in run["features"]),
-
+            contract=_contract(run, metrics),
             results=results,
-            versions=_listed(run["versions"]),
-            settings=_listed(settings),
+            versions=_as_text(run["versions"]),
+            settings=_as_text(listed_settings(run)),
         )
 
 

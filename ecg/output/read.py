@@ -16,7 +16,6 @@ MOST_BYTES = 2**30         # of a file
 MOST_CLASSES = 100
 MOST_LETTERS = 200         # of the name of a column
 MOST_VALUE = 1e15          # beyond it, figures cannot be drawn
-N_SHOWN = 8    # features that figures show: the first, which every model has
 
 Folder = str | os.PathLike[str]
 
@@ -25,11 +24,24 @@ class ResultsError(UserError):
     """A file of a results folder is missing or damaged: one line that names it."""
 
 
+class Feature(NamedTuple):
+    """A feature of the model."""
+
+    name: str
+    unit: str
+    usual: tuple[float, float] | None    # its usual range
+
+    @property
+    def column(self) -> str:
+        """Its column in predictions.csv."""
+        return feature_column(self.name, self.unit)
+
+
 class Predictions(NamedTuple):
     """predictions.csv, checked against run.json."""
 
     run: dict[str, Any]          # as `read_run` returns it
-    table: pd.DataFrame          # n rows, the columns that figures need
+    table: pd.DataFrame          # n rows: record, subject_id, true, predicted, and all numbers
     true: np.ndarray             # (n,), number of the labelled class
     predicted: np.ndarray        # (n,), number of the predicted class
     probabilities: np.ndarray    # (n, n_classes)
@@ -58,6 +70,11 @@ def feature_column(name: str, unit: str) -> str:
     return f"{name} [{unit}]" if unit else name
 
 
+def probability_column(name: str) -> str:
+    """Return the name of a class's column in predictions.csv."""
+    return f"p {name}"
+
+
 def check_names(names: Sequence[str]) -> None:
     """Raise `ValueError` if a name is too long, or two are alike."""
     if max(map(len, names)) > MOST_LETTERS:
@@ -79,11 +96,19 @@ def read_table(folder: Folder, name: str, columns: Sequence[str],
         return pd.concat([table[[*columns]], pd.DataFrame(floats, table.index)], axis=1)
 
 
+def _read_feature(name, unit, limits):
+    """Return a feature as run.json describes it, checked."""
+    usual = (float(limits[0]), float(limits[1])) if limits else None
+    if usual and not all(abs(value) < MOST_VALUE for value in usual):
+        raise ValueError(f"a limit of {name} is not finite, or huge")
+    return Feature(str(name), str(unit), usual)
+
+
 def read_run(folder: Folder) -> dict[str, Any]:
     """Return run.json, checked.
 
-    Added to it is `shown`: column name in predictions.csv and usual range, (low, high) or None, of
-    the features that figures show.
+    Its features have become `Feature`s; added is `method`, the fields of its recipe, which an older
+    run.json has among its settings.
     """
     path = Path(folder) / "run.json"
     with reading(path):
@@ -92,18 +117,14 @@ def read_run(folder: Folder) -> dict[str, Any]:
         if not 2 <= len(set(classes)) == len(classes) <= MOST_CLASSES:
             raise ValueError(f"expected two to {MOST_CLASSES} different classes")
 
-        shown = []
-        for name, unit, limits in run["features"][:N_SHOWN]:
-            usual = tuple(map(float, limits)) if limits else None
-            if usual and not all(abs(value) < MOST_VALUE for value in usual):
-                raise ValueError(f"a limit of {name} is not finite, or huge")
-            shown.append((feature_column(name, unit), usual))
-        check_names([*(f"p {name}" for name in classes), *(column for column, _ in shown)])
-        if not shown:
+        features = [_read_feature(*described) for described in run["features"]]
+        check_names([*map(probability_column, classes), *(one.column for one in features)])
+        if not features:
             raise ValueError("no features")
 
         run["classes"] = classes
-        run["shown"] = shown
+        run["features"] = features
+        run["method"] = dict(run["recipe"]) if "recipe" in run else dict(run["settings"])
         run["synthetic"] = bool(run["synthetic"])
         run["leads"] = [str(name) for name in run["leads"]]
         run["temperature"] = [float(value) for value in run["temperature"]]
@@ -115,9 +136,10 @@ def read_predictions(folder: Folder) -> Predictions:
     run = read_run(folder)
     path = Path(folder) / "predictions.csv"
     classes = pd.Index(run["classes"])
-    p_columns = [f"p {name}" for name in classes]
-    features = [column for column, _ in run["shown"]]
-    table = read_table(folder, path.name, ["true", "predicted"], [*p_columns, *features])
+    p_columns = [probability_column(name) for name in classes]
+    features = [feature.column for feature in run["features"]]
+    words = ["subject_id", "record", "true", "predicted"]
+    table = read_table(folder, path.name, words, [*p_columns, *features])
     with reading(path):
         true = classes.get_indexer(table["true"])
         predicted = classes.get_indexer(table["predicted"])

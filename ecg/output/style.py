@@ -22,7 +22,8 @@ GREEN = "#009E73"
 VERMILLION = "#D55E00"
 SKY = "#56B4E9"
 PURPLE = "#CC79A7"
-COLOURS = [BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE]
+GREY = "#7F7F7F"
+COLOURS = [BLUE, ORANGE, GREEN, VERMILLION, PURPLE, GREY]    # of classes: no two alike
 
 # What Macs and Linux have for Chinese, Japanese and Korean, which DejaVu lacks; TrueType before
 # OpenType, as PDFs embed the former. Only those installed: matplotlib warns of each that is not
@@ -89,6 +90,14 @@ def drawable(classes: Sequence[str]) -> list[str]:
         can_write = known.issuperset(map(ord, name))
         names.append(name if can_write else f"class {number}")
     return names
+
+
+@styled()
+def as_png(figure: Figure, dpi: int = DPI) -> bytes:
+    """Return a figure as the content of a PNG file."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    return content.getvalue()
 
 
 @styled()

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 from ecg import files
-from ecg.output.read import feature_column
+from ecg.output.read import feature_column, probability_column
 
 ReadEcg = Callable[[str], tuple[np.ndarray, float, np.ndarray]]
 TABLES = "predictions", "history", "left_out", "split"
-FILES = ("report.txt", "metrics.json", "run.json", "examples.npz",
+FILES = ("report.txt", "metrics.json", "run.json", "examples.npz", "errors.npz",
          *(f"{name}.csv" for name in TABLES))
+KEPT_ERRORS = 12    # most confident errors whose ECGs are kept for index.html
 OWN_FILES = "history", "left_out", "metrics"    # parts of the card that run.json leaves out
 
 
@@ -58,7 +59,7 @@ def predictions(test: Tested, probabilities: np.ndarray, classes: Sequence[str],
         "predicted": names[probabilities.argmax(axis=1)],
     }
     for number, name in enumerate(classes):
-        columns[f"p {name}"] = probabilities[:, number]
+        columns[probability_column(name)] = probabilities[:, number]
     for number, (name, unit, _) in enumerate(features):
         columns[feature_column(name, unit)] = test.features[:, number]
 
@@ -87,24 +88,48 @@ def choose_example(rows: pd.DataFrame, probabilities: np.ndarray, number: int,
     return int(candidates[order[len(candidates) // 2]])
 
 
+def kept_ecg(rows: pd.DataFrame, place: int, number: int, read_ecg: ReadEcg) -> dict[str, Any]:
+    """Return the arrays of one ECG, each name with `number` after it."""
+    record = rows["waveform_path"].iloc[place]
+    signal, fs, r_peaks = read_ecg(record)
+    return {
+        f"signal_{number}": signal.astype(np.float32),
+        f"fs_{number}": fs,
+        f"r_peaks_{number}": r_peaks,
+        f"record_{number}": record,
+    }
+
+
 def examples(rows: pd.DataFrame, probabilities: np.ndarray, classes: Sequence[str],
              read_ecg: ReadEcg) -> dict[str, Any]:
     """Return the arrays of examples.npz: one ECG per class, as `choose_example` chooses."""
     arrays: dict[str, Any] = {}
     for number, name in enumerate(classes):
         place = choose_example(rows, probabilities, number, name)
-        if place is None:
-            continue
-
-        record = rows["waveform_path"].iloc[place]
-        signal, fs, r_peaks = read_ecg(record)
-        arrays[f"signal_{number}"] = signal.astype(np.float32)
-        arrays[f"fs_{number}"] = fs
-        arrays[f"r_peaks_{number}"] = r_peaks
-        arrays[f"record_{number}"] = record
-        arrays[f"probabilities_{number}"] = probabilities[place]
+        if place is not None:
+            arrays |= kept_ecg(rows, place, number, read_ecg)
+            arrays[f"probabilities_{number}"] = probabilities[place]
 
     return arrays
+
+
+def errors(rows: pd.DataFrame, probabilities: np.ndarray, classes: Sequence[str],
+           read_ecg: ReadEcg, most: int = KEPT_ERRORS) -> dict[str, Any]:
+    """Return the arrays of errors.npz: the ECGs of the most confident errors, in that order."""
+    predicted = np.array(classes)[probabilities.argmax(axis=1)]
+    wrong = np.flatnonzero(predicted != rows["ecg_category"].to_numpy())
+    order = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")[:most]
+    arrays: dict[str, Any] = {}
+    for number, place in enumerate(wrong[order]):
+        arrays |= kept_ecg(rows, int(place), number, read_ecg)
+    return arrays
+
+
+def as_npz(arrays: dict[str, Any]) -> bytes:
+    """Return arrays as the content of an .npz file."""
+    archive = io.BytesIO()    # not the file itself: on a full disk, NumPy would print a traceback
+    np.savez_compressed(archive, **arrays)
+    return archive.getvalue()
 
 
 def history_table(histories: Sequence[Sequence[dict[str, float]]]) -> pd.DataFrame:
@@ -158,9 +183,9 @@ def write_results(folder: Path, card: dict[str, Any], report: str,
     }
     for name, table in tables.items():
         contents[f"{name}.csv"] = table.to_csv(index=False).encode()
-    archive = io.BytesIO()    # not the file itself: on a full disk, NumPy would print a traceback
-    np.savez_compressed(archive, **examples(test.rows, probabilities, classes, read_ecg))
-    contents["examples.npz"] = archive.getvalue()
+    for kind, choose in (("examples", examples), ("errors", errors)):
+        arrays = choose(test.rows, probabilities, classes, read_ecg)
+        contents[f"{kind}.npz"] = as_npz(arrays)
 
     for name, content in contents.items():
         write_bytes(Path(folder) / name, content)

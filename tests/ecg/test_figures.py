@@ -4,8 +4,8 @@ Each is computed again here from `predictions.csv` (or the file it comes from) b
 compared with what is on the drawn page: texts, lines, boxes, bars.
 """
 
+import colorsys
 import contextlib
-import dataclasses
 import errno
 import functools
 import itertools
@@ -23,23 +23,25 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
+from sklearn import metrics as scores
 
 import too_feature as script
-from ecg import labels_origin, notices
+from ecg import explain, labels_origin, notices
 from ecg.errors import UserError
-from ecg.output import ecg_page, figures, model_card, style
-from tests.support import ecgs
+from ecg.output import areas, ecg_page, figures, model_card, style
+from tests.support.results import CLASSES, FEATURES, write_results
 from tools import figures as door
 from tools import make_labels
 
 ROOT = Path(script.__file__).parent
-CLASSES = ["Atrial Fibrillation", "Bundle Branch Block", "Never tested", "Normal", "Tachycardia"]
 RHYTHMS = [f"{where} {what}" for where in ("Atrial", "Junctional", "Ventricular")
            for what in ("Tachycardia", "Bradycardia", "Fibrillation", "Rhythm")]
 ODD = ["A $class^$ of_money", "<b>bold</b> | pipe", "NA", "_hidden/name",
        "Complete Left Bundle Branch Block With First Degree Atrioventricular Block"]
-FEATURES = [f"{name} [{unit}]" if unit else name for name, unit, _ in script.FEATURES]
+TITLES = [f"{feature}, lead II" if i in (2, 3) else feature.replace(" [mV]", ", lead II [mV]")
+          for i, feature in enumerate(FEATURES)]
 DRAWN = {name: getattr(figures, name) for name in (
     "confusion_matrix", "training_curves", "roc_precision_recall", "reliability", "features")}
 draw = style.styled()(lambda figure: FigureCanvasAgg(figure).draw())
@@ -65,59 +67,6 @@ FAST = {"results", "odd", "long names", *ONLY}
 def each(runs):
     """Return parameters for these runs, most of them slow."""
     return [pytest.param(which, marks=() if which in FAST else pytest.mark.slow) for which in runs]
-
-
-def write_results(folder, classes=CLASSES, synthetic=True, n=90, tested=(0, 1, 3, 4), repeats=2,
-                  epochs=6, unknown=0.1, typical=3, spread=0.7):
-    """Write a results folder as the script would, with plausible numbers; the third has no test."""
-    rng = np.random.default_rng(0)
-    k = len(classes)
-    folder.mkdir(parents=True)
-    targets = rng.choice(tested, n)
-    logits = rng.normal(size=(n, k)) + 2.5 * np.eye(k)[targets]
-    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    feature = rng.lognormal(typical, spread, (n, 8))
-    feature[:, 2] -= np.exp(typical)
-    feature[rng.random((n, 8)) < unknown] = np.nan
-    feature[targets == 4, 5] = np.nan
-    subjects, names = rng.integers(100, 150, n), np.array(classes)
-    records = [f"files/r{i}" for i in range(n)]
-    pd.DataFrame({"subject_id": subjects, "record": records, "true": names[targets],
-                  "predicted": names[p.argmax(axis=1)],
-                  **{f"p {name}": p[:, i] for i, name in enumerate(classes)},
-                  **{name: feature[:, i] for i, name in enumerate(FEATURES)},
-                  "QRS width [ms]": 99.0}).to_csv(folder / "predictions.csv", index=False)
-    test = script.Records(pd.DataFrame({"subject_id": subjects}), None, feature, targets)
-    predicted = script.Predicted(test, p[None])
-    _, metrics = script.evaluate(
-        predicted, predicted, [1.0], classes, np.full(k, 1 / k), p[:, ::-1], "labels.csv")
-    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    pd.DataFrame([{"repeat": repeat, "epoch": epoch + 1, "learning_rate": 5e-4 / 2 ** (epoch // 3),
-                   **dict(zip(("loss", "accuracy", "val_loss", "val_accuracy"), rng.random(4),
-                              strict=True))}
-                  for repeat in range(repeats) for epoch in range(max(1, epochs - repeat))]
-                 ).to_csv(folder / "history.csv", index=False)
-    pd.DataFrame({"subject_id": np.arange(200) // 2, "waveform_path": [f"r{i}" for i in range(200)],
-                  "ecg_category": names[rng.integers(k, size=200)],
-                  "split": np.repeat(["train", "validation", "test"], [120, 40, 40])}
-                 ).to_csv(folder / "split.csv", index=False)
-    pd.DataFrame([("r1", "too short: 3 s"), ("r2", "too short: 4 s"), ("r3", "header is damaged")],
-                 columns=["record", "why"]).to_csv(folder / "left_out.csv", index=False)
-    (folder / "run.json").write_text(json.dumps({
-        "classes": list(classes), "leads": script.LEADS, "features": [
-            *script.FEATURES, ("QRS width", "ms", None)], "synthetic": synthetic,
-        "sampling_rate_hz": 50.0, "recipe": dataclasses.asdict(script.Recipe()),
-        "settings": {"seed": 7, "data_dir": "/home/me", "test_labels": "", "jit": None},
-        "versions": {"python": "3.11.7"}, "temperature": [1.234], "labels_sha256": "abc123",
-        "records": 200, "patients": 100}))
-    examples = {}
-    for i in sorted(set(targets.tolist()))[:5]:
-        signal, peaks = ecgs.simulated(seed=i)
-        examples |= {f"signal_{i}": signal.astype("f4"), f"fs_{i}": 500, f"r_peaks_{i}": peaks,
-                     f"record_{i}": records[np.argmax(targets == i)],
-                     f"probabilities_{i}": p[targets == i][0]}
-    np.savez(folder / "examples.npz", **examples)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -188,14 +137,50 @@ def test_training_curves(results):
                 [("accuracy", 0), ("accuracy", 1), ("val_accuracy", 0), ("val_accuracy", 1)],
                 [("learning_rate", 0), ("learning_rate", 1)]]
     for axes, lines in zip(figure.axes, expected, strict=True):
-        for line, (column, repeat) in zip(axes.lines, lines, strict=True):
+        for line, (column, repeat) in zip(axes.lines, lines, strict=False):
             rows = history[history["repeat"] == repeat]
             assert np.allclose(line.get_xydata(), rows[["epoch", column]])
             assert line.get_linestyle() == ("--" if column.startswith("val") else "-")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "training", "validation"]
-    assert [line.get_color() for line in figure.legends[0].get_lines()] == [
+    legend = figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "training (augmented records, with dropout)", "weights kept: of epoch 5, 6 (of 15)",
+        "validation", "stopped early, after epoch 5, 6"]
+    assert [legend.get_lines()[i].get_color() for i in (0, 2)] == [
         figure.axes[0].lines[i].get_color() for i in (0, 2)]
+    assert figure.axes[2].get_ylabel() == "learning rate"
+    assert figure.axes[2].get_yscale() == "linear"
+    draw(figure)
+    ticks = [text.get_text() for text in figure.axes[2].get_yticklabels()]
+    assert len(ticks) > 2
+    assert all(re.fullmatch(r"0|0\.\d{1,5}", tick) for tick in ticks)
+
+
+@pytest.mark.parametrize(("settle", "best"), [(0, 2), (5, 4)])
+def test_training_curves_mark_whose_weights_are_kept_and_where_training_stopped(
+        settle, best, results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "run")
+    edit("run.json", lambda run: run["recipe"].update(keep="best", settle=settle, batch_size=10)
+         )(folder)
+    edit("run.json", lambda run: run["settings"].update(train_samples=22))(folder)
+    history = pd.read_csv(folder / "history.csv")
+    history = history[history["repeat"] == 0].assign(
+        val_accuracy=[0.1, 0.9, 0.2, 0.8, 0.8, 0.3])    # 20 records, 2 steps: settled after 3
+    history.to_csv(folder / "history.csv", index=False)
+    for axes, column in zip(figures.training_curves(folder).axes, ("val_loss", "val_accuracy"),
+                            strict=False):
+        circle, = (line for line in axes.lines if line.get_marker() == "o")
+        row = history[history["epoch"] == best]
+        assert circle.get_xydata().tolist() == row[["epoch", column]].to_numpy().tolist()
+        stop, = (line for line in axes.lines if line.get_linestyle() == ":")
+        assert set(stop.get_xdata()) == {6}
+
+
+def test_training_that_was_not_stopped_early_has_no_line(results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "run")
+    edit("run.json", lambda run: run["recipe"].update(epochs=5))(folder)
+    figure = figures.training_curves(folder)
+    assert "stopped" not in page(figure)
+    assert all(line.get_linestyle() != ":" for axes in figure.axes for line in axes.lines)
 
 
 def test_training_curves_without_learning_rate(results, tmp_path):
@@ -222,7 +207,7 @@ def test_roc_and_precision_recall(results, table):
         positive, p = (table["true"] == name).to_numpy(), table[f"p {name}"].to_numpy()
         if name == "Never tested":
             assert len(curve) == len(steps) == 0
-            assert legends[0][i] == legends[1][i] == "–  Never tested"
+            assert (legends[0][i], legends[1][i]) == ("–  Never tested", "–")
             continue
         cuts = np.sort(p)[::-1]    # all different: each is a point of both curves
         called = p >= cuts[:, None]
@@ -234,10 +219,57 @@ def test_roc_and_precision_recall(results, table):
         area, (x, y) = ranked_area(positive, p), curve.T
         assert sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == pytest.approx(area)
         average = sum(precision * np.diff(recall, prepend=0))
-        assert legends[0][i] == f"{area:.3f}  {name}"
-        assert legends[1][i] == f"{average:.3f} ({positive.mean():.2f})  {name}"
+        assert re.fullmatch(rf"{area:.3f} \((.*)–(.*)\)  {name}", legends[0][i])
+        assert re.fullmatch(rf"{average:.3f} \((.*)–(.*)\)  {positive.mean():.2f}", legends[1][i])
     looks = {(line.get_color(), line.get_linestyle()) for line in pr.lines}
     assert len(looks) == len({colour for colour, _ in looks}) == 5
+
+
+def test_no_two_classes_have_the_same_hue():
+    hues = [colorsys.rgb_to_hsv(*to_rgb(colour))[0] for colour in style.COLOURS[:5]]
+    assert min(abs(a - b) for a, b in itertools.combinations(hues, 2)) > 10 / 360
+
+
+def test_areas_and_intervals_are_those_of_a_plain_bootstrap_of_patients():
+    rng = np.random.default_rng(1)
+    positive = rng.random(60) < 0.4
+    p = np.round(rng.normal(positive, 1), 1)    # with ties
+    subjects = rng.integers(0, 20, 60)
+    area, average = areas.areas(positive, p, subjects)
+    assert area[0] == pytest.approx(ranked_area(positive, p))
+    assert average[0] == pytest.approx(scores.average_precision_score(positive, p))
+    drawn = []
+    for _ in range(1500):
+        who = rng.integers(0, 20, 20)
+        places = np.concatenate([np.flatnonzero(subjects == one) for one in who])
+        own = positive[places]
+        drawn.append((ranked_area(own, p[places]),
+                      scores.average_precision_score(own, p[places])))
+    for found, plain in zip((area, average), np.array(drawn).T, strict=True):
+        assert found[1:] == pytest.approx(np.percentile(plain, [2.5, 97.5]), abs=0.03)
+
+
+def test_a_perfect_area_has_an_interval_with_width():
+    area, average = areas.areas(np.arange(10) < 4, 1 - np.arange(10) / 10, np.arange(10))
+    assert area == average == [1, pytest.approx(0.5555, abs=1e-3), 1]    # Jeffreys', 4 of 4
+
+
+@pytest.mark.parametrize(("reach", "side"), [(0.001, 0.1), (0.08, 0.2), (0.2, 0.5), (0.4, 1)])
+def test_roc_shows_the_corner_that_the_curves_need(reach, side, results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "run")
+    table = pd.read_csv(folder / "predictions.csv")
+    columns = [f"p {name}" for name in CLASSES]
+    for column, name in zip(columns, CLASSES, strict=True):
+        is_of_class = (table["true"] == name).to_numpy()
+        rank = np.linspace(0, 1, len(table))[::-1]
+        table[column] = np.where(is_of_class, 1, rank * 0.5)
+        others = np.flatnonzero(~is_of_class)
+        table.loc[others[:int(reach * len(others))], column] = 1
+    table.to_csv(folder / "predictions.csv", index=False)
+    roc = figures.roc_precision_recall(folder).axes[0]
+    assert roc.get_xlim()[1] == side
+    assert roc.get_ylim()[0] == pytest.approx(1 - side)
+    assert ("corner" in roc.get_title()) == (side < 1)
 
 
 def test_reliability(results, table):
@@ -267,9 +299,10 @@ def test_reliability(results, table):
 
 def test_features(results, table):
     figure = figures.features(results)
-    assert [axes.get_title() for axes in figure.axes] == FEATURES    # not the ninth
-    for axes, feature, (_, _, limits) in zip(figure.axes, FEATURES, script.FEATURES,
-                                             strict=True):
+    panels = {" ".join(axes.get_title().split()): axes for axes in figure.axes}
+    assert sorted(panels) == sorted(TITLES)    # not the ninth, which tells nothing
+    for title, feature, (_, _, limits) in zip(TITLES, FEATURES, script.FEATURES, strict=True):
+        axes = panels[title]
         boxes = {round(box.get_y() + 0.3): box for box in axes.patches if box.get_height() < 0.9}
         bands = [band for band in axes.patches if band.get_height() == 1]
         lines = [tuple(line.ravel()) for part in axes.collections for line in part.get_segments()]
@@ -290,6 +323,20 @@ def test_features(results, table):
         assert not boxes
         assert [(band.get_x(), band.get_x() + band.get_width()) for band in bands] == (
             [pytest.approx(limits)] if limits else [])
+
+
+def test_of_more_features_the_most_telling_are_shown_first(results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "run")
+    table = pd.read_csv(folder / "predictions.csv")
+    number = table["true"].map(CLASSES.index)
+    table["QRS width [ms]"] = 100 + number + np.where(np.arange(90) % 7, 0, np.nan)
+    table["SDNN [ms]"] = 1.0    # tells nothing
+    table.to_csv(folder / "predictions.csv", index=False)
+    figure = figures.features(folder)
+    titles = [" ".join(axes.get_title().split()) for axes in figure.axes]
+    assert titles[0] == "QRS width [ms]"
+    assert sorted(titles[1:]) == sorted(set(TITLES) - {"SDNN [ms]"})
+    assert "the 8 of 9 features that differ most between the classes" in page(figure)
 
 
 # ------------------------------------------------------------------------------------------- ECG
@@ -333,10 +380,39 @@ def test_ecg_has_the_physical_scale(tmp_path):
     assert box == pytest.approx([0, 0, 297 / 25.4 * 72, 210 / 25.4 * 72], abs=0.01)
 
 
+@pytest.mark.parametrize(("peak", "gain"), [(1.9, 10), (2.1, 5), (-2.1, 5)])
+def test_a_trace_that_leaves_its_row_halves_the_gain_and_the_page_says_so(peak, gain):
+    signal = np.zeros((5000, 12))
+    signal[4000:4005, 11] = peak    # V6, where it is drawn
+    signal[0, 11] = 9               # where it is not
+    figure = ecg_page.draw_ecg(signal, 500, script.LEADS)
+    pulses = [line.get_ydata() for line in figure.axes[0].lines if line.get_label() == "pulse"]
+    assert {np.ptp(pulse) for pulse in pulses} == {gain}
+    trace, = (line.get_ydata() for line in figure.axes[0].lines if line.get_label() == "V6")
+    assert np.ptp(trace) == pytest.approx(gain * abs(peak))
+    assert f"25 mm/s, {gain} mm/mV" in page(figure)
+    assert ("HALF THE GAIN" in page(figure)) == (gain == 5)
+
+
+def test_no_triangle_is_on_a_label():
+    beats = np.arange(0, 5000, 100)
+    signal = np.zeros((5000, 12))
+    for height in np.linspace(0.2, 1.9, 9):    # mV
+        signal[beats] = height
+        figure = ecg_page.draw_ecg(signal, 500, script.LEADS, beats)
+        draw(figure)
+        triangles, = (line for line in figure.axes[0].lines if line.get_label() == "R peaks")
+        places = figure.axes[0].transData.transform(triangles.get_xydata())
+        labels = [text.get_window_extent() for text in texts(figure) if text.get_text() == "II"]
+        assert len(labels) == 2
+        assert not [place for place in places for box in labels if box.padded(12).contains(*place)]
+
+
 def test_ecg_colours_what_is_important():
     importance = np.random.default_rng(0).uniform(-1, 1, (5000, 12))
     importance[7, 1] = np.nan
-    figure = ecg_page.draw_ecg(np.zeros((5000, 12)), 500, script.LEADS, importance=importance)
+    reasons = ecg_page.Reasons(importance, 0.0123, "leads 4 %, features 96 %")
+    figure = ecg_page.draw_ecg(np.zeros((5000, 12)), 500, script.LEADS, reasons=reasons)
     images = figure.axes[0].images
     assert len(images) == 13
     for image in images[:12]:
@@ -348,15 +424,22 @@ def test_ecg_colours_what_is_important():
         assert image.get_extent()[0] == pytest.approx(31 + 62.5 * place)
     alpha = ecg_page.IMPORTANCE(np.linspace(0, 1, 11))[:, 3]    # none at 0, more to both sides
     assert alpha[5] < 0.01 and (np.diff(alpha[:6]) < 0).all() and (np.diff(alpha[5:]) > 0).all()
-    assert "importance" in page(figure)
+    for words in ("against the class −0.012", "+0.012 for the class, by 0.1 s", "features 96 %"):
+        assert words in page(figure)
 
 
 @pytest.mark.parametrize("origin", [
     labels_origin.NOT_STATED, labels_origin.DEMO, make_labels.ORIGIN_OTHER, "o" * 100, "心" * 100])
 def test_ecg_texts_do_not_cover_each_other_or_the_colour_bar(origin):
     note = notices.about_model(origin, is_synthetic=True)
-    figure = ecg_page.draw_ecg(np.zeros((5000, 12)), 500, script.LEADS, [900, 1800], "title",
-                              "text", note, np.zeros((5000, 12)))
+    spikes = 3.0 * (np.arange(5000) % 500 < 20)[:, None] * np.ones(12)    # mV: half the gain
+    names = [name for name, _, _ in script.feature_names(script.RECIPES["large"])]
+    importance = explain.Importance(np.zeros((500, 12)), np.linspace(1, 0, 48), 0, 1, 0)
+    reasons = ecg_page.Reasons(spikes, 0.0123, explain.in_brief(importance, sorted(
+        names, key=len, reverse=True)))
+    figure = ecg_page.draw_ecg(
+        spikes, 500, script.LEADS, [900, 1800], "title", "text\ntext\ntext", note, reasons,
+        "Heart rate 60 bpm, PR 140 ms, QRS 90 ms, QT 400 ms")
     draw(figure)
     boxes = [text.get_window_extent() for text in texts(figure)]
     assert min(min(box.x0, box.y0) for box in boxes) >= 0
@@ -370,8 +453,9 @@ def test_ecg_texts_do_not_cover_each_other_or_the_colour_bar(origin):
 def test_ecg_of_any_length_with_gaps(samples, fs):
     signal = np.random.default_rng(0).normal(size=(samples, 12))
     signal[:, 3], signal[0] = np.nan, np.inf
-    figure = ecg_page.draw_ecg(signal, fs, script.LEADS, [-5, 0, samples - 1, 1e9],
-                              importance=np.zeros((samples, 12)))
+    reasons = ecg_page.Reasons(np.zeros((samples, 12)), 0.1, "")
+    figure = ecg_page.draw_ecg(
+        signal, fs, script.LEADS, [-5, 0, samples - 1, 1e9], reasons=reasons)
     draw(figure)
     for line in figure.axes[0].lines:
         assert line.get_xdata().max() <= 281.3    # at the right edge of the paper at most
@@ -379,7 +463,7 @@ def test_ecg_of_any_length_with_gaps(samples, fs):
 
 @pytest.mark.parametrize("change", [
     {"signal": np.zeros(100)}, {"signal": np.zeros((100, 11))}, {"fs": 0}, {"fs": float("nan")},
-    {"leads": ["X", *script.LEADS[1:]]}, {"importance": np.zeros((99, 12))}])
+    {"leads": ["X", *script.LEADS[1:]]}, {"reasons": ecg_page.Reasons(np.zeros((99, 12)), 1, "")}])
 def test_ecg_says_what_does_not_fit(change):
     with pytest.raises(ValueError, match="shape"):
         ecg_page.draw_ecg(**{"signal": np.zeros((100, 12)), "fs": 100,
@@ -393,7 +477,12 @@ def test_example_pages(results, table):
     data, rows = np.load(results / "examples.npz"), table.set_index("record")
     for (_, figure), i in zip(pages.items(), (0, 1, 3, 4), strict=True):
         shown, record = page(figure), str(data[f"record_{i}"])
-        assert f"Label {rows['true'][record]}, record {record}" in shown
+        assert f"Label {rows['true'][record]}, predicted {rows['predicted'][record]}" in shown
+        assert f", record {record}" in shown
+        assert "500 Hz, unfiltered" in shown
+        rate = rows["heart rate [bpm]"][record]
+        assert f"Heart rate {'not measurable' if np.isnan(rate) else f'{rate:.0f} bpm'}" in shown
+        assert "QRS 99 ms, record" in shown
         for name in CLASSES:
             assert f"{name} {rows[f'p {name}'][record]:.2f}" in shown
         lines = {}
@@ -406,11 +495,11 @@ def test_example_pages(results, table):
                 here = slice(1250 * column, 1250 * (column + 1) + 1)
                 expected = millimetres[here, script.LEADS.index(name)]
                 assert np.allclose(lines[name][0], np.column_stack([
-                    31 + 25 * np.arange(5000)[here] / 500, 18 + 140 - 40 * place + expected]))
-        strip = 18 + 20 + millimetres[:, 1]
+                    31 + 25 * np.arange(5000)[here] / 500, 22 + 140 - 40 * place + expected]))
+        strip = 22 + 20 + millimetres[:, 1]
         assert np.allclose(lines["II"][1], np.column_stack([31 + np.arange(5000) / 20, strip]))
         assert np.allclose(lines["R peaks"][0], np.column_stack([31 + peaks / 20, np.clip(
-            strip[peaks.astype(int)], 38, 68) + 2]), atol=0.03)
+            strip[peaks.astype(int)], 42, 72) + 2]), atol=0.03)
 
 
 def test_probabilities_fit_above_the_paper():
@@ -450,7 +539,7 @@ def test_all_text_is_readable_and_on_the_page(which, written):
                 box.y1 <= figure.bbox.height + 1), (name, text)
             if name.startswith("ecg"):    # above, below or on the paper
                 low, high = figure.axes[0].transData.inverted().transform(box)[:, 1]
-                assert high < 18 or low > 178 or (low > 18 and high < 178), (name, text)
+                assert high < 22 or low > 182 or (low > 22 and high < 182), (name, text)
         for axes in figure.axes:
             for axis in (axes.xaxis, axes.yaxis):
                 boxes = [tick.label1.get_window_extent() for tick in axis._update_ticks()
@@ -541,10 +630,11 @@ def test_model_card(results):
     split = pd.read_csv(results / "split.csv")
     assert notices.TRAINED_ON_SYNTHETIC in card.split("\n\n")[1]
     assert "**Origin of the labels: synthetic records, not patients.**" in card
-    for text in ("not a medical device", "Intended use", "Not to be used",
+    for text in ("not a medical device", "Intended use", "Not to be used", "### Preparation",
+                 r"mean, lead II \[mV\]: mean of x", "temperature (1.234) is inside",
                  "200 records of 100 patients", "abc123", "more than one split: 0.",
                  "too short (2)", "header is damaged (1)",
-                 "python 3.11.7", "1.234", "0.5 Hz", "500 points (50 Hz)", "QRS width",
+                 "python 3.11.7", "high-pass of 0.5 Hz", "Resample to 500 points", "QRS width",
                  "seed 7, recipe default, ", "sequence_length 500, ",
                  "No test record of Never tested", ", ".join(script.LEADS)):
         assert text in card
@@ -630,9 +720,10 @@ def test_command_line_makes_all_and_changes_nothing_else(results, tmp_path):
     assert "matplotlib.pyplot" not in done.stderr
     stems = [*DRAWN, *ecg_page.example_pages(results)]
     expected = [folder / "figures" / f"{stem}.{kind}" for stem in stems for kind in ("pdf", "png")]
-    assert done.stdout.split() == list(map(str, [*expected, folder / "MODEL_CARD.md"]))
+    expected += [folder / "MODEL_CARD.md", folder / "index.html"]
+    assert done.stdout.split() == list(map(str, expected))
     assert {path for path in folder.rglob("*.*") if path.is_file()} == {
-        *expected, folder / "MODEL_CARD.md", *(folder / name for name in before)}
+        *expected, *(folder / name for name in before)}
     assert {name: (folder / name).read_bytes() for name in before} == before
 
 
@@ -698,9 +789,9 @@ DAMAGES = {
         folder / "examples.npz", signal_0=np.zeros(9), fs_0=500, r_peaks_0=[], record_0="x",
         probabilities_0=np.zeros(5)))}
 FILES = ("run.json", "metrics.json", "predictions.csv", "history.csv", "split.csv", "left_out.csv",
-         "examples.npz")
+         "examples.npz", "errors.npz")
 DAMAGES |= {f"{name} missing": (name, lambda folder, name=name: (folder / name).unlink())
-            for name in FILES}
+            for name in FILES if name != "errors.npz"}    # which older runs have not
 DAMAGES |= {f"{name} empty": (name, lambda folder, name=name: (folder / name).write_bytes(b""))
             for name in FILES}
 DAMAGES |= {f"{name} binary": (name, lambda folder, name=name: (folder / name).write_bytes(
@@ -714,7 +805,7 @@ def test_damage_is_one_line_that_names_the_file(damage, results, tmp_path, capsy
     harm(folder)
     monkeypatch.setattr(figures, "save", lambda figure, stem: [])    # half a second each
     reader = {"history.csv": ["training_curves"], "examples.npz": ["examples"],
-              "split.csv": ["model_card"], "left_out.csv": ["model_card"]}
+              "split.csv": ["model_card"], "left_out.csv": ["model_card"], "errors.npz": ["page"]}
     only = reader.get(name, ["confusion_matrix", "model_card"])
     assert door.main([str(folder), "--only", *only]) == 2
     error = capsys.readouterr().err

@@ -11,7 +11,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import too_feature as script
 from ecg import checkpoint, files
-from ecg.output import write
+from ecg.card import contract
+from ecg.output import figures, write
 from tests.support.runs import LABELS
 
 FIGURES = ["confusion_matrix", "training_curves", "roc_precision_recall", "reliability", "features",
@@ -31,8 +32,8 @@ def test_every_file_that_is_promised_is_there_and_nothing_else(demo_run):
     assert {name.split("/")[2] for name in events} == {"train", "validation"}
     assert found - events == {
         "report.txt", "metrics.json", "run.json", "predictions.csv", "split.csv", "history.csv",
-        "left_out.csv", "examples.npz", "MODEL_CARD.md", ".lock", "progress/0/state.npz",
-        "progress/0/history.csv",
+        "left_out.csv", "examples.npz", "errors.npz", "MODEL_CARD.md", "index.html", ".lock",
+        "progress/0/state.npz", "progress/0/history.csv",
         *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf"))}
 
 
@@ -133,6 +134,30 @@ def test_an_example_of_each_class_is_the_record_it_names(demo_run, predictions):
         np.testing.assert_allclose(data[f"r_peaks_{i}"], script.find_r_peaks(signal, fs))
         given = table.loc[record, [f"p {other}" for other in classes]].astype(float)
         np.testing.assert_allclose(data[f"probabilities_{i}"], given, atol=1e-6)
+
+
+def test_the_most_confident_errors_are_kept_in_order(demo_run, predictions):
+    wrong = predictions[predictions["true"] != predictions["predicted"]]
+    confidence = wrong.filter(regex="^p ").max(axis=1).sort_values(
+        ascending=False, kind="stable")
+    records = wrong.loc[confidence.index, "record"].tolist()[:write.KEPT_ERRORS]
+    data = np.load(demo_run.results / "errors.npz")
+    kept = [str(data[f"record_{i}"]) for i in range(write.KEPT_ERRORS) if f"record_{i}" in data]
+    assert kept == records
+    for i, record in enumerate(records):
+        signal, _ = script.read_record(demo_run.data_dir / record)
+        np.testing.assert_allclose(data[f"signal_{i}"], signal, atol=1e-6)
+    page = (demo_run.results / "index.html").read_text()
+    assert page.count("<article") == min(len(records), figures.ERRORS_OF_A_RUN)
+    assert "Not drawn" not in page
+
+
+def test_the_card_of_a_run_holds_its_contract_with_thresholds(demo_run):
+    card = demo_run.card
+    assert card["contract"] == contract(card)
+    assert sum("To find 95 %" in words for words in card["contract"]["Outputs"]) == sum(
+        found is not None for found in card["metrics"]["thresholds"].values())
+    assert "already: do not divide again" in " ".join(card["contract"]["Outputs"])
 
 
 def test_an_example_is_the_median_of_the_right_ones_or_of_all():

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 import too_feature as script
 from ecg import adaptation, explain, files, safe_keras
 from ecg.errors import UserError
+from ecg.explain import Importance
 from ecg.output import ecg_page, write
 from ecg.output.read import feature_column
 from tests.support.models import CLASSES, MEAN, VARIANCE, build, card, recipe_of, save
@@ -293,7 +294,7 @@ def test_on_screen_in_json_and_on_the_page_the_model_says_what_it_was_trained_on
     model.with_suffix(".json").write_text(json.dumps(stated))
     drawn = []
 
-    def draw_ecg(_signal, _fs, _leads, _r_peaks, _title, _text, note, _importance):
+    def draw_ecg(_signal, _fs, _leads, _r_peaks, _title, _text, note, _reasons, _measured):
         drawn.append(note)
         return Figure((2, 1))
 
@@ -334,8 +335,8 @@ def test_plot_draws_a_page_for_each_record_that_can_be_used(data, models, tmp_pa
                                                             monkeypatch):
     drawn = []
 
-    def draw_ecg(signal, fs, leads, r_peaks=None, title="", text="", note="", importance=None):
-        drawn.append((signal, fs, leads, r_peaks, title, text, note, importance))
+    def draw_ecg(*drawn_with):
+        drawn.append(drawn_with)
         return Figure((2, 1))
 
     monkeypatch.setattr(ecg_page, "draw_ecg", draw_ecg)
@@ -352,14 +353,18 @@ def test_plot_draws_a_page_for_each_record_that_can_be_used(data, models, tmp_pa
     assert len(list(pages.iterdir())) == 8
     assert next(pages.glob("*.png")).read_bytes()[1:4] == b"PNG"
     assert next(pages.glob("*.pdf")).read_bytes()[:4] == b"%PDF"
-    signal, fs, leads, r_peaks, title, _, note, importance = drawn[0]
+    signal, fs, leads, r_peaks, title, _, note, reasons, measured = drawn[0]
     np.testing.assert_array_equal(signal, script.read_record(first)[0])
     assert (fs, leads) == (500, script.LEADS)
     assert 4 < len(r_peaks) < 30
     assert Path(first).name in title
     assert "not a medical device" in note
-    assert importance.shape == signal.shape
-    assert np.abs(importance).max() == 1
+    assert reasons.importance.shape == signal.shape
+    assert 0 < np.abs(reasons.importance).max() <= 1
+    assert re.fullmatch(r"Of what moved it: leads \d+ %, features \d+ % \(most: .*\)",
+                        reasons.words)
+    rate = classify.classify(first, models())["heart rate [bpm]"][0]
+    assert measured == f"Heart rate {rate:.0f} bpm"
 
 
 def test_the_projects_own_page_takes_what_is_given_to_it(data, models, tmp_path, capsys):
@@ -443,7 +448,7 @@ def test_a_feature_far_beyond_the_models_limit_is_not_missed():
 def test_importance_is_spread_over_the_raw_samples_of_its_moment():
     importance = np.zeros((500, 12))
     importance[100, 3], importance[300, 8] = 0.2, -0.1    # at 2 and 6 s
-    raw = explain.spread(importance, 5000)
+    raw, _ = explain.spread(Importance(importance, np.zeros(8), 0, 0, 0), 5000)
     assert raw.shape == (5000, 12)
     assert raw.max() == 1
     assert abs(raw[:, 3].argmax() - 1000) <= 25
@@ -451,7 +456,7 @@ def test_importance_is_spread_over_the_raw_samples_of_its_moment():
     assert (np.flatnonzero(raw[:, 3]) / 500).round(2).min() >= 1.9
     assert (np.flatnonzero(raw[:, 3]) / 500).max() <= 2.1
     assert not np.delete(raw, [3, 8], axis=1).any()
-    assert not explain.spread(0 * importance, 100).any()
+    assert not explain.spread(Importance(0 * importance, np.zeros(8), 0, 0, 0), 100)[0].any()
 
 
 def test_explain_says_by_lead_second_and_feature_what_moved_the_class(data, models, capsys):
@@ -604,3 +609,26 @@ def test_an_ensemble_has_no_embeddings(models, records, capsys, tmp_path):
                          tmp_path / "e.npz")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "ensemble" in err
+# --------------------------------------------------------------------------------------- shading
+@pytest.mark.parametrize(("of_features", "fullest"), [(0.0, 1.0), (0.5, 1.0), (4.5, 0.2)])
+def test_leads_that_carry_little_are_shaded_little_and_the_scale_says_how_much(
+        of_features, fullest):
+    by_ecg = np.zeros((500, 12))
+    by_ecg[200:210, 3] = 0.05    # 0.2 s that move it by 0.5
+    importance = Importance(by_ecg, np.array([of_features, 0.0]), 0.0, 0.0, 0.0)
+    colours, at_full_colour = explain.spread(importance, 5000)
+    assert colours.max() == pytest.approx(fullest)
+    assert colours[2040:2060, 3].min() == pytest.approx(fullest)
+    assert colours[:, [2, 4]].max() == 0
+    # What 0.1 s of that lead moved it by
+    assert colours.max() * at_full_colour == pytest.approx(5 * 0.05)
+    share = round(100 * 0.5 / (0.5 + of_features))
+    assert explain.share_of_leads(importance) == pytest.approx(share / 100, abs=0.01)
+    assert explain.in_brief(importance, ["a", "b"], 1) == (
+        f"Of what moved it: leads {share} %, features {100 - share} % (most: a {of_features:+.2f})")
+
+
+def test_the_three_most_telling_features_are_named():
+    importance = Importance(np.zeros((500, 12)), np.array([0.1, -0.4, 0.0, 0.2]), 0, 0, 0)
+    assert explain.in_brief(importance, ["a", "b", "c", "d"]) == (
+        "Of what moved it: leads 0 %, features 100 % (most: b -0.40, d +0.20, a +0.10)")

@@ -8,6 +8,7 @@ import pytest
 
 import too_feature as script
 from ecg import files
+from ecg.card import contract
 from tests.support.models import CLASSES, MEAN, build, card, recipe_of, save
 from tools import export_onnx
 
@@ -84,6 +85,7 @@ def test_the_file_says_what_its_inputs_and_outputs_mean(exported):
     assert meta["labels_origin"] == "not stated"
     assert meta["note"] == "Origin of the labels: not stated. This is not a medical device."
     assert meta["synthetic"] is False
+    assert meta["contract"] == contract(card())
     assert [(x.name, x.shape) for x in it.get_inputs()] == [
         ("ecg", ["n", 500, 12]), ("features", ["n", 8])]
     assert [(x.name, x.shape) for x in it.get_outputs()] == [("probabilities", ["n", 5])]

@@ -1,0 +1,196 @@
+"""The contract in a model's card: who follows its words alone gets the model's probabilities.
+
+`prepared` knows nothing of this project: NumPy and SciPy, the numbers of the text, and R peaks.
+"""
+
+import functools
+import re
+
+import numpy as np
+import pytest
+from scipy import fft
+
+import too_feature as script
+from ecg import card as room
+from ecg.labels_origin import of_card
+from tests.support import models
+
+LABELS = script.ROOT / "ecg_5_class_data.csv"
+
+
+def numbers(sentences, pattern):
+    """Return the numbers that one of the sentences has where the pattern has #."""
+    asked = re.escape(pattern).replace(r"\#", r"(-?[\d.]*\d)")
+    found = [match for match in (re.search(asked, words) for words in sentences) if match]
+    assert len(found) == 1, (pattern, sentences)
+    return [float(number) for number in found[0].groups()]
+
+
+def read(path, seconds):
+    """Read a WFDB record of format 16 by its header: mV by lead name, and the rate."""
+    header = path.with_suffix(".hea").read_text().splitlines()
+    first, *lines = [line.split() for line in header if not line.startswith("#")]
+    fs = float(first[2])
+    assert {line[1] for line in lines} == {"16"}
+    raw = np.fromfile(path.with_suffix(".dat"), "<i2").reshape(-1, int(first[1]))
+    leads = {}
+    for line, values in zip(lines, raw[:int(seconds * fs)].T, strict=True):
+        gain, baseline, unit = re.fullmatch(r"([\d.]+)\(?(-?\d*)\)?/?(\w*)", line[2]).groups()
+        assert unit in ("mV", "")
+        x = (values - float(baseline or line[4])) / float(gain)
+        leads[line[-1]] = np.where(values == -2**15, np.nan, x)
+    return leads, fs
+
+
+def whole(x, contract):
+    """Fill the gaps of a lead, and silence it where it carries no signal."""
+    beyond, = numbers(contract["Preparation"], "beyond # mV")
+    least, most_missing = numbers(contract["Preparation"], "less than # mV, or of which more "
+                                                           "than #%")
+    known = np.abs(x) <= beyond
+    if (~known).mean() > most_missing / 100:
+        return np.zeros(len(x))
+    x = np.interp(np.arange(len(x)), np.flatnonzero(known), x[known])
+    return x if np.ptp(x) >= least else np.zeros(len(x))
+
+
+@functools.cache
+def cosines(n, points):
+    """Return the numbers of the coefficients, and the wave of each at each point."""
+    k = np.arange(min(n, points))
+    p = np.arange(points)[:, None] * n / points
+    return k, np.cos(np.pi * k * (2 * p + 1) / (2 * n))
+
+
+def scaled(x, contract):
+    """Centre, filter, resample, scale and clip a lead."""
+    steps = contract["Preparation"]
+    n = len(x)
+    halves, = numbers(steps, "frequency f = k / # Hz")
+    points = int(numbers(steps, "Resample to # points")[0])
+    k, waves = cosines(n, points)
+    spectrum = fft.dct(x - x.mean(), type=2)[:len(k)]
+    if any("f^4" in words for words in steps):
+        corner, = numbers(steps, "(f^4 + #^4)")
+        spectrum = spectrum * (k / halves) ** 4 / ((k / halves) ** 4 + corner**4)
+    y = (spectrum[0] + 2 * waves[:, 1:] @ spectrum[1:]) / (2 * n)
+
+    low, middle, high, = numbers(steps, "quantiles #, # and #")
+    low, middle, high = np.quantile(y, [low, middle, high])
+    distance = (high - low) / numbers(steps, "outer two over #")[0]
+    if high - low < numbers(steps, "less than # of the")[0] * np.ptp(y):
+        distance = y.std()
+    clip = numbers(steps, "Clip to # and #")
+    return np.clip((y - middle) / (distance or 1), *clip)
+
+
+def measured(x, rr):
+    """Compute the eight features by their formulas, in the order of the text."""
+    z = (x - x.mean()) / x.std()
+    d = np.diff(rr)
+    s = np.sqrt(np.sum((rr - rr.mean()) ** 2) / (len(rr) - 1))
+    return [x.mean(), x.std(), np.mean(z**3), np.mean(z**4) - 3, 60 / rr.mean(), 1000 * s,
+            1000 * np.sqrt(np.mean(d**2)), s / rr.mean()]
+
+
+def prepared(path, contract, r_peaks):
+    """Return both inputs of a record, from the words of the contract alone, and its R peaks."""
+    seconds, = numbers(contract["Preparation"], "the first # s")
+    leads, fs = read(path, seconds)
+    order = re.search("in this order: (.*)[.]", contract["Inputs"][1])[1].split(", ")
+    leads = {name: whole(leads[name], contract) for name in order}
+    ecg = np.column_stack([scaled(leads[name], contract) for name in order])
+    return ecg, measured(leads["II"], np.diff(r_peaks) / fs)
+
+
+def sharp_model(recipe):
+    """A model of random weights whose probabilities go from 0 to 1, as after training."""
+    script.load_tensorflow()[1].utils.set_random_seed(3)
+    model = script.create_lightweight_lstm_model(
+        5, recipe.sequence_length, models.MEAN, models.VARIANCE, recipe.feature_limit,
+        recipe.memory, recipe.rate_curve)
+    last = model.layers[-1]
+    last.set_weights([40 * array for array in last.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize(("n", "changes"), [
+    (100, {}),
+    (12, {"high_pass": 0.8, "span": 2.5, "central_share": 0.9, "sequence_length": 400}),
+    (12, {"high_pass": 0.0, "span": 1.0, "central_share": 0.5}),
+], ids=["default", "others", "thesis"])
+def test_who_follows_the_words_alone_gets_the_models_probabilities(n, changes, demo_dir):
+    recipe = models.recipe_of(**changes)
+    contract = room.contract(models.card(**changes))
+    paths = script.read_labels(LABELS)["waveform_path"].iloc[::597 // n][:n]
+    theirs, ours = [], []
+    for path in paths:
+        signal, fs = script.read_record(demo_dir / path)
+        peaks = script.find_r_peaks(signal, fs)
+        assert len(peaks) > 2
+        theirs.append(prepared(demo_dir / path, contract, peaks))
+        ours.append(script.prepare_record(demo_dir / path, None, recipe))
+
+    model = sharp_model(recipe)
+    found, expected = (
+        model.predict([np.asarray(array, np.float32) for array in zip(*inputs, strict=True)],
+                      verbose=0) for inputs in (theirs, ours))
+    assert len(found) == n
+    assert np.median(expected.max(axis=1)) > 0.9    # else agreement would say little
+    assert len(set(expected.argmax(axis=1))) > 1
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "large"])
+def test_inputs_outputs_and_features_are_those_of_the_model(kind):
+    contract = room.contract(models.card(kind))
+    model = models.build(kind)
+    shapes = [numbers(contract["Inputs"], f'"{name}": float32, shape (n, {rest}')
+              for name, rest in (("ecg", "#, #)"), ("features", "#)"))]
+    assert [(None, *map(int, shape)) for shape in shapes] == model.input_shape
+    assert [array.name for array in model.inputs] == ["ecg", "features"]
+    assert numbers(contract["Outputs"], "shape (n, #)") == [model.output_shape[1]]
+    assert ", ".join(models.CLASSES) in contract["Outputs"][0]
+    for number, (name, unit, _) in enumerate(script.feature_names(models.recipe_of(kind))):
+        assert contract["Features"][number].startswith(name)
+        assert unit in contract["Features"][number]
+    more = [words for words in contract["Features"] if "extra_features" in words]
+    assert len(more) == (kind == "large")
+
+
+def test_the_large_models_ecg_is_prepared_by_the_same_words(demo_dir):
+    contract = room.contract(models.card("large"))
+    for path in script.read_labels(LABELS)["waveform_path"].iloc[::150]:
+        ecg = prepared(demo_dir / path, contract, [0, 500, 1000])[0]
+        expected = script.prepare_record(demo_dir / path, None, models.recipe_of("large"))[0]
+        np.testing.assert_allclose(ecg, expected, atol=1e-3)
+
+
+def test_numbers_that_no_recipe_changes_are_the_scripts():
+    assert [room.SECONDS, room.SHORTEST, room.MOST_MILLIVOLTS, room.LEAST_RANGE, room.MOST_MISSING,
+            room.FEWEST_LEADS] == [
+        script.RECORD_SECONDS, script.MIN_SECONDS, script.MAX_AMPLITUDE, script.MIN_LEAD_RANGE,
+        script.MAX_GAP_SHARE, script.MIN_LEADS]
+    assert list(room.FORMULAS) == [name for name, _, _ in script.FEATURES]
+
+
+def test_a_feature_that_is_nan_counts_as_the_text_says():
+    features = np.array([models.MEAN, np.full(8, np.nan)], np.float32)
+    features[0, script.HEART_RATE] = 80
+    first, second = models.build().predict([np.zeros((2, 500, 12)), features], verbose=0)
+    np.testing.assert_allclose(first, second, atol=1e-6)
+    assert "80 bpm" in room.contract(models.card())["Inputs"][3]
+
+
+def test_thresholds_temperature_and_origin_are_stated():
+    found = {"probability": 0.123, "sensitivity": 0.91, "specificity": None}
+    card = models.card() | {
+        "temperature": [1.25], "labels_origin": "two cardiologists",
+        "metrics": {"thresholds": {"Normal": found, "Tachycardia": None}}}
+    contract = room.contract(card)
+    shown = "\n".join(contract["Outputs"])
+    assert "The temperature (1.25) is inside the model already" in shown
+    assert ("To find 95 % of Normal, call it from a probability of 0.123 on: chosen on validation "
+            "patients, on test patients sensitivity 0.910.") in shown
+    assert "Tachycardia, call" not in shown
+    assert f"Origin of the labels: {of_card(card)}." in contract["Labels"][0]
