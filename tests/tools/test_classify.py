@@ -609,6 +609,8 @@ def test_an_ensemble_has_no_embeddings(models, records, capsys, tmp_path):
                          tmp_path / "e.npz")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "ensemble" in err
+
+
 # --------------------------------------------------------------------------------------- shading
 @pytest.mark.parametrize(("of_features", "fullest"), [(0.0, 1.0), (0.5, 1.0), (4.5, 0.2)])
 def test_leads_that_carry_little_are_shaded_little_and_the_scale_says_how_much(
