@@ -1699,8 +1699,8 @@ def adapt(
     adapted = adaptation.adapt(inputs, training.targets, subjects, start, settings.seed)
     last.set_weights(list(adapted.layer))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in adapted.scores.items())
-    print(f"last layer fitted to {len(inputs)} records; balanced accuracy by cross-validation: "
-          f"{scores}; kept: {adapted.chosen}")
+    print(f"last layer fitted to {len(inputs)} records; accuracy by cross-validation, rare classes "
+          f"weighed more: {scores}; kept: {adapted.chosen}")
     return model, calibrate(model, validation), []
 
 
@@ -1722,8 +1722,9 @@ def train_all_weights(
     is_better = at_last > at_first
     if not is_better:
         model.set_weights(before)
-    print(f"balanced accuracy on validation patients: start {at_first[0]:.3f}, trained further "
-          f"{at_last[0]:.3f}; kept: {'trained further' if is_better else 'start'}")
+    print("accuracy on validation patients, rare classes weighed more: start "
+          f"{at_first[0]:.3f}, trained further {at_last[0]:.3f}; kept: "
+          f"{'trained further' if is_better else 'start'}")
     return history
 
 

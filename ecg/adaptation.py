@@ -47,7 +47,7 @@ class Adapted(NamedTuple):
 
     layer: LastLayer
     chosen: str                  # one of `SHARES`
-    scores: dict[str, float]     # balanced accuracy of each of `SHARES` on patients held out
+    scores: dict[str, float]     # weighted accuracy of each of `SHARES` on patients held out
 
 
 # ----------------------------------------------------------------------------------------- models
@@ -149,13 +149,16 @@ def deal_patients(patients: np.ndarray, targets: np.ndarray, seed: int) -> np.nd
 
 
 def score(probabilities: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Return balanced accuracy, and the negative loss by which equal ones are told apart."""
+    """Return weighted accuracy, and the negative loss by which equal ones are told apart.
+
+    Not balanced accuracy, in which a class of one record would decide.
+    """
+    weights = class_weights(targets)
     is_right = probabilities.argmax(axis=1) == targets
-    recalls = pd.Series(is_right).groupby(targets).mean()
     of_truth = probabilities[np.arange(len(targets)), targets]
     log_p = np.log(np.maximum(of_truth, 1e-12))
-    loss = -np.average(log_p, weights=class_weights(targets))
-    return round(float(recalls.mean()), 9), -float(loss)
+    accuracy = np.average(is_right, weights=weights)
+    return round(float(accuracy), 9), float(np.average(log_p, weights=weights))
 
 
 def adapt(

@@ -162,3 +162,12 @@ def test_a_shipped_model_is_found_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "real_large.keras").touch()
     assert adaptation.find_model("real_large") == str(tmp_path / "real_large.keras")
     assert adaptation.find_model("my/real_large") == "my/real_large"
+
+
+def test_a_class_of_one_record_does_not_decide():
+    targets = np.array([0] * 10 + [1] * 10 + [2])
+    start = np.eye(3)[targets]
+    start[:3] = [0, 1, 0]    # three wrong
+    fitted = np.eye(3)[targets]
+    fitted[-1] = [1, 0, 0]    # the only one of its class is wrong
+    assert adaptation.score(fitted, targets) > adaptation.score(start, targets)
