@@ -3,18 +3,17 @@
     python too_feature.py --labels F --data-dir D --test-labels F2 --test-data-dir D2 \\
         --recipe large --output start_large.keras
     python benchmarks/adapt.py --labels F --data-dir D --test-labels F2 --test-data-dir D2 \\
-        --start start_large.keras --json adapt.json --picture benchmarks/adapt.png
+        --start start_large.keras --keep FOLDER --picture benchmarks/adapt.png
 
 `F` are the records that the models of --start were trained on, `F2` those of the other hospital.
 Each draw cuts the patients of F2 in two: 60 % of which some records are labelled, and 40 % to test
 on. Predictions of all draws are pooled. Ten draws take 15 minutes on two cores for a large model.
-With --json FILE every result is saved as soon as it is there, and the same command continues.
+With --keep FOLDER every result is saved as soon as it is there, and the same command continues.
 """
 
 import argparse
 import contextlib
 import dataclasses
-import functools
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -184,6 +183,7 @@ def make_draws(pool, n):
 def measure(bench, store, options):
     """Return {title: {size: probabilities of all its draws, one after the other}}."""
     found = {}
+    about = {"files": [sha256(file) for file in (options.labels, options.test_labels)]}
     for title, (method, many) in METHODS.items():
         draws = make_draws(bench.pool, getattr(options, many))
         sizes = (0, *SIZES) if method in WITHOUT_LABELS else SIZES
@@ -192,17 +192,19 @@ def measure(bench, store, options):
         for size in sizes if draws else ():
             parts = []
             for draw in draws:
-                code = fingerprint(method)[:12]
-                key = f"{sha256(bench.start)[:12]}, {title}, {size}, draw {draw.seed}, {code}"
-                compute = functools.partial(measure_one, bench, method, draw, size, key)
-                parts.append(np.array(store.get(key, compute)))
+                key = {
+                    **about, "start": sha256(bench.start), "title": title, "size": size,
+                    "draw": draw.seed, "code": fingerprint(method, make_draws)}
+                if store.get(key) is None:
+                    log(f"{Path(bench.start).stem}, {title}, {size} labels, draw {draw.seed}")
+                    store.put(key, measure_one(bench, method, draw, size))
+                parts.append(np.array(store.get(key)))
             found.setdefault(title, {})[size] = np.concatenate(parts)
     return found
 
 
-def measure_one(bench, method, draw, size, key):
+def measure_one(bench, method, draw, size):
     """Return the probabilities of a draw's test records, ready for JSON."""
-    log(key)
     with contextlib.redirect_stdout(sys.stderr):
         probabilities = method(bench, draw.pool[:size], draw)
     forget = method in (all_weights, from_scratch)
@@ -284,7 +286,7 @@ def parse_options(arguments=None):
     add("--draws", type=int, default=10, help="draws of each method that takes a second")
     add("--slow-draws", type=int, default=10, help="draws of training all weights")
     add("--scratch-draws", type=int, default=2, help="draws of training from scratch")
-    add("--json", help="file that keeps every result as it is there")
+    add("--keep", metavar="FOLDER", help="folder that keeps every result as soon as it is there")
     add("--picture", help="file for a picture of the learning curves")
     return parser.parse_args(arguments)
 
@@ -292,9 +294,7 @@ def parse_options(arguments=None):
 def run(options):
     """Measure, and print a table for each start."""
     options.folds = 1
-    files = [options.labels, options.test_labels]
-    about = {"files": [sha256(file) for file in files], "test share": TEST_SHARE}
-    store = Store(options.json, about)
+    store = Store(options.keep)
     with contextlib.redirect_stdout(sys.stderr):
         pool, _ = read_pool(options)
 
