@@ -294,6 +294,7 @@ def parse_options(arguments=None):
 def run(options):
     """Measure, and print a table for each start."""
     options.folds = 1
+    options.paths = options.test_paths = options.no_amplitudes = ()    # whole label files
     store = Store(options.keep)
     with contextlib.redirect_stdout(sys.stderr):
         pool, _ = read_pool(options)

@@ -21,6 +21,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
+from benchmarks.folds import AMPLITUDES, matching
 from ecg import files, metrics
 from ecg.errors import exit_code
 from ecg.output.model_card import UNLISTED, model_card
@@ -48,13 +49,13 @@ def for_all(settings, labels):
     return dataclasses.replace(settings, train_samples=samples, recipe=recipe)
 
 
-def forget_amplitudes(records, recipe, folder):
-    """Return records without the features in mV of those whose path has this folder in it."""
-    is_unknown = records.rows["waveform_path"].str.split("/").map(lambda parts: folder in parts)
-    in_mv = np.array([unit == "mV" for _, unit, _ in script.feature_names(recipe)])
+def forget_amplitudes(records, patterns):
+    """Return records without the mean and SD of lead II of those whose paths match a pattern."""
+    is_unknown = matching(records.rows, patterns)
     features = records.features.copy()
-    features[np.ix_(is_unknown.to_numpy(), in_mv)] = np.nan
-    print(f"amplitudes of {is_unknown.sum()} records in {folder} count as not measurable")
+    features[is_unknown, AMPLITUDES] = np.nan
+    names = records.rows["waveform_path"][is_unknown].nunique()
+    print(f"mean and SD of lead II of {names} records count as not measured")
     return records._replace(features=features)
 
 
@@ -120,8 +121,7 @@ def run(own, others):
         card["settings"].pop(name, None)
 
     records = script.load_split("train", labels, classes, settings)
-    if own.unknown_amplitudes:
-        records = forget_amplitudes(records, settings.recipe, own.unknown_amplitudes)
+    records = forget_amplitudes(records, own.no_amplitudes)
     judged, rival, temperature = judge(records, classes, settings)
     model, history = train_on_all(records, len(classes), settings, temperature)
     text, found = script.evaluate(
@@ -142,8 +142,9 @@ def parse_arguments(arguments=None):
     parser = Parser(
         __doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(__doc__ or "").partition("\n\n")[2])
-    parser.add_argument("--unknown-amplitudes", metavar="FOLDER", default="",
-                        help="folder in the paths of records whose gain is not known")
+    parser.add_argument(
+        "--no-amplitudes", nargs="+", default=[], metavar="PATTERN",
+        help="records that are not in mV: their mean and SD of lead II count as not measured")
     parser.add_argument("--note", default="", help="sentences on sources and limits for the card")
     return parser.parse_known_args(arguments)
 
