@@ -10,7 +10,9 @@ record is drawn at random. The others are chosen by uncertainty and variety: far
 gradient that the likeliest label would give the last layer (BADGE: Ash et al., ICLR 2020). At most
 one record a patient: the folder pNNNNNNNN, or else each record counts as a patient.
 
-@MEASURED@
+Measured (benchmarks/adapt.py, from PTB-XL to CPSC 2018): no better than drawing all at random. With
+20 and 40 labels, balanced accuracy 0.895 and 0.897 (random 0.884 and 0.896) for the large model,
+0.863 and 0.870 (0.865 and 0.880) for the default.
 """
 
 import argparse
