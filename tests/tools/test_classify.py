@@ -599,7 +599,7 @@ def test_embeddings_are_what_the_last_layer_sees(tmp_path, models, records, caps
         last = script.load(models()).model.layers[-1]
         logits = found["embeddings"] @ last.kernel + last.bias
     odds = np.exp(logits)
-    expected = pd.read_csv(io.StringIO(out))[[f"P({name})" for name in CLASSES]]
+    expected = pd.read_csv(io.StringIO(out))[[f"p {name}" for name in CLASSES]]
     np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), expected, atol=1e-5)
 
 
