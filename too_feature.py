@@ -52,43 +52,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
-from scipy import fft
-from scipy.ndimage import uniform_filter1d
-from scipy.signal import find_peaks
-from sklearn.metrics import balanced_accuracy_score, classification_report
-from sklearn.model_selection import train_test_split
-from sklearn.utils.class_weight import compute_sample_weight
-
-from ecg import (
-    __version__,
-    adaptation,
-    batch_norm,
-    beats,
-    cache,
-    checkpoint,
-    copies,
-    fast_lstm,
-    files,
-    label_file,
-    labels_origin,
-    left_out,
-    metrics,
-    patients,
-    provenance,
-)
-
-# isort: split
-from ecg import r_peaks, report, safe_keras, wfdb_files
-from ecg.card import contract
-from ecg.epoch_bar import epoch_bar
-from ecg.errors import RecordError, UserError, exit_code, user_errors
-from ecg.escape import shown
-from ecg.large_features import EXTRA_FEATURES, extra_features
-from ecg.linear_rival import LinearRival
+from ecg import labels_origin
+from ecg.errors import UserError, exit_code
 from ecg.settings import Parser, check_fields, describe_fields, flag, parse_assignments
-from ecg.signals import BEYOND_ANY_CONVERTER, as_leads, quietly
 
 # -------------------------------------------------------------------------------------- settings
 TRAIN_SAMPLES = 1500        # in equal shares of the classes; an 8 GB laptop trains on it in minutes
@@ -295,7 +261,57 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
     return settings
 
 
+def check_command_line(arguments: list[str]) -> None:
+    """Answer --help and mistakes; `parse_settings` without its result."""
+    parse_settings(arguments)
+
+
+if __name__ == "__main__":    # before the imports below, which take a second
+    code = exit_code(
+        "too_feature.py", check_command_line, sys.argv[1:], traceback="--traceback" in sys.argv)
+    if code:
+        sys.exit(code)
+
+
 # ----------------------------------------------------------------------------------- environment
+# What the settings do without: so --help comes at once
+import numpy as np
+import pandas as pd
+from scipy import fft
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import find_peaks
+from sklearn.metrics import balanced_accuracy_score, classification_report
+from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_sample_weight
+
+from ecg import (
+    __version__,
+    adaptation,
+    batch_norm,
+    beats,
+    cache,
+    checkpoint,
+    copies,
+    fast_lstm,
+    files,
+    label_file,
+    left_out,
+    metrics,
+    patients,
+    provenance,
+)
+
+# isort: split
+from ecg import r_peaks, report, safe_keras, wfdb_files
+from ecg.card import contract
+from ecg.epoch_bar import epoch_bar
+from ecg.errors import RecordError, user_errors
+from ecg.escape import shown
+from ecg.large_features import EXTRA_FEATURES, extra_features
+from ecg.linear_rival import LinearRival
+from ecg.signals import BEYOND_ANY_CONVERTER, as_leads, quietly
+
+
 @functools.cache
 def load_tensorflow() -> tuple[Any, Any]:
     """Import TensorFlow on first use, with all GPUs hidden; return it and Keras.

@@ -31,10 +31,13 @@ def test_without_packages_one_line_says_which_and_how_to_get_them(program):
     assert "pip install -r requirements.txt" in line
 
 
-def test_python_without_docstrings_and_assertions_starts_the_script():
-    found = answer("-OO", "too_feature.py", "--help")
+def test_the_script_answers_before_large_packages_load_even_without_docstrings():
+    found = answer("-OO", "-X", "importtime", "too_feature.py", "--help")
     assert found.returncode == 0, found.stderr
     assert "--labels" in found.stdout
+    imported = {line.rpartition("|")[2].strip() for line in found.stderr.splitlines()}
+    assert "ecg.settings" in imported
+    assert not imported & {"numpy", "pandas", "scipy", "sklearn", "wfdb", "matplotlib", "keras"}
 
 
 def test_a_program_whose_reader_has_gone_ends_quietly():
