@@ -467,6 +467,13 @@ def split_records(labels: pd.DataFrame, split_of: pd.Series) -> dict[str, pd.Dat
 
 
 # ---------------------------------------------------------------------------------------- sample
+def rank(df: pd.DataFrame, random_state: int) -> pd.DataFrame:
+    """Return the records in the order in which they are drawn."""
+    paths = df["waveform_path"].to_numpy(dtype=object)
+    number = pd.util.hash_array(paths, hash_key=f"{random_state:016d}"[-16:])
+    return df.iloc[np.argsort(number, kind="stable")]
+
+
 def balanced_sampling(
     df: pd.DataFrame,
     target_samples: int,
@@ -492,9 +499,7 @@ def balanced_sampling(
     """
     if df.empty:
         raise ValueError("expected records to draw from, got none")
-    paths = df["waveform_path"].to_numpy(dtype=object)
-    rank = pd.util.hash_array(paths, hash_key=f"{random_state:016d}"[-16:])
-    ranked = df.iloc[np.argsort(rank, kind="stable")]
+    ranked = rank(df, random_state)
     wanted = max(1, target_samples // df["ecg_category"].nunique())
 
     drawn = []
@@ -502,6 +507,30 @@ def balanced_sampling(
         n = wanted if repeat else min(wanted, len(records))
         drawn.append(records.iloc[np.arange(n) % len(records)])
     return pd.concat(drawn).sample(frac=1, random_state=random_state).reset_index(drop=True)
+
+
+def first_usable(
+    ranked: pd.DataFrame,
+    target_samples: int,
+    is_usable: Callable[[str], bool],
+) -> pd.DataFrame:
+    """Return the records among which `balanced_sampling` draws: the first usable of each class.
+
+    `is_usable` is asked of no path that is ranked behind these. A class without any leaves its
+    share to the others.
+    """
+    classes = [records for _, records in ranked.groupby("ecg_category", observed=True)]
+    while classes:
+        wanted = max(1, target_samples // len(classes))
+        found = []
+        for records in classes:
+            usable = (i for i, path in enumerate(records["waveform_path"]) if is_usable(path))
+            found.append(records.iloc[list(itertools.islice(usable, wanted))])
+
+        if all(len(records) for records in found):
+            return pd.concat(found)
+        classes = [records for records, some in zip(classes, found, strict=True) if len(some)]
+    return ranked[:0]
 
 
 # ------------------------------------------------------------------------------------------ read
@@ -976,7 +1005,7 @@ def prepare_many(
     data_dir: str | None,
     settings: Settings,
     title: str,
-) -> list[cache.Prepared]:
+) -> cache.Rows:
     """Prepare records on all cores or a cluster, or take them from the cache.
 
     Parameters
@@ -987,7 +1016,7 @@ def prepare_many(
 
     Returns
     -------
-    list of (ecg, features, reason, remark)
+    sequence of (ecg, features, reason, remark)
         As `prepare_record` gives them, "", and what is unusual about the record; or zeros and the
         reason why it cannot be used.
     """
@@ -1003,6 +1032,15 @@ def prepare_many(
             paths, one, shapes, key, folder, settings.jobs, settings.scheduler, title)
 
 
+class Drawn(NamedTuple):
+    """What `draw_usable` drew, and what it came across."""
+
+    rows: pd.DataFrame          # of the label file, all of them usable
+    prepared: cache.Rows        # of all records that were read
+    reasons: dict[str, str]     # by path, in the order of `prepared`: why it cannot be used, or ""
+    missing: list[str]          # paths that are not on disk
+
+
 def draw_usable(
     name: str,
     labels: pd.DataFrame,
@@ -1010,15 +1048,11 @@ def draw_usable(
     data_dir: str,
     settings: Settings,
     held_out: dict[bytes, str],
-) -> tuple[pd.DataFrame, dict[str, cache.Prepared]]:
+) -> Drawn:
     """Draw records and prepare them; each that cannot be used is replaced by one of its class.
 
-    Nor can a copy of a record in `held_out` be used, under whatever name and patient.
-
-    Returns
-    -------
-    sample : DataFrame, the rows drawn, all of them usable
-    prepared : dict, what `prepare_many` gave by path, of those that cannot be used too
+    Nor can a copy of a record in `held_out` be used, under whatever name and patient. The disk is
+    asked only for records that the draw comes to: on network storage, an answer takes its time.
 
     Raises
     ------
@@ -1026,22 +1060,34 @@ def draw_usable(
         More than `max_unusable` of a class cannot be used.
     """
     class_of = labels.set_index("waveform_path")["ecg_category"]
-    usable = labels
-    prepared: dict[str, cache.Prepared] = {}
-    while len(usable):
-        sample = balanced_sampling(usable, target_samples, settings.seed, repeat=name == "train")
-        new = [path for path in sample["waveform_path"].unique() if path not in prepared]
-        found = prepare_many(new, data_dir, settings, f"reading {name}")
-        prepared |= zip(new, copies.refuse_copies(found, held_out), strict=True)
+    ranked = rank(labels, settings.seed)
+    prepared = cache.Rows()
+    reasons: dict[str, str] = {}
 
-        reasons = pd.Series({path: one.reason for path, one in prepared.items()})
+    on_disk: dict[str, bool] = {}
+
+    def is_usable(path: str) -> bool:
+        if path not in on_disk:
+            on_disk[path] = os.path.exists(f"{data_dir}/{path}.hea")
+        return on_disk[path] and not reasons.get(path)
+
+    while True:
+        sample = first_usable(ranked, target_samples, is_usable)
+        if len(sample):
+            sample = balanced_sampling(
+                sample, target_samples, settings.seed, repeat=name == "train")
+        new = [path for path in sample["waveform_path"].unique() if path not in reasons]
+        read = prepare_many(new, data_dir, settings, f"reading {name}")
+        reasons |= zip(new, copies.reasons(read, held_out), strict=True)
+        prepared += read
+
+        tried = pd.Series(reasons, dtype=str)
         with user_errors(data_dir, ValueError):
             left_out.stop_if_unusable(
-                reasons, class_of, settings.max_unusable, name, is_over=not new)
+                tried, class_of, settings.max_unusable, name, is_over=not new)
         if not new:    # all read in earlier rounds, which removed those that cannot be used
-            return sample, prepared
-        usable = usable[~usable["waveform_path"].isin(reasons.index[reasons != ""])]
-    return usable, prepared    # none is left
+            missing = [path for path, is_there in on_disk.items() if not is_there]
+            return Drawn(sample, prepared, reasons, missing)
 
 
 def load_split(
@@ -1069,25 +1115,28 @@ def load_split(
         data_dir = os.path.abspath(settings.test_data_dir or data_dir)
         samples = len(labels) * len(classes)    # enough for every record
 
-    is_there = [os.path.exists(f"{data_dir}/{path}.hea") for path in labels["waveform_path"]]
-    if not all(is_there):
-        print(f"notice: {name} draws from {sum(is_there)} records, "
-              f"{is_there.count(False)} more are not on disk")
-
     known = copies.digests(held_out or {})
-    sample, prepared = draw_usable(name, labels[is_there], samples, data_dir, settings, known)
-    unusable = tuple((path, one.reason) for path, one in prepared.items() if one.reason)
+    drawn = draw_usable(name, labels, samples, data_dir, settings, known)
+    if drawn.missing:
+        print(f"notice: {name}: {len(drawn.missing)} of the "
+              f"{len(drawn.missing) + len(drawn.reasons)} records asked for are not on disk")
+
+    sample = drawn.rows
+    unusable = tuple((path, reason) for path, reason in drawn.reasons.items() if reason)
     have = set(sample["ecg_category"])
     if not (is_elsewhere and have):    # another hospital may lack classes
-        left_out.refuse_lost_classes(name, labels, is_there, have, data_dir, unusable)
+        left_out.refuse_lost_classes(
+            name, labels, drawn.missing, have, data_dir, unusable)
     if have < set(classes):
         print(f"notice: {name} has no record of {', '.join(sorted(set(classes) - have))}")
 
-    drawn = [prepared[path] for path in sample["waveform_path"]]
-    signals = cache.Signals([one.signal for one in drawn])
-    features = np.stack([one.features for one in drawn])
+    places = pd.Index(drawn.reasons).get_indexer(sample["waveform_path"])
+    signals = cache.Signals(drawn.prepared, places)
+    features = drawn.prepared.features()[places]
     targets = pd.Index(classes).get_indexer(sample["ecg_category"])    # no others get this far
-    unusual = left_out.list_unusual(sample, prepared)
+    remarks = {path: drawn.prepared[place].remark
+               for path, place in zip(sample["waveform_path"], places, strict=True)}
+    unusual = tuple((path, remark) for path, remark in remarks.items() if remark)
     return Records(sample, signals, features, targets, unusable, unusual)
 
 

@@ -15,7 +15,8 @@ import hashlib
 import os
 import signal
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,6 +118,39 @@ def as_prepared(row: np.void) -> Prepared:
     reason = row["left_out"].decode("ascii", "replace")
     remark = row["remark"].decode("ascii", "replace")
     return Prepared(row["signal"], row["features"], reason, remark)
+
+
+class Rows(Sequence[Prepared]):
+    """Prepared records: each `Prepared` is made when it is asked for, as 800,000 would take 0.5 GB.
+
+    Parameters
+    ----------
+    batches : the rows of each batch
+    """
+
+    def __init__(self, batches: Iterable[np.ndarray] = ()) -> None:
+        self.batches = list(batches)
+        self.ends = np.cumsum([len(rows) for rows in self.batches], dtype=int).tolist()
+
+    def __len__(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def __add__(self, more: "Rows") -> "Rows":
+        return Rows(self.batches + more.batches)
+
+    def find(self, place: int) -> tuple[np.ndarray, int]:
+        """Return the batch that holds a record, and the record's place in it."""
+        number = bisect_right(self.ends, place)
+        rows = self.batches[number]
+        return rows, place - self.ends[number]    # counted from the end
+
+    def __getitem__(self, place: Any) -> Any:
+        rows, i = self.find(range(len(self))[place])
+        return as_prepared(rows[i])
+
+    def features(self) -> np.ndarray:
+        """Return the features of all records, float32 (n, features)."""
+        return np.concatenate([rows["features"] for rows in self.batches])
 
 
 def prepare_batch(batch: Batch) -> tuple[np.ndarray | None, str]:
@@ -257,7 +291,7 @@ def rows_of(batches: list[Batch], jobs: int, scheduler: str, title: str) -> list
 
 def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
                  folder: Path | None = None, jobs: int = 0, scheduler: str = "", title: str = "",
-                 code: str = "") -> list[Prepared]:
+                 code: str = "") -> Rows:
     """Prepare records, or take them from the cache.
 
     Parameters
@@ -275,8 +309,8 @@ def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
 
     Returns
     -------
-    list of Prepared
-        In the order of `paths`.
+    Rows
+        A sequence of `Prepared`, in the order of `paths`.
 
     Raises
     ------
@@ -294,8 +328,7 @@ def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
         file = folder.absolute() / file_name(part, [key, code]) if folder else None
         batches.append(Batch(file, part, prepare, row_type, code, files.owner()))
 
-    return [as_prepared(row)
-            for rows in rows_of(batches, jobs, scheduler, title) for row in rows]
+    return Rows(rows_of(batches, jobs, scheduler, title))
 
 
 # -------------------------------------------------------------------------- reading in training
@@ -318,21 +351,25 @@ class Signals:
 
     Parameters
     ----------
-    rows : n arrays (sequence_length, 12), such as `prepare_many` returns
+    rows : Rows
+        What `prepare_many` returns.
+    places : array_like of int, shape (n,)
+        Of the records in `rows`; one may come again.
     """
 
-    def __init__(self, rows: list[np.ndarray]) -> None:
+    def __init__(self, rows: Rows, places: Any) -> None:
         self.rows = rows
-        self.shape = (len(rows), *rows[0].shape)
-        self.files = [mapped_file(row) for row in rows]
+        self.places = np.asarray(places, int)
+        self.shape = (len(self.places), *rows.batches[0]["signal"].shape[1:])
 
     def __getitem__(self, index: Any) -> np.ndarray:
         """Return the ECGs of an index as NumPy would, in a new array.
 
         `UserError` if the file of one has become shorter: reading there would kill the process.
         """
-        places = np.arange(len(self.rows))[index]
-        for file in {id(self.files[i]): self.files[i] for i in places.ravel()}.values():
+        places = self.places[index]
+        found = [self.rows.find(place) for place in places.ravel().tolist()]
+        for file in {id(rows): mapped_file(rows) for rows, _ in found}.values():
             check_mapped(file)
-        signals = [self.rows[i] for i in places.ravel()]
+        signals = [rows["signal"][i] for rows, i in found]
         return np.array(signals, np.float32).reshape(places.shape + self.shape[1:])

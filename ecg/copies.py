@@ -29,8 +29,8 @@ def digests(splits: dict[str, Any]) -> dict[bytes, str]:
     return found
 
 
-def refuse_copies(prepared: Iterable[Prepared], known: dict[bytes, str]) -> list[Prepared]:
-    """Give prepared records that are copies a reason why they cannot be used.
+def reasons(prepared: Iterable[Prepared], known: dict[bytes, str]) -> list[str]:
+    """Return why each of these records cannot be used, such as that it is a copy, or "".
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ def refuse_copies(prepared: Iterable[Prepared], known: dict[bytes, str]) -> list
     """
     found = []
     for one in prepared:
-        if known and not one.reason:
-            one = one._replace(reason=known.get(digest(one.signal), ""))
-        found.append(one)
+        reason = one.reason
+        if known and not reason:
+            reason = known.get(digest(one.signal), "")
+        found.append(reason)
     return found

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Iterable
-from typing import Any
 
 import pandas as pd
 
@@ -55,29 +54,26 @@ def stop_if_unusable(tried: pd.Series, class_of: pd.Series, limit: float, split:
                 f"them, take them out of the labels, or allow more than --max-unusable {limit:g}")
 
 
-def list_unusual(sample: pd.DataFrame, prepared: dict[str, Any]) -> tuple:
-    """Return (path, remark) of each record of a sample that is used although it is unusual."""
-    used = sample["waveform_path"].unique()
-    remarks = [(path, prepared[path].remark) for path in used]
-    return tuple((path, remark) for path, remark in remarks if remark)
-
-
 def refuse_lost_classes(
     name: str,
     labels: pd.DataFrame,
-    is_there: list[bool],
+    missing: list[str],
     have: set[str],
     data_dir: str,
     unusable: tuple,
 ) -> None:
-    """Raise `UserError` if a class has labels but no usable record, and say what to do."""
+    """Raise `UserError` if a class has labels but no usable record, and say what to do.
+
+    `missing` holds the paths that were looked for on disk in vain.
+    """
     lost = sorted(set(labels["ecg_category"]) - have)
     if not lost:
         return
 
     hint = ""
-    if not all(is_there):
-        first = labels["waveform_path"].iloc[is_there.index(False)]
+    if missing:
+        paths = labels["waveform_path"]
+        first = paths[paths.isin(missing)].iloc[0]
         hint = f"; waveform paths start from --data-dir, where {first}.hea is missing"
         if first.startswith("files/p1"):    # as MIMIC-IV-ECG's own
             hint += ("; to fetch those that a run draws: python tools/fetch_records.py "
