@@ -379,13 +379,14 @@ def read_labels(path: str) -> pd.DataFrame:
     refuse(~rows["waveform_path"].str.fullmatch(label_file.SAFE_PATH),
            "a waveform path inside the data folder (short, no '..', no '/' in front, no URL)")
 
-    rows["ecg_category"] = rows["ecg_category"].str.split().str.join(" ").str.normalize("NFC")
-    is_name = rows["ecg_category"].map(lambda name: name.isprintable() and len(name) <= 100)
-    refuse(~is_name, "a class name of at most 100 printable characters")
+    rows["ecg_category"] = label_file.tidy_names(rows["ecg_category"])
+    names = pd.Series(rows["ecg_category"].unique())
+    is_name = names.map(lambda name: name.isprintable() and len(name) <= 100)
+    refuse(rows["ecg_category"].isin(names[~is_name]),
+           "a class name of at most 100 printable characters")
 
     rows = label_file.number_patients(rows[COLUMNS])
-    folded = rows["ecg_category"].str.casefold()
-    rows["ecg_category"] = rows["ecg_category"].groupby(folded).transform(lambda c: c.mode()[0])
+    rows["ecg_category"] = label_file.merge_cases(rows["ecg_category"])
     rows = patients.join_patients(rows.drop_duplicates()).drop_duplicates()
     rows = label_file.leave_out_ambiguous(rows)
     label_file.check_classes(path, rows["ecg_category"].value_counts())
