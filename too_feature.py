@@ -53,7 +53,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from ecg import labels_origin
-from ecg.errors import UserError, exit_code
+from ecg.errors import UserError
 from ecg.settings import Parser, check_fields, describe_fields, flag, parse_assignments
 
 # -------------------------------------------------------------------------------------- settings
@@ -214,14 +214,8 @@ RENAMED = {"--" + name.replace("_", "-"): f"it is now --set {name}=VALUE" for na
 RENAMED["--model"] = "--model large is now --recipe large"
 
 
-def parse_settings(arguments: list[str] | None = None) -> Settings:
-    """Read the command line. Flags win over --set, which wins over --quick and the recipe.
-
-    Raises
-    ------
-    UserError
-        A value is not of its type, or out of range.
-    """
+def read_flags(arguments: list[str] | None) -> dict[str, Any]:
+    """Return as text what a command line sets; exit at --help or an unknown flag."""
     parser = Parser(
         __doc__,
         RENAMED,
@@ -231,8 +225,22 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
     parser.groups["this run"].add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE",
         help="change a setting of the method, listed below; may be given several times")
-    asked = vars(parser.parse_args(arguments))
+    return vars(parser.parse_args(arguments))
 
+
+if __name__ == "__main__":    # at once: the packages below take a second to import
+    read_flags(None)
+
+
+def parse_settings(arguments: list[str] | None = None) -> Settings:
+    """Read the command line. Flags win over --set, which wins over --quick and the recipe.
+
+    Raises
+    ------
+    UserError
+        A value is not of its type, or out of range.
+    """
+    asked = read_flags(arguments)
     is_named = "recipe" in asked
     name = asked.pop("recipe", "default")
     if name == "best":
@@ -261,20 +269,8 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
     return settings
 
 
-def check_command_line(arguments: list[str]) -> None:
-    """Answer --help and mistakes; `parse_settings` without its result."""
-    parse_settings(arguments)
-
-
-if __name__ == "__main__":    # before the imports below, which take a second
-    code = exit_code(
-        "too_feature.py", check_command_line, sys.argv[1:], traceback="--traceback" in sys.argv)
-    if code:
-        sys.exit(code)
-
-
 # ----------------------------------------------------------------------------------- environment
-# What the settings do without: so --help comes at once
+# What --help does without
 import numpy as np
 import pandas as pd
 from scipy import fft
@@ -305,7 +301,7 @@ from ecg import (
 from ecg import r_peaks, report, safe_keras, wfdb_files
 from ecg.card import contract
 from ecg.epoch_bar import epoch_bar
-from ecg.errors import RecordError, user_errors
+from ecg.errors import RecordError, exit_code, user_errors
 from ecg.escape import shown
 from ecg.large_features import EXTRA_FEATURES, extra_features
 from ecg.linear_rival import LinearRival
