@@ -1061,18 +1061,16 @@ def draw_usable(
     prepared = cache.Rows()
     reasons: dict[str, str] = {}
 
-    on_disk: dict[str, bool] = {}
+    on_disk = left_out.OnDisk(data_dir)
 
     def is_usable(path: str) -> bool:
-        if path not in on_disk:
-            on_disk[path] = os.path.exists(f"{data_dir}/{path}.hea")
-        return on_disk[path] and not reasons.get(path)
+        return on_disk.holds(path) and not reasons.get(path)
 
     while True:
-        sample = first_usable(ranked, target_samples, is_usable)
-        if len(sample):
-            sample = balanced_sampling(
-                sample, target_samples, settings.seed, repeat=name == "train")
+        usable = first_usable(ranked, target_samples, is_usable)
+        if usable.empty:
+            return Drawn(usable, prepared, reasons, on_disk.missing())
+        sample = balanced_sampling(usable, target_samples, settings.seed, repeat=name == "train")
         new = [path for path in sample["waveform_path"].unique() if path not in reasons]
         read = prepare_many(new, data_dir, settings, f"reading {name}")
         reasons |= zip(new, copies.reasons(read, held_out), strict=True)
@@ -1083,8 +1081,7 @@ def draw_usable(
             left_out.stop_if_unusable(
                 tried, class_of, settings.max_unusable, name, is_over=not new)
         if not new:    # all read in earlier rounds, which removed those that cannot be used
-            missing = [path for path, is_there in on_disk.items() if not is_there]
-            return Drawn(sample, prepared, reasons, missing)
+            return Drawn(sample, prepared, reasons, on_disk.missing())
 
 
 def load_split(
@@ -1114,10 +1111,7 @@ def load_split(
 
     known = copies.digests(held_out or {})
     drawn = draw_usable(name, labels, samples, data_dir, settings, known)
-    if drawn.missing:
-        print(f"notice: {name}: {len(drawn.missing)} of the "
-              f"{len(drawn.missing) + len(drawn.reasons)} records asked for are not on disk")
-
+    left_out.tell_missing(name, len(drawn.missing), len(drawn.reasons))
     sample = drawn.rows
     unusable = tuple((path, reason) for path, reason in drawn.reasons.items() if reason)
     have = set(sample["ecg_category"])
@@ -1131,9 +1125,7 @@ def load_split(
     signals = cache.Signals(drawn.prepared, places)
     features = drawn.prepared.features()[places]
     targets = pd.Index(classes).get_indexer(sample["ecg_category"])    # no others get this far
-    remarks = {path: drawn.prepared[place].remark
-               for path, place in zip(sample["waveform_path"], places, strict=True)}
-    unusual = tuple((path, remark) for path, remark in remarks.items() if remark)
+    unusual = left_out.list_unusual(sample["waveform_path"], places, drawn.prepared)
     return Records(sample, signals, features, targets, unusable, unusual)
 
 

@@ -335,7 +335,7 @@ def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
 def mapped_file(array: Any) -> Any:
     """Return the memory-mapped file that an array is a part of, if there is one."""
     while array is not None and not isinstance(array, np.memmap):
-        array = array.base
+        array = getattr(array, "base", None)    # a memoryview, as from a worker, has none
     return array
 
 

@@ -1,8 +1,10 @@
 """Count the records that could not be used, and stop where they are too many."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
@@ -52,6 +54,43 @@ def stop_if_unusable(tried: pd.Series, class_of: pd.Series, limit: float, split:
                 f"{len(bad)} of {len(of_class)} {split} records of {category} cannot be used: "
                 f"{count_reasons(bad)}, such as {bad.index[0]}: {bad.iloc[0]}; repair or fetch "
                 f"them, take them out of the labels, or allow more than --max-unusable {limit:g}")
+
+
+def list_unusual(paths: Iterable[str], places: Iterable[int], prepared: Any) -> tuple:
+    """Return (path, remark) of each record that is used although it is unusual, once.
+
+    Parameters
+    ----------
+    paths : of the records, in any order; one may come again
+    places : of the same records in `prepared`
+    prepared : sequence of `ecg.cache.Prepared`
+    """
+    remarks = {path: prepared[place].remark for path, place in zip(paths, places, strict=True)}
+    return tuple((path, remark) for path, remark in remarks.items() if remark)
+
+
+class OnDisk:
+    """Tells which records are in a folder, and asks the disk for each once: it may be far away."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.known: dict[str, bool] = {}
+
+    def holds(self, path: str) -> bool:
+        """Tell whether there is a header of this record."""
+        if path not in self.known:
+            self.known[path] = os.path.exists(f"{self.folder}/{path}.hea")
+        return self.known[path]
+
+    def missing(self) -> list[str]:
+        """Return the records that were looked for in vain."""
+        return [path for path, is_there in self.known.items() if not is_there]
+
+
+def tell_missing(name: str, missing: int, read: int) -> None:
+    """Print how many records a split would have drawn that are not on disk, if any."""
+    if missing:
+        print(f"notice: {name}: {missing} of {missing + read} records asked for are not on disk")
 
 
 def refuse_lost_classes(

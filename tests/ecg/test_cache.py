@@ -589,10 +589,10 @@ def test_without_dask_an_error_says_what_to_install(data, store, monkeypatch):
 
 # --------------------------------------------------------------------------------------- signals
 def rows_of(data, store):
-    """Return the signals of all records that can be used."""
+    """Return all records, and the places of those that can be used."""
     paths = [f"{data}/{path}" for path in PATHS]
     rows = cache.prepare_many(paths, stores.prepare, stores.SHAPES, "key", store, jobs=1)
-    return [row.signal for row in rows if not row.reason]
+    return rows, [i for i, row in enumerate(rows) if not row.reason]
 
 
 @pytest.fixture(scope="module")
@@ -600,8 +600,8 @@ def stored(data, tmp_path_factory):
     """The usable signals, in a cache, and the same as one array."""
     store = tmp_path_factory.mktemp("signals")
     rows_of(data, store)
-    rows = rows_of(data, store)
-    return cache.Signals(rows), np.array(rows)
+    rows, places = rows_of(data, store)
+    return cache.Signals(rows, places), np.array([rows[i].signal for i in places])
 
 
 @pytest.mark.parametrize("index", [
@@ -644,18 +644,45 @@ def test_stored_signals_stay_on_disk_until_they_are_asked_for(data, store):
     rows_of(data, store)
     tracemalloc.start()
     try:
-        rows = rows_of(data, store)
-        signals = cache.Signals(rows)
+        rows, places = rows_of(data, store)
+        signals = cache.Signals(rows, places)
         kept, _ = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
         four = signals[[0, 9, 20, 36]]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert all(mapped(signal) for signal in rows)
+    assert all(mapped(row.signal) for row in rows)
     one = four.nbytes / 4
     assert kept < 5 * one    # of 37
     assert 4 * one < peak - kept < 8 * one
+
+
+def test_800_000_records_of_a_split_take_a_tenth_of_2_gb(store, monkeypatch):
+    """What stays in memory of a record beyond its row of the label file."""
+    def prepare_rows(batch):
+        rows = np.zeros(len(batch.paths), batch.row_type)
+        rows["checksum"] = cache.checksum(rows[0])
+        return rows
+
+    def kept(n):
+        labels = pd.DataFrame({"subject_id": np.arange(n), "ecg_category": "a",
+                               "waveform_path": [f"{n}/{i}" for i in range(n)]})
+        settings = script.Settings(cache_dir=str(store), train_samples=n, jobs=1,
+                                   recipe=script.Recipe(sequence_length=50))
+        tracemalloc.start()
+        try:
+            records = script.load_split("train", labels, ["a"], settings)
+            return tracemalloc.get_traced_memory()[0], records.signals[-1].shape
+        finally:
+            tracemalloc.stop()
+
+    monkeypatch.setattr(cache, "prepare_rows", prepare_rows)
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
+    kept(100)    # what the first split imports
+    (few, _), (many, shape) = kept(1000), kept(3000)
+    assert shape == (50, 12)
+    assert (many - few) / 2000 < 2e9 / 10 / 800_000
 
 
 # ---------------------------------------------------------------------------------- by the script

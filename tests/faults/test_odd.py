@@ -119,7 +119,7 @@ def test_a_row_of_nan_with_a_right_checksum_is_prepared_anew(stored):
 
 def test_a_cache_that_is_cut_while_it_is_used_is_one_line_and_no_bus_error(stored):
     prepare, file = stored
-    signals = cache.Signals([one.signal for one in prepare()])
+    signals = cache.Signals(prepare(), range(len(stores.PATHS)))
     assert signals[:2].shape == (2, *stores.SHAPES[0])
     os.truncate(file, 4096)
     with pytest.raises(UserError, match=r"\.rows was cut while it was in use"):

@@ -209,7 +209,7 @@ def test_a_run_over_damaged_records_counts_them_by_reason_and_prints_no_tracebac
     assert f"left out: {left_out.reasons(unusable.items())}" in result.stdout
     assert "Traceback" not in result.stderr
     assert "Warning" not in result.stderr
-    assert "1 more are not on disk" in result.stdout    # the one without a header
+    assert re.search(r": 1 of \d+ records asked for are not on disk", result.stdout)    # no header
     assert (result.stdout + result.stderr).count("\x1b[31m") == 0
 
 
@@ -354,7 +354,26 @@ def test_records_that_are_not_on_disk_are_not_unusable(records, tmp_path, capsys
     loaded = load(tmp_path, records(Fine=(9, 0, 0), Partial=(3, 2, 95)))
     assert (loaded.rows["ecg_category"] == "Partial").sum() == 3
     assert len(loaded.left_out) == 2
-    assert "95 more are not on disk" in capsys.readouterr().out
+    assert "notice: test: 95 of 109 records asked for are not on disk" in capsys.readouterr().out
+
+
+def test_the_disk_is_asked_once_and_only_for_records_that_a_draw_comes_to(
+        records, tmp_path, monkeypatch):
+    labels = records(Fine=(40, 0, 0), Partial=(10, 0, 30))
+    exists = os.path.exists
+    asked = []
+    monkeypatch.setattr(os.path, "exists", lambda path: asked.append(path) or exists(path))
+    loaded = load(tmp_path, labels, test_samples=10)    # five of each
+
+    ranked = script.rank(labels, 42)["waveform_path"]
+    headers = [str(tmp_path / f"data/{path}.hea") for path in ranked]
+    fine = [header for header in headers if "/Fine" in header][:5]
+    partial = [header for header in headers if "/Partial" in header]
+    fifth = [header for header in partial if exists(header)][4]
+    assert [path for path in asked if path.endswith(".hea")] == [
+        *fine, *partial[:partial.index(fifth) + 1]]
+    there = labels[[exists(tmp_path / f"data/{path}.hea") for path in labels["waveform_path"]]]
+    assert loaded.rows.equals(script.balanced_sampling(there, 10, repeat=False))
 
 
 def test_few_bad_records_among_the_first_are_replaced(records, tmp_path):
