@@ -40,6 +40,7 @@ INSTALLED = fontManager.get_font_names()
 FONTS = ["DejaVu Sans", *(name for name in ASIAN_FONTS if name in INSTALLED)]
 
 DPI = 200
+PNG = {"compress_level": 3}    # two thirds of the time of level 6; files a tenth larger
 STYLE = {
     "font.family": FONTS,
     "font.size": 9,
@@ -96,7 +97,7 @@ def drawable(classes: Sequence[str]) -> list[str]:
 def as_png(figure: Figure, dpi: int = DPI) -> bytes:
     """Return a figure as the content of a PNG file."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi)
+    figure.savefig(content, format="png", dpi=dpi, pil_kwargs=PNG)
     return content.getvalue()
 
 
@@ -116,7 +117,7 @@ def save(figure: Figure, stem: str | os.PathLike[str], kinds: Sequence[str] = ("
         if kind == "pdf":
             figure.savefig(content, format=kind, metadata={"CreationDate": None})
         else:
-            figure.savefig(content, format=kind, dpi=dpi)
+            figure.savefig(content, format=kind, dpi=dpi, pil_kwargs=PNG)
 
         write_bytes(paths[kind], content.getvalue())
         figure.set_layout_engine("none")    # laid out once is enough: half of the time
