@@ -201,6 +201,9 @@ class Settings:
             raise UserError("--epochs 0: expected a whole number from 1 to 10000, or --start-from")
         if not self.start_from and self.adapt != "last":
             raise UserError(f"--adapt {self.adapt}: expected --start-from as well")
+        if self.recipe.epochs == 0 and self.repeats > 1:    # all of them would be the same
+            raise UserError(f"--repeats {self.repeats}: nothing is trained with --epochs 0; leave "
+                            "one of the two out")
         for folder in (self.data_dir, self.test_data_dir, self.cache_dir):
             if os.path.isfile(folder):
                 raise UserError(f"{folder}: expected a folder for --data-dir or --cache-dir, got a "
@@ -252,6 +255,8 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
     base = RECIPES[name]
     if asked.get("start_from") and not is_named:
         base = read_start(asked["start_from"])[0]
+        if not base.epochs:    # the start was written by a run that only evaluated a model
+            base = dataclasses.replace(base, epochs=RECIPES.get(base.name, Recipe()).epochs)
     if asked.get("adapt") == "all":
         usual = RECIPES.get(base.name, base).learning_rate
         base = dataclasses.replace(base, learning_rate=GENTLER * usual)
@@ -2093,6 +2098,9 @@ def check_output(settings: Settings) -> Path:
 
     read = [file for file in (settings.labels, settings.test_labels) if file]
     read += [os.path.splitext(file)[0] + ".labels.json" for file in read]
+    if settings.start_from:
+        start = adaptation.find_model(settings.start_from)
+        read += [start, os.path.splitext(start)[0] + ".json"]
     with user_errors("--output", UserError):
         files.check_target(output, read, safe_keras.is_own_model, settings.force)
         for ending in (".json", ".json.new"):
@@ -2266,8 +2274,7 @@ def write_results(
         if settings.figures:
             from ecg.output import figures  # matplotlib, only where it draws
 
-            no_epoch = {"training_curves"} if not any(card["history"]) else set()
-            figures.make_all(folder, [name for name in figures.NAMES if name not in no_epoch])
+            figures.make_all(folder)
     print(f"results are in {folder}")
 
 

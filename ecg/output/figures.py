@@ -33,6 +33,8 @@ from ecg.output.read import (
     Feature,
     Folder,
     Predictions,
+    ResultsError,
+    has_epochs,
     read_metrics,
     read_predictions,
     read_run,
@@ -249,6 +251,9 @@ def _curves_legend(figure, axes):
 def training_curves(folder: Folder) -> Figure:
     """Draw loss, accuracy and learning rate by epoch, a line per repeat."""
     run = read_run(folder)
+    with reading(Path(folder) / "run.json"):
+        if not has_epochs(run):
+            raise ResultsError(f"{folder}: no epoch was trained, so there are no training curves")
     history = _read_history(folder)
     curves = [curve for curve in CURVES if curve[1] in history]
     n_panels = 1 + max(panel for panel, _, _ in curves)
@@ -546,7 +551,7 @@ def make_all(folder: Folder, only: Sequence[str] | None = None,
     Parameters
     ----------
     folder : the results folder
-    only : some of `NAMES`; all by default
+    only : some of `NAMES`; by default all, without training curves where no epoch was trained
     errors : how many of the most confident errors index.html shows
 
     Returns
@@ -559,8 +564,13 @@ def make_all(folder: Folder, only: Sequence[str] | None = None,
     UserError
         If a file of the folder is missing or damaged (`ResultsError`) or cannot be written.
     """
+    if not only:
+        with reading(Path(folder) / "run.json"):
+            is_trained = has_epochs(read_run(folder))
+        only = [name for name in NAMES if is_trained or name != "training_curves"]
+
     paths = []
-    for name in only or NAMES:
+    for name in only:
         if name == "model_card":
             paths.append(write_card(folder))
             continue

@@ -15,7 +15,14 @@ from ecg import labels_origin, notices
 from ecg.escape import shown
 from ecg.output import ecg_page, style
 from ecg.output.model_card import left_out_by_reason, listed_settings, model_card
-from ecg.output.read import Folder, Predictions, read_metrics, read_predictions, reading
+from ecg.output.read import (
+    Folder,
+    Predictions,
+    has_epochs,
+    read_metrics,
+    read_predictions,
+    reading,
+)
 from ecg.output.write import KEPT_ERRORS, write_bytes
 
 ERRORS = 6           # whose ECGs are drawn by default
@@ -358,10 +365,13 @@ def _examples(folder, found):
     return section("examples", *pictures)
 
 
-def _pictures(folder):
+def _pictures(folder, run):
     """Return the figures that were drawn."""
     each = []
     for stem, (heading, words) in PICTURES.items():
+        if stem == "training_curves" and not has_epochs(run):    # an earlier run's may be there
+            each.append(f"<h3>{heading}</h3><p>No epoch was trained.</p>")
+            continue
         drawn = _file_picture(folder, stem, words, broad=stem != "reliability")
         each.append(f"<h3>{heading}</h3>{drawn}")
     return section("pictures", *each)
@@ -413,6 +423,7 @@ def page(folder: Folder, errors: int = ERRORS) -> str:
 
     with reading(Path(folder) / "run.json"):
         settings = _settings(found.run)
+        pictures = _pictures(folder, found.run)
 
     body = "\n".join([
         f"<h1>ECG classifier {name}</h1>",
@@ -421,7 +432,7 @@ def page(folder: Folder, errors: int = ERRORS) -> str:
         _confusion(found, numbers),
         classes,
         _errors(found, places, drawn),
-        _pictures(folder),
+        pictures,
         _examples(folder, found),
         _left_out(folder),
         settings,

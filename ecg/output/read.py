@@ -131,6 +131,12 @@ def read_run(folder: Folder) -> dict[str, Any]:
     return run
 
 
+def has_epochs(run: dict[str, Any]) -> bool:
+    """Tell whether a run of this run.json trained epochs, rather than a last layer or nothing."""
+    is_last_layer = run.get("start_from") and run["settings"].get("adapt") == "last"
+    return not is_last_layer and run["method"].get("epochs") != 0
+
+
 def read_predictions(folder: Folder) -> Predictions:
     """Return predictions.csv, checked against run.json."""
     run = read_run(folder)

@@ -4,6 +4,7 @@ Each is computed again here from `predictions.csv` (or the file it comes from) b
 compared with what is on the drawn page: texts, lines, boxes, bars.
 """
 
+import base64
 import colorsys
 import contextlib
 import errno
@@ -181,6 +182,30 @@ def test_training_that_was_not_stopped_early_has_no_line(results, tmp_path):
     figure = figures.training_curves(folder)
     assert "stopped" not in page(figure)
     assert all(line.get_linestyle() != ":" for axes in figure.axes for line in axes.lines)
+
+
+@pytest.mark.parametrize("change", [
+    lambda run: run["recipe"].update(epochs=0),
+    lambda run: run.update(settings={"adapt": "last"}, start_from={
+        "model": "m.keras", "sha256": "abc", "labels_origin": "two nurses"})])
+def test_a_run_without_epochs_has_no_training_curves_not_even_those_of_an_earlier_run(
+        change, results, tmp_path, monkeypatch):
+    folder = shutil.copytree(results, tmp_path / "run")
+    edit("run.json", change)(folder)
+    pd.DataFrame(columns=["repeat", "epoch"]).to_csv(folder / "history.csv", index=False)
+    (folder / "figures").mkdir()
+    (folder / "figures/training_curves.png").write_bytes(b"of an earlier run")
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(path.name) or [])
+    monkeypatch.setattr(figures, "example_pages", lambda _: {})
+    monkeypatch.setattr(figures, "FIGURES", dict.fromkeys(figures.FIGURES, lambda _: None))
+    figures.make_all(folder)
+    assert drawn == ["confusion_matrix", "roc_precision_recall", "reliability", "features"]
+    shown = (folder / "index.html").read_text()
+    assert "No epoch was trained." in shown
+    assert base64.b64encode(b"of an earlier run").decode() not in shown
+    with pytest.raises(UserError, match="no epoch was trained"):
+        DRAWN["training_curves"](folder)
 
 
 def test_training_curves_without_learning_rate(results, tmp_path):

@@ -57,6 +57,23 @@ def test_the_recipe_is_that_of_the_start_and_all_weights_learn_a_tenth_as_fast(t
         assert found == dataclasses.replace(large, learning_rate=rate)
 
 
+def test_a_model_that_was_only_evaluated_is_trained_by_its_recipe_when_started_from(tmp_path):
+    recipe = dataclasses.asdict(models.recipe_of("large", epochs=0))
+    path = models.save_card(tmp_path / "m.keras", "large", recipe=recipe)
+    flags = ["--start-from", str(path), "--adapt", "all"]
+    assert script.parse_settings(flags).recipe.epochs == script.RECIPES["large"].epochs
+    assert script.parse_settings([*flags, "--epochs", "0"]).recipe.epochs == 0
+
+
+def test_the_start_is_not_replaced_by_what_is_made_of_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "load_tensorflow", lambda: pytest.fail("TensorFlow"))
+    monkeypatch.chdir(tmp_path)
+    models.save_card(tmp_path / "m.keras")
+    for output in ("m.keras", "./m.keras"):
+        line = refused(capsys, "--start-from", "m.keras", "--output", output, "--force")
+        assert "m.keras is read as well as written" in line
+
+
 def test_flags_that_would_do_nothing_are_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "load_tensorflow", lambda: pytest.fail("TensorFlow"))
     path = models.save_card(tmp_path / "m.keras")
@@ -64,6 +81,7 @@ def test_flags_that_would_do_nothing_are_refused(tmp_path, capsys, monkeypatch):
     assert "--start-from" in refused(capsys, "--adapt", "all")
     assert "--adapt all" in refused(capsys, "--start-from", path, "--epochs", 3)
     assert "cannot be loaded" in refused(capsys, "--start-from", tmp_path / "none.keras")
+    assert "--repeats 2" in refused(capsys, "--start-from", path, "--epochs", 0, "--repeats", 2)
 
 
 def test_other_inputs_or_classes_are_refused_by_one_line_with_both(tmp_path, capsys, monkeypatch):
