@@ -25,6 +25,7 @@ import re
 import shutil
 import sys
 import textwrap
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -314,6 +315,16 @@ def embed(paths: list[str], model_path=None, jobs: int = 0) -> Iterator[Embedded
             found = zip(inputs, softmax(layer.logits(inputs), axis=1), strict=True)
         for path, (_, _, left_out) in zip(chunk, prepared, strict=True):
             yield Embedded(path, left_out, *(() if left_out else next(found)))
+
+
+def check_embeddings(file: str) -> None:
+    """Raise `UserError` if `write_embeddings` could not write this file, or did not write it."""
+    files.check_target(file, [], lambda _: True)
+    if os.path.exists(file):
+        with user_errors(f"--embeddings {file}: was not written by this program; choose another "
+                         "name", (OSError, ValueError, zipfile.BadZipFile)), np.load(file) as own:
+            if sorted(own.files) != ["embeddings", "names"]:
+                raise ValueError("other arrays")
 
 
 def write_embeddings(file: str, found: list[Result], asked) -> None:
@@ -699,7 +710,8 @@ def run(asked: argparse.Namespace) -> int:
     if text := warning(loaded.card, paths):
         print(f"classify.py: {text}", file=sys.stderr)
     if asked.embeddings:
-        script.split_model(loaded.model, f"--embeddings, {asked.model}")    # before the work
+        check_embeddings(asked.embeddings)    # before the work, as what follows
+        script.split_model(loaded.model, f"--embeddings, {asked.model}")
     found, left_out = classify_all(paths, loaded, asked)
     if not found:
         counts = reasons([(result.record, result.left_out) for result in left_out])

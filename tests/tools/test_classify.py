@@ -592,8 +592,9 @@ def test_it_says_which_model_it_chose_and_warns_where_one_of_the_demo_meets_othe
 
 def test_embeddings_are_what_the_last_layer_sees(tmp_path, models, records, capsys):
     file = tmp_path / "e.npz"
-    code, out, _ = run(capsys, *records[:3], "--model", models(), "--embeddings", file, "--csv")
-    assert code == 0
+    for _ in range(2):    # the second replaces the first
+        code, out, _ = run(capsys, *records[:3], "--model", models(), "--embeddings", file, "--csv")
+        assert code == 0
     with np.load(file) as found:
         assert found["names"].tolist() == records[:3]
         last = script.load(models()).model.layers[-1]
@@ -601,6 +602,17 @@ def test_embeddings_are_what_the_last_layer_sees(tmp_path, models, records, caps
     odds = np.exp(logits)
     expected = pd.read_csv(io.StringIO(out))[[f"p {name}" for name in CLASSES]]
     np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), expected, atol=1e-5)
+
+
+def test_embeddings_replace_nobody_elses_file(tmp_path, models, records, capsys):
+    file = tmp_path / "e.npz"
+    for write in (lambda: np.savez(file, years_of_work=1), lambda: file.write_text("years")):
+        write()
+        before = file.read_bytes()
+        code, out, err = run(capsys, records[0], "--model", models(), "--embeddings", file)
+        assert (code, out) == (2, "")
+        assert "e.npz: was not written by this program" in err
+        assert file.read_bytes() == before
 
 
 @pytest.mark.slow
