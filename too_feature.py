@@ -1386,14 +1386,25 @@ def build_model(n_classes: int, training: Records, recipe: Recipe) -> Any:
     return model
 
 
-def compile_model(model: Any, n_steps: Any, recipe: Recipe, jit: bool, at_once: int = 1) -> None:
-    """Prepare a model for training with a fresh Adam, on a cosine of `n_steps` if asked for."""
+def compile_model(
+    model: Any,
+    n_steps: Any,
+    recipe: Recipe,
+    jit: bool,
+    at_once: int = 1,
+    is_adapted: bool = False,
+) -> None:
+    """Prepare a model for training with a fresh Adam, on a cosine of `n_steps` if asked for.
+
+    `at_once` steps are one call of Python; `is_adapted` tells that batch normalisation is frozen
+    from the first epoch on.
+    """
     optimizers = load_tensorflow()[1].optimizers
     rate: Any = recipe.learning_rate
     if recipe.schedule == "cosine":
         rate = optimizers.schedules.CosineDecay(rate, n_steps)
     adam = optimizers.Adam(rate, weight_decay=recipe.weight_decay or None)
-    if recipe.settle:    # frozen means frozen
+    if recipe.settle or is_adapted:    # else weight decay would shrink what is frozen
         adam.exclude_from_weight_decay(var_names=["gamma", "beta"])
     model.compile(
         adam, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"], jit_compile=jit,
@@ -1465,7 +1476,7 @@ def compile_for_phases(
     model: Any,
     frozen: Any,
     steps: int,
-    recipe: Recipe,
+    settings: Settings,
     jit: bool,
 ) -> tuple[int, Callable[[int], None]]:
     """Compile a model once for both phases of training.
@@ -1480,21 +1491,24 @@ def compile_for_phases(
     at_once : int
         Steps in one call of Python; a divisor of `steps`, so that XLA compiles for one number only.
     begin_phase : function of a phase's first epoch
-        Adam starts anew; batch normalisation is frozen in the second phase.
+        Adam starts anew; batch normalisation is frozen in the second phase. In a model that was
+        trained before, it is frozen throughout: few records should not replace its statistics.
     """
     keras = load_tensorflow()[1]
+    recipe = settings.recipe
+    is_adapted = bool(settings.start_from)
     print("compiling the training step ...", flush=True)
     most_at_once = 25 if jit else 1
     at_once = max(i for i in range(1, most_at_once + 1) if steps % i == 0)
     n_steps = keras.Variable(1.0, trainable=False)    # of a phase
-    compile_model(model, n_steps, recipe, jit, at_once)
+    compile_model(model, n_steps, recipe, jit, at_once, is_adapted)
     # Variables made while TensorFlow traces the step would have it trace it twice
     model.compute_metrics(None, np.zeros(1), np.ones((1, model.output_shape[1])), np.ones(1))
     model.optimizer.build(model.trainable_variables)
     fresh = [np.array(variable) for variable in model.optimizer.variables]
 
     def begin_phase(first: int) -> None:
-        frozen.assign(first > 0)
+        frozen.assign(is_adapted or first > 0)
         n_steps.assign(steps * (recipe.epochs - first))
         for variable, value in zip(model.optimizer.variables, fresh, strict=True):
             variable.assign(value)
@@ -1519,7 +1533,7 @@ def fit(
     recipe = settings.recipe
     steps = max(1, len(training.targets) // recipe.batch_size)    # whole batches of an epoch
     frozen = batch_norm.let_freeze(keras, model)
-    at_once, begin_phase = compile_for_phases(model, frozen, steps, recipe, jit)
+    at_once, begin_phase = compile_for_phases(model, frozen, steps, settings, jit)
     validating = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: logs.update(validate(model, validation)))
     bar = epoch_bar(keras)
@@ -1529,8 +1543,6 @@ def fit(
             continue
 
         begin_phase(first)    # the patience of the callbacks starts anew, too
-        if settings.start_from:    # whose statistics few records should not replace
-            frozen.assign(True)
         batches = training_batches(training, settings, first)
         passed = max(0, done - first)
         for _ in range(passed * steps):    # those that the interrupted run has used

@@ -606,8 +606,8 @@ def test_embeddings_are_what_the_last_layer_sees(tmp_path, models, records, caps
 
 def test_embeddings_replace_nobody_elses_file(tmp_path, models, records, capsys):
     file = tmp_path / "e.npz"
-    for write in (lambda: np.savez(file, years_of_work=1), lambda: file.write_text("years")):
-        write()
+    for fill in (lambda: np.savez(file, years_of_work=1), lambda: file.write_text("years")):
+        fill()
         before = file.read_bytes()
         code, out, err = run(capsys, records[0], "--model", models(), "--embeddings", file)
         assert (code, out) == (2, "")
