@@ -235,6 +235,35 @@ if __name__ == "__main__":    # at once: the packages below take a second to imp
     read_flags(None)
 
 
+def choose_recipe(asked: dict[str, Any]) -> Recipe:
+    """Return the recipe of the flags, before single settings change it.
+
+    It is the one that --recipe names, else that of the model of --start-from, else the default.
+
+    Raises
+    ------
+    UserError
+        There is no such recipe or model.
+    """
+    name = asked.get("recipe", "default")
+    if name == "best":
+        raise UserError("--recipe best is gone, as it was no better than the default on other "
+                        "hospitals; try --recipe large")
+    if name not in RECIPES:
+        raise UserError(f"--recipe {name:.80}: expected one of {', '.join(RECIPES)}")
+
+    recipe = RECIPES[name]
+    if asked.get("start_from") and "recipe" not in asked:
+        recipe = read_start(asked["start_from"])[0]
+        if not recipe.epochs:    # the start was written by a run that only evaluated a model
+            recipe = dataclasses.replace(
+                recipe, epochs=RECIPES.get(recipe.name, Recipe()).epochs)
+    if asked.get("adapt") == "all":
+        usual = RECIPES.get(recipe.name, recipe).learning_rate
+        recipe = dataclasses.replace(recipe, learning_rate=GENTLER * usual)
+    return recipe
+
+
 def parse_settings(arguments: list[str] | None = None) -> Settings:
     """Read the command line. Flags win over --set, which wins over --quick and the recipe.
 
@@ -244,30 +273,15 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
         A value is not of its type, or out of range.
     """
     asked = read_flags(arguments)
-    is_named = "recipe" in asked
-    name = asked.pop("recipe", "default")
-    if name == "best":
-        raise UserError("--recipe best is gone, as it was no better than the default on other "
-                        "hospitals; try --recipe large")
-    if name not in RECIPES:
-        raise UserError(f"--recipe {name:.80}: expected one of {', '.join(RECIPES)}")
-
-    base = RECIPES[name]
-    if asked.get("start_from") and not is_named:
-        base = read_start(asked["start_from"])[0]
-        if not base.epochs:    # the start was written by a run that only evaluated a model
-            base = dataclasses.replace(base, epochs=RECIPES.get(base.name, Recipe()).epochs)
-    if asked.get("adapt") == "all":
-        usual = RECIPES.get(base.name, base).learning_rate
-        base = dataclasses.replace(base, learning_rate=GENTLER * usual)
-
+    recipe = choose_recipe(asked)
+    asked.pop("recipe", None)
     changes: dict[str, Any] = dict(parse_assignments(asked.pop("set"), METHOD))
     changes |= {field: asked.pop(field) for field in METHOD if field in asked}
     has_epochs = "epochs" in changes
     if asked.get("quick"):
         changes = QUICK_RECIPE | changes
         asked = QUICK_SETTINGS | asked
-    settings = Settings(recipe=dataclasses.replace(base, **changes), **asked)
+    settings = Settings(recipe=dataclasses.replace(recipe, **changes), **asked)
     if settings.start_from and settings.adapt == "last" and has_epochs and settings.recipe.epochs:
         raise UserError(f"--epochs {settings.recipe.epochs}: the last layer is fitted without "
                         "epochs; give --adapt all to train all weights, or --epochs 0 to evaluate")
@@ -275,7 +289,7 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
 
 
 # ----------------------------------------------------------------------------------- environment
-# What --help does without
+# Imported here, after --help has answered: together they take a second
 import numpy as np
 import pandas as pd
 from scipy import fft
@@ -1685,11 +1699,13 @@ def take_classes(labels: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame
     Raises
     ------
     UserError
-        The model of --start-from has other classes or inputs.
+        The model of --start-from has other classes or inputs, or is an ensemble to be trained.
     """
     if not settings.start_from:
         return labels, sorted(labels["ecg_category"].unique())
     recipe, classes, card = read_start(settings.start_from)
+    if settings.recipe.epochs:
+        adaptation.refuse_ensemble(settings.start_from, card)
     fixed = *PREPARATION, "feature_limit", "rate_curve", "regression_share"    # in the model
     both = [{name: getattr(one, name) for name in fixed} for one in (recipe, settings.recipe)]
     adaptation.check_recipes(settings.start_from, *both)
@@ -1736,8 +1752,7 @@ def split_model(model: Any, name: str) -> tuple[Any, Any]:
     keras = load_tensorflow()[1]
     last = model.layers[-1]
     if not isinstance(last, keras.layers.Dense):
-        raise UserError(f"{name}: an ensemble of models, which has no last layer of its own; name "
-                        "a single model (--start-from with --epochs 0 can evaluate an ensemble)")
+        raise UserError(f"{name}: {adaptation.AN_ENSEMBLE}")
     return keras.Model(model.inputs, last.input), last
 
 

@@ -22,6 +22,8 @@ SHIPPED = "real_large", "real_default"    # trained on real ECGs, in `MODELS`; t
 STRENGTH = 10.0         # of the prior: records' worth of loss for each unit of squared distance
 MOST_WEIGHT = 1.5       # of a record of a rare class, in records
 FOLDS = 5
+AN_ENSEMBLE = ("an ensemble of models, which has no last layer of its own; name a single model "
+               "(--start-from with --epochs 0 can evaluate an ensemble)")
 SHARES = {"start": 0.0, "half way": 0.5, "fitted": 1.0}    # of the way from the start
 
 
@@ -65,6 +67,16 @@ def find_model(name: str) -> str:
     if not path.exists():
         raise UserError(f"{name}: {path} is missing; models/README.md says how it is made")
     return str(path)
+
+
+def refuse_ensemble(start: str, card: dict[str, Any]) -> None:
+    """Raise `UserError` where the card, which nobody has checked, is of an ensemble by --repeats.
+
+    It saves reading all records in vain; whoever takes the model apart looks at the model itself.
+    """
+    temperatures = card.get("temperature")
+    if isinstance(temperatures, list) and len(temperatures) > 1:
+        raise UserError(f"--start-from {start}: {AN_ENSEMBLE}")
 
 
 def spell_classes(names: pd.Series, classes: list[str], start: str) -> pd.Series:

@@ -197,8 +197,9 @@ def _outputs(card):
     temperatures = card.get("temperature")
     if temperatures:
         values = ", ".join(f"{value:.4g}" for value in temperatures)
-        sentences.append(
-            f"The temperature ({values}) is inside the model already: do not divide again.")
+        is_of_start = card["recipe"].get("epochs") == 0    # of which only the start's card tells
+        which = "start's temperature" if is_of_start else f"temperature ({values})"
+        sentences.append(f"The {which} is inside the model already: do not divide again.")
     if temperatures and len(temperatures) > 1:
         sentences.append(
             f"They are the mean of the probabilities of {len(temperatures)} models in the file.")

@@ -193,7 +193,8 @@ def leave_out_patients(
         n_gone += is_known.sum()
         lost = sorted(set(part["ecg_category"]) - set(kept[name]["ecg_category"]))
         if lost:
-            raise ValueError(f"leaves no {name} record of {', '.join(lost)}")
+            raise ValueError(f"leaves no {name} record of {', '.join(lost)}, as its patients are "
+                             "not trained on: name other patients, or another --test-data-dir")
 
     print(
         f"notice: {n_gone} records of patients in the test file are kept out of training"

@@ -47,7 +47,8 @@ def calibration_lines(calibration: dict[str, Any]) -> str:
             scaled = f", after temperature scaling {after:.3f}" if after != before else ""
             lines.append(f"{name}, {where}: {before:.3f}{scaled}")
     if calibration["test"]["after"] == calibration["test"]["before"]:
-        lines.append("temperature scaling was left out: it would not help validation patients")
+        lines.append("temperature scaling was left out: nothing was trained, or it would not help "
+                     "validation patients")
     return "\n".join(lines)
 
 

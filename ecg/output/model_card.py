@@ -62,7 +62,8 @@ Left out as unusable: {left_out}.
 - One class per record: of two findings in an ECG the labels name one, and an ECG of no class here
   is given one all the same.
 - Other hospitals, devices and filters differ; results there are usually worse: test there first.
-- Probabilities are calibrated on validation patients of this data, every class counting alike.
+- Probabilities are calibrated on validation patients of {calibrated} data, every class counting
+  alike.
 - Ten seconds are shorter than the usual ranges of heart rate variability are meant for.
 - Results by sex, age or origin are unknown: the label file does not hold them.
 
@@ -176,11 +177,19 @@ def _accuracy_by_share_kept(metrics):
     return ", ".join(kept)
 
 
+def _is_evaluation(run):
+    """Tell whether a run trained nothing (--epochs 0)."""
+    return run["method"].get("epochs") == 0
+
+
 def results_section(run: dict[str, Any], metrics: dict[str, Any]) -> str:
     """Return the scores with their intervals, the calibration and the classes, in Markdown."""
     classes = run["classes"]
     confidence, deviation = metrics["confidence"]
-    temperature = ", ".join(f"{value:.3f}" for value in run["temperature"])
+    values = ", ".join(f"{value:.3f}" for value in run["temperature"])
+    temperature = f"Temperature, fitted on the validation patients: {values}."
+    if _is_evaluation(run):
+        temperature = "Nothing was trained: weights and temperature are those of the start."
     records, patients = markdown(metrics["records"]), markdown(metrics["patients"])
     return f"""{records} test records of {patients} patients.\
 {_never_tested(classes, metrics)}
@@ -192,7 +201,7 @@ The rate rule calls slow, fast or the commonest other class by heart rate alone.
 {_per_class(classes, metrics)}
 
 Confidence {confidence:.1%}, standard deviation {deviation:.1%}.
-Temperature, fitted on the validation patients: {temperature}.
+{temperature}
 
 {_calibration(metrics)}
 
@@ -271,6 +280,7 @@ def model_card(folder: Folder) -> str:
             origin=_origin(run),
             contract=_contract(run, metrics),
             results=results,
+            calibrated="the start's" if _is_evaluation(run) else "this",
             versions=_as_text(run["versions"]),
             settings=_as_text(listed_settings(run)),
         )

@@ -203,6 +203,9 @@ def test_a_run_without_epochs_has_no_training_curves_not_even_those_of_an_earlie
     assert drawn == ["confusion_matrix", "roc_precision_recall", "reliability", "features"]
     shown = (folder / "index.html").read_text()
     assert "No epoch was trained." in shown
+    is_evaluation = json.loads((folder / "run.json").read_text())["recipe"]["epochs"] == 0
+    assert ("weights and temperature are those of the start" in shown) == is_evaluation
+    assert ("calibrated on validation patients of this data" in shown) != is_evaluation
     assert base64.b64encode(b"of an earlier run").decode() not in shown
     with pytest.raises(UserError, match="no epoch was trained"):
         DRAWN["training_curves"](folder)

@@ -98,6 +98,9 @@ def test_other_inputs_or_classes_are_refused_by_one_line_with_both(tmp_path, cap
     assert "tells Flutter, Normal" in line
     assert "has Atrial Fibrillation, Bradycardia" in line
 
+    path = models.save_card(tmp_path / "m.keras", temperature=[1.0, 1.2])
+    assert "an ensemble" in refused(capsys, "--labels", LABELS, "--start-from", path)
+
 
 def test_labels_that_the_start_was_trained_on_are_told_of(tmp_path, capsys):
     labels = script.read_labels(LABELS)

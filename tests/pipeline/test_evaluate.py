@@ -320,7 +320,7 @@ def test_a_temperature_is_found_where_a_class_has_no_record():
 
 def test_the_report_says_where_temperature_scaling_was_left_out(capsys):
     targets = np.repeat(np.arange(5), 8)
-    words = "temperature scaling was left out: it would not help validation patients"
+    words = "temperature scaling was left out: nothing was trained, or it would not help"
     evaluate(certain(targets), made_test(targets))
     printed = capsys.readouterr().out
     assert words in printed
