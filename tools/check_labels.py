@@ -32,7 +32,7 @@ from ecg.settings import Parser, whole_number
 
 FOLDS = 5
 MOST_LISTED = 10**7
-MOST_LETTERS = 22    # of a path in a printed table, which is some 100 wide
+MOST_LETTERS = 20    # of a path in a printed table, which is some 100 wide
 HEAD = b"subject_id,waveform_path,ecg_category,target,"    # of the CSV file
 # What decides on a class, by a part of its name: the feature, and what speaks for the class
 DECISIVE = {"brady": ("heart rate", "low"), "tachy": ("heart rate", "high"),
@@ -109,7 +109,7 @@ def medians_by_outcome(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
 
     `table` has the label (`ecg_category`), the prediction (`called`) and the features of a record
     in each row. The result has, for each class that a known feature decides on, that feature and
-    its median (and the number of records) for the records found, missed, wrongly called so, and
+    its median (and the number of records) for the records found, missed, false alarms, and
     all others.
     """
     rows = []
@@ -122,7 +122,7 @@ def medians_by_outcome(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
         labelled = table["ecg_category"] == name
         called = table["called"] == name
         outcomes = {"found": labelled & called, "missed": labelled & ~called,
-                    "wrongly called so": ~labelled & called, "all others": ~labelled & ~called}
+                    "false alarm": ~labelled & called, "all others": ~labelled & ~called}
         row = {"class": name, "figure": f"{feature} {UNITS[feature]}".strip(),
                "speaks for it": speaks_for_it}
         for outcome, which in outcomes.items():

@@ -187,6 +187,12 @@ PROJECT = {
         '''}
 
 
+def forget_modules():
+    """Have fingerprints read modules anew: another folder has others of the same names."""
+    files._definition.cache_clear()
+    files._read_module.cache_clear()
+
+
 @pytest.fixture
 def fingerprint(tmp_path, monkeypatch):
     """Write the project to a new folder, with changes (file, old, new); return a fingerprint."""
@@ -202,6 +208,7 @@ def fingerprint(tmp_path, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(files, "ROOT", folder)
+            forget_modules()
             patch.syspath_prepend(folder)
             for module in ("main", "room", "package", "package.inner"):
                 patch.delitem(sys.modules, module, raising=False)
@@ -297,6 +304,7 @@ def test_settings_count_by_their_values_which_belong_into_a_key(old, new, is_sam
         folder.mkdir()
         (folder / "room.py").write_text(f"{text}\n\ndef start():\n    return Recipe()\n")
         monkeypatch.setattr(files, "ROOT", folder)
+        forget_modules()
         names = {}
         exec(compile("def start(): pass", str(folder / "room.py"), "exec"), names)  # noqa: S102
         found.append(files.fingerprint(names["start"]))

@@ -1,5 +1,6 @@
 """What files of strangers say is shown without acting on a terminal, in Markdown or in HTML."""
 
+import dataclasses
 import io
 import json
 import os
@@ -54,10 +55,11 @@ def folder(tmp_path):
     classes = ["A", "B"]
     run = {"classes": classes, "features": [["rate", "bpm", [60, 100]]], "synthetic": False,
            "leads": ["I"], "temperature": [1], "records": 2, "patients": 2, "labels_sha256": "0",
-           "settings": {}, "recipe": {"high_pass": 0.5, "sequence_length": 500, "span": 3,
-                                      "central_share": 1}, "sampling_rate_hz": 50, "versions": {}}
+           "settings": {}, "recipe": dataclasses.asdict(script.Recipe()),
+           "sampling_rate_hz": 50, "versions": {}}
     (tmp_path / "run.json").write_text(json.dumps(run))
-    pd.DataFrame({"true": classes, "predicted": classes, "p A": [1, 0], "p B": [0, 1],
+    pd.DataFrame({"subject_id": [1, 2], "record": ["a", "b"], "true": classes,
+                  "predicted": classes, "p A": [1, 0], "p B": [0, 1],
                   "rate [bpm]": [70, 80]}).to_csv(tmp_path / "predictions.csv", index=False)
     pd.DataFrame({"subject_id": [1, 2], "waveform_path": ["a", "b"], "ecg_category": classes,
                   "split": "test"}).to_csv(tmp_path / "split.csv", index=False)

@@ -138,7 +138,7 @@ def test_medians_are_those_of_records_found_missed_and_wrongly_called():
     assert found.to_dict("records") == [{
         "class": "Bradycardia", "figure": "heart rate bpm", "speaks for it": "low",
         "found": "52 (2)", "missed": "62 (1)",
-        "wrongly called so": "58 (2)",    # one of the two could not be measured
+        "false alarm": "58 (2)",    # one of the two could not be measured
         "all others": "80 (3)"}]
 
 
