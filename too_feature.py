@@ -61,7 +61,7 @@ TRAIN_SAMPLES = 1500        # in equal shares of the classes; an 8 GB laptop tra
 SEQUENCE_LENGTH = 500       # 10 s at 50 Hz: QRS and P waves survive, and every LSTM step costs time
 BATCH_SIZE = 4              # small enough for any laptop; its noisy gradients also regularise
 EPOCHS = 15                 # at most: early stopping may end before
-GENTLER = 0.1               # of the learning rate, where a trained model is trained further
+FINE_TUNING = 0.1           # of the usual learning rate, where all weights are trained further
 
 data = functools.partial(flag, "your data")
 this_run = functools.partial(flag, "this run")
@@ -91,7 +91,7 @@ class Recipe:
     # Keras's default bias forgets within 60 ms, less than a beat
     memory: float = method(
         4.0, "s of the LSTM's longest memory at the start; 0: as in Keras", 0, 10)
-    # Batch statistics of four records are noise: after some, the gathered ones are used
+    # Statistics of a batch of four are noisy: after some steps, their moving averages are used
     settle: int = method(
         375, "training steps after which batch-norm layers are frozen (375: one default epoch); "
         "0: never", 0, 10**9)
@@ -112,7 +112,7 @@ class Recipe:
         3, "epochs without a better validation loss that make a plateau", 1, 10_000)
     stop_patience: int = method(
         5, "epochs without better validation accuracy before training stops", 1, 10_000)
-    # Which of 15 epochs is best on 300 records is mostly chance: so the last
+    # Which of 15 epochs validates best on 300 records is mostly chance: so the last is kept
     keep: str = method(
         "last", "weights to keep: the last, or the best by validation accuracy", "last", "best")
     xla: bool = method(True, "whether XLA makes this model faster on a CPU")
@@ -141,8 +141,8 @@ RECIPES = {
         amplitude_noise=0.0),
     # Convolutions, attention and 40 more features; weight decay makes Keras's Adam an AdamW.
     # The learning rate falls to zero along a cosine, without early stopping. XLA slows convolutions
-    # down on a CPU. A logistic regression on the same features shares in its answers, as it is
-    # better with few records.
+    # down on a CPU. Its logits are averaged with those of a logistic regression on the same
+    # features, which is better with few records.
     "large": Recipe(
         name="large", model="large", epochs=30, batch_size=32, learning_rate=0.002,
         weight_decay=0.01, schedule="cosine", stop_patience=10_000, settle=0, amplitude_noise=0.0,
@@ -260,7 +260,7 @@ def choose_recipe(asked: dict[str, Any]) -> Recipe:
                 recipe, epochs=RECIPES.get(recipe.name, Recipe()).epochs)
     if asked.get("adapt") == "all":
         usual = RECIPES.get(recipe.name, recipe).learning_rate
-        recipe = dataclasses.replace(recipe, learning_rate=GENTLER * usual)
+        recipe = dataclasses.replace(recipe, learning_rate=FINE_TUNING * usual)
     return recipe
 
 
@@ -450,7 +450,7 @@ def split_patients(
         No split has every class in training, validation and test.
     """
     table = pd.crosstab(labels["subject_id"], labels["ecg_category"]) > 0
-    table[""] = True    # as if of a class that all are in: so no split can be empty
+    table[""] = True    # a class that every patient is in, so that no split can be empty
     member = table.to_numpy().astype(int)                            # (patients, classes)
     size = member.sum(axis=0)
     rarest = np.where(member, size, np.inf).argmin(axis=1)
@@ -660,8 +660,9 @@ def read_with_remark(
     samples = min(left, int(RECORD_SECONDS * fs))
     recording = wfdb_files.read_signals(path, header, samples, first)
     is_wrong = (recording.checksums != recording.expected)[columns]
-    was_computed = samples == header.samples and recording.expected.any()    # not all 0
-    if was_computed and is_wrong.any():
+    # Checksums are those of the whole record, or all 0 if the writer computed none
+    has_checksums = samples == header.samples and recording.expected.any()
+    if has_checksums and is_wrong.any():
         raise RecordError(f"wrong checksum: {' '.join(np.array(LEADS)[is_wrong])}")
 
     signal = recording.signal.T[columns].T * factors
@@ -786,7 +787,8 @@ class Rhythm(NamedTuple):
 def qrs_energy(lead: np.ndarray, fs: float) -> np.ndarray:
     """Return the energy of a lead's QRS complexes in (mV/s)^2.
 
-    The two moving averages have a single summit, where a boxcar's plateau would jitter.
+    Averaged twice, each complex has a single summit. Averaged once, it would have a plateau, whose
+    largest value jitters.
     """
     energy = (np.gradient(r_peaks.band_pass(lead, 5, 20, fs)) * fs) ** 2
     for _ in range(2):
@@ -832,13 +834,14 @@ def detect_r_peaks(lead: Any, fs: float) -> np.ndarray:
     Raises
     ------
     ValueError
-        The input is not so.
+        The lead is too short or not real numbers, or `fs` is not from `MIN_FS` to `MAX_FS`.
     """
     leads = as_leads(np.expand_dims(lead, -1), check_rate(fs), n_leads=1)
     return _r_peaks_of(leads[:, 0], fs)
 
 
 def _r_peaks_of(lead: np.ndarray, fs: float) -> np.ndarray:
+    """Do the same as `detect_r_peaks`, for a lead without gaps that was checked."""
     energy = qrs_energy(lead, fs)
     envelope = qrs_envelope(energy, fs)
     coarse = find_peaks(envelope, height=np.std(envelope) * 0.5, distance=fs // 4)[0]
@@ -931,7 +934,11 @@ def extract_core_medical_features(
         (ms), RMSSD (ms) and CV_RR = SDNN / mean RR over all intervals that no gap touches (Task
         Force of the ESC and NASPE, Circulation 1996;93:1043-1065). NaN: not measurable, as on a
         flat lead, or without an interval (rate) or two (the others; RMSSD: two that meet).
-        `ValueError` if the input is not so.
+
+    Raises
+    ------
+    ValueError
+        The signal is too short or not real numbers, or `fs` is not from `MIN_FS` to `MAX_FS`.
     """
     leads = as_leads(signal, check_rate(fs))
     lead = leads[:, LEAD_II]
@@ -956,7 +963,8 @@ def extract_core_medical_features(
 
 
 # --------------------------------------------------------------------------------------- prepare
-PREPARATION = "model", "sequence_length", "high_pass", "central_share", "span"    # shape the inputs
+# Fields of `Recipe` on which a model's inputs depend
+PREPARATION = "model", "sequence_length", "high_pass", "central_share", "span"
 
 
 class Records(NamedTuple):
@@ -1037,7 +1045,7 @@ def prepare_many(
         reason why it cannot be used.
     """
     recipe = settings.recipe
-    one = functools.partial(prepare_with_remark, data_dir=data_dir, recipe=recipe)
+    prepare = functools.partial(prepare_with_remark, data_dir=data_dir, recipe=recipe)
     if data_dir is not None:
         paths = [f"{data_dir}/{path}" for path in paths]
     shapes = (recipe.sequence_length, len(LEADS)), (len(feature_names(recipe)),)
@@ -1045,7 +1053,7 @@ def prepare_many(
     folder = Path(settings.cache_dir).absolute() if settings.cache else None
     with user_errors(title):
         return cache.prepare_many(
-            paths, one, shapes, key, folder, settings.jobs, settings.scheduler, title)
+            paths, prepare, shapes, key, folder, settings.jobs, settings.scheduler, title)
 
 
 class Drawn(NamedTuple):
@@ -1067,7 +1075,8 @@ def draw_usable(
 ) -> Drawn:
     """Draw records and prepare them; each that cannot be used is replaced by one of its class.
 
-    Nor can a copy of a record in `held_out` be used, under whatever name and patient. The disk is
+    Nor can a copy of a record in `held_out` (what `copies.digests` returns) be used, whatever its
+    name and patient. The disk is
     asked only for records that the draw comes to: on network storage, an answer takes its time.
 
     Raises
@@ -1341,7 +1350,7 @@ def training_batches(records: Records, settings: Settings, first_epoch: int = 0)
 def feed(batches: Iterator[tuple], at_once: int) -> Any:
     """Return a tf.data.Dataset of endless batches, which a thread prepares during training.
 
-    It takes `at_once` batches in one call of Python.
+    TensorFlow calls Python, which is slow, once for `at_once` batches.
     """
     tf = load_tensorflow()[0]
 
@@ -1361,8 +1370,9 @@ def predict(model: Any, records: Records) -> np.ndarray:
     """Return the probabilities (n, n_classes) that a model gives to records."""
     n = len(records.targets)
     found = []
-    for start in range(0, n, PREDICTED_AT_ONCE):    # all of one size, for which XLA compiles
-        rows = np.arange(start, start + PREDICTED_AT_ONCE) % n    # the last batch is filled up
+    for start in range(0, n, PREDICTED_AT_ONCE):
+        # The last batch is filled up: XLA compiles anew for every size
+        rows = np.arange(start, start + PREDICTED_AT_ONCE) % n
         found.append(model.predict_on_batch((records.signals[rows], records.features[rows])))
     return np.concatenate(found)[:n]
 
@@ -1450,8 +1460,8 @@ def make_callbacks(recipe: Recipe, history: list[dict]) -> tuple[list, Any]:
 
     def print_epoch(epoch: int, logs: dict) -> None:
         history.append(logs)
-        shown = "loss", "accuracy", "val_loss", "val_accuracy"
-        figures = "".join(f"  {name} {logs[name]:.3f}" for name in shown)
+        names = "loss", "accuracy", "val_loss", "val_accuracy"
+        figures = "".join(f"  {name} {logs[name]:.3f}" for name in names)
         seconds = time.monotonic() - start
         print(f"epoch {epoch + 1:2}/{recipe.epochs}{figures}  {seconds:.0f} s", flush=True)
 
@@ -1516,7 +1526,8 @@ def compile_for_phases(
     at_once = max(i for i in range(1, most_at_once + 1) if steps % i == 0)
     n_steps = keras.Variable(1.0, trainable=False)    # of a phase
     compile_model(model, n_steps, recipe, jit, at_once, is_adapted)
-    # Variables made while TensorFlow traces the step would have it trace it twice
+    # Make the variables of metrics and Adam now: made while TensorFlow traces the step, they would
+    # have it trace the step twice
     model.compute_metrics(None, np.zeros(1), np.ones((1, model.output_shape[1])), np.ones(1))
     model.optimizer.build(model.trainable_variables)
     fresh = [np.array(variable) for variable in model.optimizer.variables]
@@ -1553,10 +1564,10 @@ def fit(
     bar = epoch_bar(keras)
     stopping = callbacks[0]
     for first, end in phases(recipe, steps):
-        if end < done or stopping.stopped_epoch:    # where end is done, weights are restored only
+        if end < done or stopping.stopped_epoch:    # if end == done, the state is only restored
             continue
 
-        begin_phase(first)    # the patience of the callbacks starts anew, too
+        begin_phase(first)    # the callbacks' patience starts anew as well
         batches = training_batches(training, settings, first)
         passed = max(0, done - first)
         for _ in range(passed * steps):    # those that the interrupted run has used
@@ -1628,7 +1639,7 @@ def train(
     settings: Settings,
     folder: Path | None = None,
 ) -> tuple[Any, float, list[dict]]:
-    """Train one model.
+    """Train one model from random weights, or adapt the model of --start-from.
 
     Each epoch leaves in `folder` what --resume continues from.
 
@@ -1707,8 +1718,9 @@ def take_classes(labels: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame
     if settings.recipe.epochs:
         adaptation.refuse_ensemble(settings.start_from, card)
     fixed = *PREPARATION, "feature_limit", "rate_curve", "regression_share"    # in the model
-    both = [{name: getattr(one, name) for name in fixed} for one in (recipe, settings.recipe)]
-    adaptation.check_recipes(settings.start_from, *both)
+    of_start = {name: getattr(recipe, name) for name in fixed}
+    asked = {name: getattr(settings.recipe, name) for name in fixed}
+    adaptation.check_recipes(settings.start_from, of_start, asked)
     spelt = adaptation.spell_classes(labels["ecg_category"], classes, settings.start_from)
     if card.get("labels_sha256") == files.sha256(settings.labels):
         print(f"notice: {settings.start_from} was trained on this label file, so that it may have "
@@ -1762,7 +1774,20 @@ def adapt(
     settings: Settings,
     folder: Path | None = None,
 ) -> tuple[Any, float, list[dict]]:
-    """Adapt the model of --start-from, or keep it as it was if that is better; as `train`."""
+    """Adapt the model of --start-from, or keep it as it was where that is better.
+
+    Its last layer is fitted, or all weights are trained, as --adapt says; with 0 epochs, neither.
+
+    Returns
+    -------
+    model, temperature, history
+        As `train` returns them.
+
+    Raises
+    ------
+    UserError
+        The model cannot be loaded, or is an ensemble that would have to be trained.
+    """
     keras = load_tensorflow()[1]
     keras.utils.set_random_seed(settings.seed)
     model = load_afresh(adaptation.find_model(settings.start_from)).model
@@ -1776,7 +1801,7 @@ def adapt(
         history = train_all_weights(model, training, validation, settings, folder)
         return model, calibrate(model, validation), history
 
-    if folder:    # what an interrupted run of another kind left is refused by --resume
+    if folder:    # so that --resume refuses what an interrupted run of another kind left
         with user_errors(str(folder), ValueError):
             open_checkpoint(folder, training, validation, settings)
     inputs = predict(body, training).astype(float)
@@ -1797,9 +1822,10 @@ def train_all_weights(
     settings: Settings,
     folder: Path | None,
 ) -> list[dict]:
-    """Train a trained model further; it stays as it was where validation patients speak for that.
+    """Train a trained model further; return the logs of each epoch.
 
-    Returns the logs of each epoch.
+    The old weights are kept unless balanced accuracy on validation patients has risen or, where it
+    is equal, the loss has fallen.
     """
     before = model.get_weights()
     at_first = adaptation.score(predict(model, validation), validation.targets)
@@ -1821,7 +1847,7 @@ def train_quietly(*arguments: Any) -> tuple[Any, float, list[dict]]:
 
 
 def keep_trained(*arguments: Any) -> None:
-    """Train one model in a worker process, for its state in `folder` alone."""
+    """Train one model in a worker process, which leaves nothing but its state in `folder`."""
     interrupt.end_with_parent()
     train_quietly(*arguments)
 
@@ -2126,8 +2152,8 @@ def check_output(settings: Settings) -> Path:
     read = [file for file in (settings.labels, settings.test_labels) if file]
     read += [os.path.splitext(file)[0] + ".labels.json" for file in read]
     if settings.start_from:
-        start = adaptation.find_model(settings.start_from)
-        read += [start, os.path.splitext(start)[0] + ".json"]
+        trained = adaptation.find_model(settings.start_from)
+        read += [trained, os.path.splitext(trained)[0] + ".json"]
     with user_errors("--output", UserError):
         files.check_target(output, read, safe_keras.is_own_model, settings.force)
         for ending in (".json", ".json.new"):
@@ -2191,9 +2217,9 @@ def state_origins(settings: Settings, is_demo: bool, test: pd.DataFrame) -> dict
     asked = settings.labels_origin
     origins = {"labels_origin": labels_origin.of_file(settings.labels, asked, is_demo)}
     if settings.test_labels:
-        is_demo = test["waveform_path"].str.startswith(DEMO_FOLDER).any()
+        is_demo_test = test["waveform_path"].str.startswith(DEMO_FOLDER).any()
         origins["test_labels_origin"] = labels_origin.of_file(
-            settings.test_labels, is_demo=is_demo)
+            settings.test_labels, is_demo=is_demo_test)
     return origins
 
 
@@ -2226,7 +2252,7 @@ def describe_run(
 
 def run(settings: Settings) -> None:
     """Do all of it, from labels to a saved model and its results folder."""
-    start = time.monotonic()
+    began = time.monotonic()
     output = check_output(settings)
     labels = read_labels(settings.labels)
     is_demo = ensure_demo(labels, settings.data_dir)
@@ -2259,7 +2285,7 @@ def run(settings: Settings) -> None:
     model = models[0] if len(models) == 1 else average_models(keras, models)
     card |= {"history": histories, "temperature": temperatures, "left_out": unusable,
              "unusual": unusual}
-    save(model, card | {"contract": contract(card)}, output)    # before anything can lose it
+    save(model, card | {"contract": contract(card)}, output)    # now, so that no error can lose it
 
     tested = predict_each(models, test)
     rival = fit_rival(training, len(classes), settings.recipe).predict(test.features)
@@ -2274,7 +2300,7 @@ def run(settings: Settings) -> None:
     write_results(settings, folder, card, text, splits, tested)
     print(f"saved {settings.output}, and all that is needed to use it in the .json of that name")
     if settings.quick:
-        print(f"--quick: fewer records and epochs, {time.monotonic() - start:.0f} s; leave it out "
+        print(f"--quick: fewer records and epochs, {time.monotonic() - began:.0f} s; leave it out "
               "for the real figures")
 
 

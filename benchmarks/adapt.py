@@ -126,7 +126,7 @@ def all_weights(bench, local, draw):
     subjects = bench.pool.rows["subject_id"].to_numpy()[local]
     fold = adaptation.deal_patients(subjects, bench.pool.targets[local], draw.seed)
     usual = script.RECIPES[bench.recipe.name].learning_rate
-    recipe = dataclasses.replace(bench.recipe, learning_rate=script.GENTLER * usual)
+    recipe = dataclasses.replace(bench.recipe, learning_rate=script.FINE_TUNING * usual)
     settings = dataclasses.replace(
         bench.settings, adapt="all", recipe=recipe, seed=SEED + draw.seed)
     model, _, _ = script.adapt(
