@@ -934,11 +934,7 @@ def extract_core_medical_features(
         (ms), RMSSD (ms) and CV_RR = SDNN / mean RR over all intervals that no gap touches (Task
         Force of the ESC and NASPE, Circulation 1996;93:1043-1065). NaN: not measurable, as on a
         flat lead, or without an interval (rate) or two (the others; RMSSD: two that meet).
-
-    Raises
-    ------
-    ValueError
-        The signal is too short or not real numbers, or `fs` is not from `MIN_FS` to `MAX_FS`.
+        `ValueError` if the signal is too short or not real numbers, or `fs` out of range.
     """
     leads = as_leads(signal, check_rate(fs))
     lead = leads[:, LEAD_II]
