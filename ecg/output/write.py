@@ -19,6 +19,7 @@ ReadEcg = Callable[[str], tuple[np.ndarray, float, np.ndarray]]
 TABLES = "predictions", "history", "left_out", "split"
 FILES = ("report.txt", "metrics.json", "run.json", "examples.npz", "errors.npz",
          *(f"{name}.csv" for name in TABLES))
+PAGES = "MODEL_CARD.md", "index.html"    # that show these files
 KEPT_ERRORS = 12    # most confident errors whose ECGs are kept for index.html
 OWN_FILES = "history", "left_out", "metrics"    # parts of the card that run.json leaves out
 
@@ -146,6 +147,12 @@ def split_table(splits: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([rows.assign(split=name) for name, rows in splits.items()])
 
 
+def remove_pages(folder: Path) -> None:
+    """Remove pages that show an earlier run: they are made anew with the figures, if at all."""
+    for name in PAGES:
+        (Path(folder) / name).unlink(missing_ok=True)
+
+
 def write_results(folder: Path, card: dict[str, Any], report: str,
                   splits: dict[str, pd.DataFrame], test: Tested, probabilities: np.ndarray,
                   read_ecg: ReadEcg) -> None:
@@ -187,5 +194,6 @@ def write_results(folder: Path, card: dict[str, Any], report: str,
         arrays = choose(test.rows, probabilities, classes, read_ecg)
         contents[f"{kind}.npz"] = as_npz(arrays)
 
+    remove_pages(folder)
     for name, content in contents.items():
         write_bytes(Path(folder) / name, content)

@@ -182,6 +182,9 @@ def test_epochs_0_evaluates_the_start_and_says_whose_labels_it_learnt(
     rows = script.read_labels(LABELS)
     few = rows[rows["ecg_category"].isin(["Normal", "Tachycardia"])].iloc[::4]
     few.to_csv("few.csv", index=False, header=False)    # two of the start's five classes
+    old = tmp_path / "results" / "out" / "index.html"
+    old.parent.mkdir(parents=True)
+    old.write_text("an earlier run")
     code = script.main(["--labels", "few.csv", "--data-dir", str(demo_dir), *TINY, "--epochs", "0",
                         "--start-from", str(start), "--output", "out.keras"])
     assert code == 0, capsys.readouterr().err
@@ -196,3 +199,4 @@ def test_epochs_0_evaluates_the_start_and_says_whose_labels_it_learnt(
     assert card["test_labels_origin"] == "synthetic records, not patients"
     assert card["history"] == [[]]
     assert card["metrics"]["records"] > 5
+    assert not old.exists()    # --no-figures makes no new one
