@@ -2294,7 +2294,8 @@ def run(settings: Settings) -> None:
     print(text, end="")
     save(model, card | {"contract": contract(card)}, output)    # again, now with the figures
     write_results(settings, folder, card, text, splits, tested)
-    print(f"saved {settings.output}, and all that is needed to use it in the .json of that name")
+    print(f"saved {settings.output}, and all that is needed to use it in the .json of that name\n"
+          f"to classify: python tools/classify.py FOLDER_OF_RECORDS --model {settings.output}")
     if settings.quick:
         print(f"--quick: fewer records and epochs, {time.monotonic() - began:.0f} s; leave it out "
               "for the real figures")
@@ -2324,7 +2325,8 @@ def write_results(
             from ecg.output import figures  # matplotlib, only where it draws
 
             figures.make_all(folder)
-    print(f"results are in {folder}")
+    page = "; to look at them, open its index.html in a browser" if settings.figures else ""
+    print(f"results are in {folder}{page}")
 
 
 def start(arguments: list[str]) -> None:

@@ -78,7 +78,7 @@ def test_the_report_is_printed_in_full(demo_run):
 
 
 def test_a_run_prints_what_the_golden_run_printed_but_for_its_numbers(demo_run):
-    own = ("using ", "results are in", "saved ", "best class", "stopped after",
+    own = ("using ", "results are in", "saved ", "to classify", "best class", "stopped after",
            "expected calibration", "Brier", "temperature")    # what may be otherwise in each run
     shapes = {golden_run.shape(line).replace("XLA off", "XLA on")
               for line in demo_run.printed.splitlines()}
