@@ -12,8 +12,8 @@ REFRACTORY = 0.2            # s for which ventricles cannot beat again
 T_WAVE_DELAY = 0.36         # s after a beat, within which its T wave comes
 LATE_T_WAVE_DELAY = 0.5     # s; the same where the rate is slow
 SLOW_INTERVAL = 1.2         # s without another beat: a rate of 50 bpm, where T waves are late
-WEAK = 0.5                  # energy, over that of the usual peak, below which one may be noise,
-NOISE_REACHES = 20          # if it is not so many times that of the quietest tenth of the lead
+WEAK = 0.33                 # energy, over that of the usual peak, below which one may be noise,
+NOISE_REACHES = 42          # if it is not so many times that of the quietest fiftieth of the lead
 CUT = 0.1                   # s at a record's ends, where a peak may be a part of a beat
 CLOSE_INTERVAL = 0.3        # s; at over 200 bpm, beats may come as soon as T waves do
 
@@ -87,7 +87,7 @@ def has_noise_peak(peaks: np.ndarray, energy: np.ndarray, fs: float) -> bool:
     edge = CUT * fs
     is_inside = (peaks >= edge) & (peaks < len(energy) - edge)
     size = energy[peaks]
-    most = min(WEAK * np.median(size), NOISE_REACHES * np.quantile(energy, 0.1))
+    most = min(WEAK * np.median(size), NOISE_REACHES * np.quantile(energy, 0.02))
     return bool((size[is_inside] < most).any())
 
 
