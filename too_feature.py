@@ -2122,11 +2122,12 @@ def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
         return bool(ours)
 
     folder = Path(data_dir)
-    is_own = data_dir == Settings.data_dir or (folder / "demo").exists()
+    is_default = folder.resolve() in (Path(Settings.data_dir).resolve(), ROOT / Settings.data_dir)
+    is_own = is_default or (folder / "demo").exists()
     if not is_own and folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"--data-dir {data_dir}: holds no demo, but --labels is the demo's: name "
                         "the label file of these records")
-    if data_dir != Settings.data_dir:
+    if not is_default:
         print(f"notice: --labels is the demo's, so its records are written to {data_dir}")
     from ecg import demo
 

@@ -102,3 +102,17 @@ def test_a_folder_that_gets_a_demo_is_named(tmp_path, capsys, monkeypatch):
     labels = read_labels(too_feature.Path(too_feature.__file__).parent / Settings.labels)
     assert ensure_demo(labels, str(tmp_path / "typo"))
     assert f"written to {tmp_path / 'typo'}" in capsys.readouterr().out
+
+
+def test_the_default_folder_takes_the_demo_however_its_path_is_written(
+        tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / Settings.data_dir
+    folder.mkdir()
+    (folder / "README.md").write_text("what belongs here")
+    written = []
+    monkeypatch.setattr("ecg.demo.write_demo", written.append)
+    labels = read_labels(too_feature.Path(too_feature.__file__).parent / Settings.labels)
+    assert ensure_demo(labels, str(folder))
+    assert written == [str(folder)]
+    assert "notice" not in capsys.readouterr().out
