@@ -1072,8 +1072,8 @@ def draw_usable(
     """Draw records and prepare them; each that cannot be used is replaced by one of its class.
 
     Nor can a copy of a record in `held_out` (what `copies.digests` returns) be used, whatever its
-    name and patient. The disk is
-    asked only for records that the draw comes to: on network storage, an answer takes its time.
+    name and patient. The disk is asked only for records that the draw comes to: on network storage,
+    an answer takes its time.
 
     Raises
     ------

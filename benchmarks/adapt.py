@@ -30,7 +30,7 @@ from benchmarks.folds import SEED, fold_of, numbers, read_pool
 from benchmarks.runs import forget_models
 from benchmarks.scores import Scorer, difference, interval
 from ecg import adaptation
-from ecg.errors import UserError
+from ecg.errors import UserError, exit_code
 from ecg.files import fingerprint, sha256
 from ecg.output.model_card import markdown_table
 from tools.choose_records import choose
@@ -311,13 +311,7 @@ def run(options):
 
 def main(arguments=None):
     """Run the benchmark; return the exit code."""
-    options = parse_options(arguments)
-    try:
-        run(options)
-        return 0
-    except UserError as error:
-        log(f"adapt.py: error: {error}")
-        return 2
+    return exit_code("adapt.py", run, parse_options(arguments))
 
 
 if __name__ == "__main__":
