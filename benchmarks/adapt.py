@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.special import softmax
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,7 @@ from benchmarks.scores import Scorer, difference, interval
 from ecg import adaptation
 from ecg.errors import UserError, exit_code
 from ecg.files import fingerprint, sha256
+from ecg.output import style
 from ecg.output.model_card import markdown_table
 from tools.choose_records import choose
 
@@ -249,27 +251,30 @@ def table(scores, options):
 
 def draw_picture(file, scores):
     """Draw balanced accuracy by number of labels, a panel for each start."""
-    import matplotlib
+    with style.styled():
+        figure = Figure((style.PAGE, 3.6), layout="constrained")
+        panels = figure.subplots(1, len(scores), squeeze=False, sharey=True)[0]
+        for axes, (start, by_title) in zip(panels, scores.items(), strict=True):
+            draw_panel(axes, by_title)
+            axes.set(title=Path(start).stem, xlabel="labelled records of the other hospital")
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+        panels[0].set_ylabel("balanced accuracy")
+        handles, titles = panels[0].get_legend_handles_labels()
+        figure.legend(handles, titles, loc="outside lower center", ncols=2)
+    style.save(figure, Path(file).with_suffix(""), ["png"])
 
-    figure, panels = plt.subplots(
-        1, len(scores), figsize=(6 * len(scores), 4.5), squeeze=False, sharey=True,
-        layout="constrained")
-    for axes, (start, by_title) in zip(panels[0], scores.items(), strict=True):
-        nothing = by_title["as it is"][0][0][0]
-        for title, by_size in by_title.items():
-            sizes = sorted(by_size)
-            values = [by_size[size][0][0] for size in sizes]
-            if title == "as it is":
-                axes.axhline(nothing, color="0.6", label=title)
-            else:
-                axes.plot(sizes, values, marker=".", label=title.replace("*", "").replace("`", ""))
-        axes.set(title=Path(start).stem, xlabel="labelled records of the other hospital",
-                 ylabel="balanced accuracy")
-    panels[0][-1].legend(fontsize="small")
-    figure.savefig(file, dpi=120)
+
+def draw_panel(axes, by_title):
+    """Draw a line for each way to use the labels; what needs none is a level line."""
+    for i, (title, by_size) in enumerate(by_title.items()):
+        sizes = sorted(by_size)
+        values = [by_size[size][0][0] for size in sizes]
+        name = title.replace("*", "").replace("`", "")
+        if title == "as it is":
+            axes.axhline(values[0], color="0.6", label=name)
+        else:
+            colour = style.COLOURS[i % len(style.COLOURS)]
+            axes.plot(sizes, values, color=colour, marker="o", markersize=4, label=name)
 
 
 # ------------------------------------------------------------------------------------------- main
