@@ -260,7 +260,11 @@ def draw_picture(file, scores):
 
         panels[0].set_ylabel("balanced accuracy")
         handles, titles = panels[0].get_legend_handles_labels()
-        figure.legend(handles, titles, loc="outside lower center", ncols=2)
+        figure.legend(
+            handles,
+            titles,
+            loc="outside lower center",
+            ncols=2)
     style.save(figure, Path(file).with_suffix(""), ["png"])
 
 
@@ -274,7 +278,13 @@ def draw_panel(axes, by_title):
             axes.axhline(values[0], color="0.6", label=name)
         else:
             colour = style.COLOURS[i % len(style.COLOURS)]
-            axes.plot(sizes, values, color=colour, marker="o", markersize=4, label=name)
+            axes.plot(
+                sizes,
+                values,
+                color=colour,
+                marker="o",
+                markersize=4,
+                label=name)
 
 
 # ------------------------------------------------------------------------------------------- main
