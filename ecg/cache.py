@@ -166,7 +166,7 @@ def prepare_batch(batch: Batch) -> tuple[np.ndarray | None, str]:
     UserError
         If this process has other code than the one that asks, or the file cannot be written.
     """
-    if files.fingerprint(batch.prepare) != batch.code:
+    if files.is_imported(batch.prepare) and files.fingerprint(batch.prepare) != batch.code:
         raise UserError("a worker runs another version of the code: restart the workers")
 
     rows = prepare_rows(batch)

@@ -233,6 +233,11 @@ def fingerprint(*functions: Callable[..., Any]) -> str:
     return _fingerprint(*[_undecorated(function) for function in functions])
 
 
+def is_imported(function: Callable[..., Any]) -> bool:
+    """Tell whether workers import this function; one of `__main__` comes with its code."""
+    return _undecorated(function).__module__ != "__main__"
+
+
 def _undecorated(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function inside decorators and `functools.partial`."""
     while isinstance(function, functools.partial):
