@@ -126,29 +126,30 @@ class Recurrence:
         ops = self.ops
         i, f, g, o = ops.split(gates, 4, 2)
         tanh = ops.tanh(f * c + i * g)
-        transposed = ops.transpose(weights)
         h_after = o * tanh
         h = ops.concatenate([first_h[None], h_after[:-1]], 0)    # before each step, like c
 
         dc_dh = o * (1 - tanh**2)
+        # A table for each gate: XLA is slow where it joins columns
         slope_i = g * i * (1 - i)
         slope_f = c * f * (1 - f)
         slope_g = i * (1 - g**2)
         slope_o = tanh * o * (1 - o)
-        slopes = ops.concatenate([slope_i, slope_f, slope_g, slope_o], 2)
+        weights_of_gates = ops.split(ops.transpose(weights), 4)
 
         def step(state: tuple, row: Sequence) -> tuple:
             dh, dc = state
-            dc_dh, slopes, f = row
+            dc_dh, f, slope_i, slope_f, slope_g, slope_o = row
             dc = dc + dh * dc_dh
-            dx = ops.concatenate([dc, dc, dc, dh], 1) * slopes
-            return (dx @ transposed, dc * f), (dx,)
+            dx = [dc * slope_i, dc * slope_f, dc * slope_g, dh * slope_o]
+            products = [d @ w for d, w in zip(dx, weights_of_gates, strict=True)]
+            return (sum(products), dc * f), dx
 
         last = (d_last[0], d_last[1])
-        rows = (dc_dh, slopes, f)
-        first, tables = loop(step, last, rows, [4 * self.units], reverse=True)
+        rows = (dc_dh, f, slope_i, slope_f, slope_g, slope_o)
+        first, tables = loop(step, last, rows, [self.units] * 4, reverse=True)
         dh, dc = first
-        dx = tables[0]
+        dx = ops.concatenate(tables, 2)
         d_weights = ops.einsum("tni,tnj->ij", h, dx)
         return dx, d_weights, dh, dc
 
@@ -167,6 +168,18 @@ class Recurrence:
             return self.ops.stack(state), gradient
 
         return last
+
+
+def project(ops: Any, inputs: Any, kernel: Any, bias: Any) -> Any:
+    """Return inputs (steps, n, width) times `kernel` (width, columns) plus `bias` (columns,).
+
+    As one product of two matrices, whose gradients are products as well: XLA is slow at the sums
+    over steps and records that the gradients of a product of many and of a bias take.
+    """
+    rows = ops.reshape(inputs, (-1, inputs.shape[2]))
+    rows = ops.pad(rows, ((0, 0), (0, 1)), constant_values=1)    # its weight is the bias
+    product = rows @ ops.concatenate([kernel, bias[None]], 0)
+    return ops.reshape(product, (-1, inputs.shape[1], product.shape[1]))
 
 
 def can_be_quickened(keras: Any, lstm: Any) -> bool:
@@ -219,7 +232,8 @@ def quicken(keras: Any, lstm: Any) -> bool:
 
         kernel, weights, bias = map(ops.copy, lstm.weights[:3])    # tensors, not variables
         by_time = ops.transpose(sequences, (1, 0, 2))
-        both = last(by_time @ kernel + bias, weights, *initial_state)
+        x = project(ops, by_time, kernel, bias)
+        both = last(x, weights, *initial_state)
         h = both[0]
         c = both[1]
         return h, h[:, None], [h, c]
