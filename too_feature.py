@@ -322,12 +322,14 @@ from ecg.card import contract
 from ecg.epoch_bar import epoch_bar
 from ecg.errors import RecordError, exit_code, user_errors
 from ecg.escape import shown
+from ecg.garbage import keep_all, no_collection
 from ecg.large_features import EXTRA_FEATURES, extra_features
 from ecg.linear_rival import LinearRival
 from ecg.signals import BEYOND_ANY_CONVERTER, as_leads, quietly
 
 
 @functools.cache
+@no_collection()    # it takes a third of the time
 def load_tensorflow() -> tuple[Any, Any]:
     """Import TensorFlow on first use, with all GPUs hidden; return it and Keras.
 
@@ -361,6 +363,7 @@ def load_tensorflow() -> tuple[Any, Any]:
     with contextlib.suppress(RuntimeError):    # a notebook may have used TensorFlow before
         tf.config.set_visible_devices([], "GPU")    # Metal crashes (SIGBUS) or slows LSTMs
         tf.config.threading.set_intra_op_parallelism_threads(1)    # too small to gain from more
+    keep_all()
     return tf, keras
 
 
@@ -2348,5 +2351,8 @@ def main(arguments: list[str] | None = None) -> int:
 if __name__ == "__main__":
     name = Path(__file__).resolve().stem
     if "." in name:    # of a copy: no module can have that name
-        sys.exit(main())
-    sys.exit(importlib.import_module(name).main())    # so that worker processes find its functions
+        code = main()
+    else:
+        code = importlib.import_module(name).main()    # so that worker processes find its functions
+    keep_all()    # TensorFlow and the model: not searched as the process ends
+    sys.exit(code)

@@ -4,6 +4,7 @@ packages        says in one line which packages are missing
 errors          errors that the user can fix, in one line
 escape          text from files, safe for terminals, Markdown and HTML
 files           whole files, hashes, a fingerprint of code, folders of one run at a time
+garbage         no search for garbage where there is none
 settings        flags of the command line from a dataclass
 interrupt       Ctrl-C and SIGTERM at any moment
 provenance      version, commit and packages, so that a result can be traced

@@ -5,11 +5,9 @@ of a paper's column or page. Class names in Chinese, Japanese or Korean need a f
 such as Noto Sans CJK.
 """
 
-import contextlib
-import gc
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from sklearn import metrics as scores
 
 from ecg.card import feature_title
+from ecg.garbage import no_collection
 from ecg.notices import SYNTHETIC_MARK
 from ecg.output.areas import areas
 from ecg.output.ecg_page import example_pages
@@ -531,19 +530,7 @@ NAMES = [*FIGURES, "examples", "model_card", "page"]    # the page shows what wa
 ERRORS_OF_A_RUN = 4    # drawn at its end, a tenth of a second each; tools/figures.py draws more
 
 
-@contextlib.contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Pause it: with a model in memory it takes a fifth of the time; costs some 30 MB."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-@no_garbage_collection()
+@no_collection()    # with a model in memory, it takes a fifth of the time; costs some 30 MB
 def make_all(folder: Folder, only: Sequence[str] | None = None,
              errors: int = ERRORS_OF_A_RUN) -> list[Path]:
     """Draw figures, and write the model card and index.html into the results folder of a run.
