@@ -271,10 +271,11 @@ def _definition(name: str, definition: str) -> tuple[list[str], list[tuple[str, 
     module = _read_module(name)
     reached = module.meanings(definition)    # it may be imported from yet another module
     statements = module.definitions.get(definition, [])
-    for statement in statements:
-        for dotted in _used_by(statement):
+    code = [ast.unparse(statement) for statement in statements]
+    for statement, text in zip(statements, code, strict=True):
+        for dotted in _used_by(statement, text):
             reached += module.meanings(dotted)
-    return [ast.unparse(statement) for statement in statements], reached
+    return code, reached
 
 
 @functools.cache
@@ -355,19 +356,26 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
     return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
-def _used_by(statement: ast.stmt) -> set[str]:
+def _used_by(statement: ast.stmt, text: str) -> set[str]:
     """Return the names, such as a.b.c, that a statement takes from its module or imports."""
     outside = set()
-    tables = [symtable.symtable(ast.unparse(statement), "", "exec")]
+    tables = [symtable.symtable(text, "", "exec")]
     for table in tables:    # which grows by those of inner functions
         tables += table.get_children()
         for symbol in table.get_symbols():
             if symbol.is_global() or symbol.is_imported() or table.get_type() == "module":
                 outside.add(symbol.get_name())
 
-    dotted = {ast.unparse(node) for node in ast.walk(statement)
+    dotted = {_dotted(node) for node in ast.walk(statement)
               if isinstance(node, ast.Name | ast.Attribute)}
     return {name for name in dotted if name.split(".")[0] in outside}
+
+
+def _dotted(node: ast.AST) -> str:
+    """Return a name such as a.b.c as it is written; what is no such name starts with a point."""
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _bound_by(statement: ast.stmt) -> set[str]:
