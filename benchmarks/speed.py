@@ -1,7 +1,7 @@
 """Measure speed and memory of the script and its rivals, each pair alternately in one run.
 
     pip install -r benchmarks/requirements.txt
-    python benchmarks/speed.py                             # all, on the demo; ten minutes
+    python benchmarks/speed.py                             # all, on the demo; 12 minutes
     python benchmarks/speed.py --quick                     # small sizes, some minutes
     python benchmarks/speed.py --rounds 3 --sizes 1000 10000 50000    # an hour
     python benchmarks/speed.py --only step run             # parts of it
@@ -349,22 +349,23 @@ def link_record(source, folder):
 def measure_step(options, targets):
     """Time training steps of the script, of Keras and of PyTorch."""
     recipe = script.Recipe()
-    samples = 320    # 80 steps, as stock Keras takes 70 ms for each
-    task = {"settings": worker_settings(options, train_samples=samples),
+    task = {"settings": worker_settings(options, train_samples=320),
             "recipe": {"epochs": 3, "settle": 0, "stop_patience": NEVER}}
+    # Of the rivals that take 60 ms a step, fewer steps
+    slow = task | {"settings": worker_settings(options, train_samples=120)}
     jax = {"KERAS_BACKEND": "jax"}
     xla = {"compile": {"jit_compile": True}, "threads": 1}
 
     ways = {
         OWN: lambda: ask("step_script", **task),
-        "Keras as it comes": lambda: ask("step_keras", **task),
+        "Keras as it comes": lambda: ask("step_keras", **slow),
         "Keras, XLA, 1 thread": lambda: ask("step_keras", **task, **xla),
         "Keras as it comes, on JAX": lambda: ask("step_keras", jax, **task),
     }
     for n, name in THREADS.items():
         ways[f"PyTorch, {name}"] = lambda n=n: ask("step_torch", **task, threads=n)
     ways["PyTorch without oneDNN, 1 thread"] = lambda: ask(
-        "step_torch", **task, threads=1, onednn=False)
+        "step_torch", **slow, threads=1, onednn=False)
 
     values = alternate(ways, options.rounds, "step, ms")
     print(f"\n## Training step\n\n{compare(values, 'ms a step')}\n\nBatches of "
@@ -536,16 +537,15 @@ def measure_run(options, targets):
 
 
 def measure_starts(options, flags):
-    """Time starts of the script with an empty and with a filled cache."""
+    """Time starts of the script with an empty cache, once, and with a filled one."""
     starts = {name: {"training": [], "first epoch": []} for name in ("cold cache", "warm cache")}
-    for i in range(options.rounds):
-        folder = options.scratch / f"cache{i}"
-        for name, seconds in starts.items():    # in this order: the first one fills the cache
-            said, _ = run_script([*flags, "--cache-dir", folder], until="first epoch")
-            for line, row in seconds.items():
-                row.append(said[line])
-            log(f"start, {name}, round {i + 1}/{options.rounds}: training after "
-                f"{said['training']:.1f} s")
+    names = ["cold cache"] + options.rounds * ["warm cache"]    # the first one fills the cache
+    for name in names:
+        said, _ = run_script([*flags, "--cache-dir", options.scratch / "starts"],
+                             until="first epoch")
+        for line, row in starts[name].items():
+            row.append(said[line])
+        log(f"start, {name}: training after {said['training']:.1f} s")
 
     header = ["from the command, imports included", "s to the start of training",
               "s to the end of its first epoch"]
@@ -710,8 +710,10 @@ def measure_parts(options, found, targets):
     with tempfile.TemporaryDirectory(prefix="speed-", dir=options.scratch) as scratch:
         options.scratch = Path(scratch).resolve()
         for part in [part for part in PARTS if part in options.only]:
+            start = time.perf_counter()
             try:
                 found[part] = PARTS[part](options, targets)
+                log(f"{part} took {time.perf_counter() - start:.0f} s")
             except ProcessError as error:    # the other parts can go on
                 log(f"speed.py: {part} failed: {error}")
                 code = 1
