@@ -2240,7 +2240,7 @@ def describe_run(
     return {
         "version": __version__,
         "commit": provenance.commit(),
-        "code_sha256": files.fingerprint(run),
+        "code_sha256": files.sha256(__file__, *sorted(ROOT.glob("ecg/**/*.py"))),
         "classes": classes,
         "leads": LEADS,
         "features": feature_names(recipe),

@@ -108,9 +108,12 @@ def check_target(
                         "it with --force")
 
 
-def sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def sha256(*paths: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, or of several one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------- folders

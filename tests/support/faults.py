@@ -89,7 +89,7 @@ def validation_goes(losses, accuracies):    # what training is told, whatever wa
         told(self, epoch, logs)
     keras.callbacks.EarlyStopping.on_epoch_end = telling
 
-files.fingerprint(script.train), files.fingerprint(script.run)    # kept for all runs
+files.fingerprint(script.train)    # kept for all runs
 print("ready", flush=True)
 for line in sys.stdin:
     folder, logs, before, arguments = json.loads(line)
