@@ -28,6 +28,7 @@ from ecg import files
 from ecg.errors import UserError, exit_code, user_errors
 from ecg.left_out import reasons
 from ecg.metrics import soften
+from ecg.output.read import probability_column
 from ecg.settings import Parser, whole_number
 
 FOLDS = 5
@@ -137,7 +138,7 @@ def tabulate(records: script.Records, classes: list[str],
              probabilities: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
     """Put records, deciding features and probabilities into a table, each record once.
 
-    A class's column is `P(its name)`, so that any name will do. Returns the table and the
+    A class's column is "p CLASS", as in all tables of this project. Returns the table and the
     probabilities of its rows.
     """
     names = [name for name, _, _ in script.feature_names(script.RECIPES["large"])]
@@ -145,7 +146,7 @@ def tabulate(records: script.Records, classes: list[str],
     for name in UNITS:
         table[name] = records.features[:, names.index(name)]
     for name, column in zip(classes, probabilities.T, strict=True):
-        table[f"P({name})"] = column
+        table[probability_column(name)] = column
     table["called"] = np.array(classes)[probabilities.argmax(axis=1)]
 
     once = ~table["waveform_path"].duplicated().to_numpy()

@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 import too_feature as script
-from ecg import files, labels_origin
+from ecg import files
 from ecg.errors import UserError, exit_code, user_errors
 from ecg.escape import shown
 from ecg.settings import Parser, whole_number
@@ -128,6 +128,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=whole_number, default=42, help="seed of the draws (default: %(default)s)")
     add("--jobs", type=whole_number, default=0,
         help="worker processes that read records; 0 chooses for you (default: %(default)s)")
+    parser.set_defaults(pdf=False)    # of `classify.plot`
     return parser.parse_args(arguments)
 
 
@@ -142,28 +143,14 @@ def check_arguments(asked: argparse.Namespace) -> None:
                         "another file")
 
 
-def plot(chosen: list[str], asked: argparse.Namespace, folder: str) -> None:
-    """Draw the ECG page of each chosen record."""
-    from ecg.output import style
-
-    loaded = script.load(asked.model)
-    note = labels_origin.note(loaded.card)
-    taken: set[str] = set()
-    paths = [f"{folder}/{path}" for path in chosen]
-    for result in classify.results(paths, asked.model, asked.jobs):
-        name = classify.free_name(asked.plot, result.record, taken)
-        with user_errors("--plot"):
-            style.save(classify.page(result, loaded.classes, note), name, ("png",), dpi=150)
-
-
 def run(asked: argparse.Namespace) -> None:
     """Choose records, and write the label file to fill in."""
     check_arguments(asked)
     asked.model = classify.choose_model(asked.model)
     paths, folder = find_paths(asked.data, asked.data_dir)
     candidates = one_a_patient(paths, asked.seed)
-    found = list(classify.embed([f"{folder}/{path}" for path in candidates], asked.model,
-                                asked.jobs))
+    found = list(classify.results(
+        [f"{folder}/{path}" for path in candidates], asked.model, asked.jobs, with_embedding=True))
     usable = [place for place, one in enumerate(found) if not one.left_out]
     for one in found:
         if one.left_out:
@@ -172,16 +159,20 @@ def run(asked: argparse.Namespace) -> None:
     if not usable:
         raise UserError(f"{asked.data}: none of the records can be used")
 
-    inputs = np.stack([found[place].inputs for place in usable])
+    inputs = np.stack([found[place].embedding for place in usable])
     probabilities = np.stack([found[place].probabilities for place in usable])
-    places = choose(inputs, probabilities, asked.number, asked.seed)
-    chosen = [candidates[usable[place]] for place in places]
+    places = [usable[place] for place in choose(
+        inputs, probabilities, asked.number, asked.seed)]
+    chosen = [candidates[place] for place in places]
     table = pd.DataFrame({
         "subject_id": [patient_of(path) for path in chosen], "path": chosen, "category": ""})
     files.write_whole(
         asked.output, lambda file: table.to_csv(file, index=False, header=False))
     if asked.plot:
-        plot(chosen, asked, folder)
+        loaded = script.load(asked.model)
+        taken: set[str] = set()
+        for place in places:
+            classify.plot(found[place], loaded, asked, taken)
     print(f"{len(chosen)} of {len(paths)} records to label, of as many patients, are in "
           f"{asked.output}: write a class into the third column, and delete rows without one")
 

@@ -37,7 +37,6 @@ from ecg.packages import require_packages
 require_packages()
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 from tqdm import tqdm
 
 import too_feature as script
@@ -65,6 +64,7 @@ class Result(NamedTuple):
     features: np.ndarray | None = None
     importance: Importance | dict | None = None    # a dict where it was `summed`
     start: int | None = None    # of the 10 s in a longer record, in s
+    embedding: np.ndarray | None = None    # (n_inputs,): what the model's last layer sees
 
 
 # --------------------------------------------------------------------------------------- records
@@ -201,12 +201,16 @@ def window_results(paths: list[str], loaded, with_importance: bool) -> Iterator[
 
 
 def results(paths: list[str], model_path=None, jobs: int = 0,
-            with_importance: bool = False, windows: bool = False) -> Iterator[Result]:
+            with_importance: bool = False, windows: bool = False,
+            with_embedding: bool = False) -> Iterator[Result]:
     """Yield a `Result` for each path without extension, in order; few are in memory at once.
 
-    With `windows`, one for each 10 s of each record, which are prepared in this process.
+    With `windows`, one for each 10 s of each record, which are prepared in this process and have no
+    embedding.
     """
-    loaded = script.load(choose_model(model_path))
+    name = choose_model(model_path)
+    loaded = script.load(name)
+    body = script.split_model(loaded.model, name)[0] if with_embedding else None
     if windows:
         yield from window_results(paths, loaded, with_importance)
         return
@@ -214,7 +218,8 @@ def results(paths: list[str], model_path=None, jobs: int = 0,
     settings = script.Settings(recipe=loaded.recipe, jobs=jobs, cache=False)
     for start in range(0, len(paths), CHUNK):
         chunk = paths[start:start + CHUNK]
-        yield from classify_chunk(chunk, prepare(chunk, settings), loaded.model, with_importance)
+        yield from classify_chunk(
+            chunk, prepare(chunk, settings), loaded.model, with_importance, body)
 
 
 def sum_up(result: Result, names) -> Result:
@@ -227,13 +232,14 @@ def sum_up(result: Result, names) -> Result:
 
 
 def classify_chunk(paths: Sequence[str], prepared: Sequence[tuple], model,
-                   with_importance: bool) -> Iterator[Result]:
-    """Yield a `Result` for each of some prepared records."""
+                   with_importance: bool, body=None) -> Iterator[Result]:
+    """Yield a `Result` for each of some prepared records; `body` gives their embeddings."""
     usable = [(ecg, features) for ecg, features, left_out in prepared if not left_out]
     if usable:
         signals = np.stack([ecg for ecg, _ in usable])
         measured = np.stack([features for _, features in usable])
         predicted = iter(predict(model, signals, measured))
+        embeddings = iter(predict(body, signals, measured) if body else [])
 
     for path, (ecg, features, left_out) in zip(paths, prepared, strict=True):
         if left_out:
@@ -243,7 +249,8 @@ def classify_chunk(paths: Sequence[str], prepared: Sequence[tuple], model,
         importance = None
         if with_importance:
             importance = explain(model, ecg, features, probabilities.argmax())
-        yield Result(path, "", probabilities, features, importance)
+        yield Result(path, "", probabilities, features, importance,
+                     embedding=next(embeddings, None))
 
 
 def classify(records, model_path=None, jobs: int = 0,
@@ -289,34 +296,6 @@ def classify_record(record_path: str | os.PathLike,
 
 
 # ------------------------------------------------------------------------------------- embeddings
-class Embedded(NamedTuple):
-    """What the last layer of a model sees of a record; if that is left out, `left_out` says why."""
-
-    record: str
-    left_out: str
-    inputs: np.ndarray | None = None           # (n_inputs,) of the last layer
-    probabilities: np.ndarray | None = None    # (n_classes,)
-
-
-def embed(paths: list[str], model_path=None, jobs: int = 0) -> Iterator[Embedded]:
-    """Yield an `Embedded` for each path without extension, in order; few are in memory at once."""
-    name = choose_model(model_path)
-    loaded = script.load(name)
-    body, last = script.split_model(loaded.model, name)
-    layer = adaptation.LastLayer(*last.get_weights())
-    settings = script.Settings(recipe=loaded.recipe, jobs=jobs, cache=False)
-    for start in range(0, len(paths), CHUNK):
-        chunk = paths[start:start + CHUNK]
-        prepared = prepare(chunk, settings)
-        usable = [(ecg, features) for ecg, features, left_out in prepared if not left_out]
-        if usable:
-            signals, features = map(np.stack, zip(*usable, strict=True))
-            inputs = predict(body, signals, features)
-            found = zip(inputs, softmax(layer.logits(inputs), axis=1), strict=True)
-        for path, (_, _, left_out) in zip(chunk, prepared, strict=True):
-            yield Embedded(path, left_out, *(() if left_out else next(found)))
-
-
 def check_embeddings(file: str) -> None:
     """Raise `UserError` if `write_embeddings` could not write this file, or did not write it."""
     files.check_target(file, [], lambda _: True)
@@ -327,12 +306,11 @@ def check_embeddings(file: str) -> None:
                 raise ValueError("other arrays")
 
 
-def write_embeddings(file: str, found: list[Result], asked) -> None:
+def write_embeddings(file: str, found: list[Result]) -> None:
     """Write names (n,) and embeddings (n, n_inputs) of the records that were classified."""
-    embedded = list(embed([result.record for result in found], asked.model, asked.jobs))
     content = io.BytesIO()    # on a full disk, NumPy's archive would print a traceback
-    np.savez(content, names=[one.record for one in embedded],
-             embeddings=np.stack([one.inputs for one in embedded]))
+    np.savez(content, names=[result.record for result in found],
+             embeddings=np.stack([result.embedding for result in found]))
     files.write_whole(file, lambda scratch: scratch.write_bytes(content.getvalue()))
 
 
@@ -657,7 +635,8 @@ def classify_all(paths: list[str], loaded, asked) -> tuple[list[Result], list[Re
     left_out = []
     taken: set[str] = set()
     quick = len(paths) <= FEW or not (asked.explain or asked.plot)
-    classified = results(paths, asked.model, asked.jobs, asked.explain, asked.windows)
+    classified = results(
+        paths, asked.model, asked.jobs, asked.explain, asked.windows, bool(asked.embeddings))
     for result in tqdm(classified, "explaining", len(paths), disable=quick):
         if asked.plot and not result.left_out:
             result = plot(result, loaded, asked, taken)
@@ -717,7 +696,7 @@ def run(asked: argparse.Namespace) -> int:
         counts = reasons([(result.record, result.left_out) for result in left_out])
         raise UserError(f"none of the {len(paths)} records can be used: {counts}")
     if asked.embeddings:
-        write_embeddings(asked.embeddings, found, asked)
+        write_embeddings(asked.embeddings, found)
     print_found(found, left_out, loaded, asked)
     return 1 if left_out else 0
 

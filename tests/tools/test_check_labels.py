@@ -162,7 +162,7 @@ def test_the_table_holds_each_record_once_with_its_own_values():
     assert table["CV_RR"].tolist() == [10, 20, 30]
     assert table["QRS width"].tolist() == [100, 200, 300]
     assert table["called"].tolist() == ["Bradycardia", "Bradycardia", "Tachycardia"]
-    assert table["P(Normal)"].tolist() == [0.3, 0.4, 0.2]
+    assert table["p Normal"].tolist() == [0.3, 0.4, 0.2]
     assert kept.tolist() == probabilities[[0, 1, 3]].tolist()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import too_feature
 from tools import choose_records, classify
-from tools.classify import Embedded
+from tools.classify import Result
 
 
 def test_the_first_record_is_an_uncertain_one_and_none_comes_twice():
@@ -56,15 +56,16 @@ def folder(tmp_path, monkeypatch):
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{i}.hea").touch()
 
-    def embed(paths, model_path, jobs):
+    def results(paths, model_path, jobs, with_embedding):
         rng = np.random.default_rng(0)
         for path in paths:
             if "p10000003" in path:
-                yield Embedded(path, "too short: 5 s")
+                yield Result(path, "too short: 5 s")
             else:
-                yield Embedded(path, "", rng.normal(size=4), rng.dirichlet([1, 1, 1]))
+                p = rng.dirichlet([1, 1, 1])
+                yield Result(path, "", p, embedding=rng.normal(size=4))
 
-    monkeypatch.setattr(classify, "embed", embed)
+    monkeypatch.setattr(classify, "results", results)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -92,6 +93,17 @@ def test_a_list_of_paths_gives_the_same_rows_as_the_folder(folder):
     assert choose_records.main(["m.keras", "data", *flags, "a.csv"]) == 0
     assert choose_records.main(["m.keras", "@list.txt", "--data-dir", "data", *flags, "b.csv"]) == 0
     assert (folder / "a.csv").read_text() == (folder / "b.csv").read_text() != ""
+
+
+def test_the_pages_are_those_of_the_chosen_records_which_are_not_read_again(folder, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(too_feature, "load", lambda path: path)
+    monkeypatch.setattr(
+        classify, "plot", lambda result, loaded, asked, taken: drawn.append(result))
+    assert choose_records.main(["m.keras", "data", "--number", "3", "--plot", "pages"]) == 0
+    chosen = pd.read_csv("to_label.csv", header=None)[1]
+    assert [result.record for result in drawn] == [f"data/{path}" for path in chosen]
+    assert all(result.embedding is not None for result in drawn)    # what `results` gave, once
 
 
 def test_labels_that_may_have_been_filled_in_are_not_overwritten(folder, capsys):

@@ -590,11 +590,17 @@ def test_it_says_which_model_it_chose_and_warns_where_one_of_the_demo_meets_othe
     assert "--model real_large" in err
 
 
-def test_embeddings_are_what_the_last_layer_sees(tmp_path, models, records, capsys):
+def test_embeddings_are_what_the_last_layer_sees_and_no_record_is_prepared_twice(
+        tmp_path, models, records, capsys, monkeypatch):
     file = tmp_path / "e.npz"
+    prepared = []
+    prepare = classify.prepare
+    monkeypatch.setattr(classify, "prepare", lambda paths, settings: [
+        prepared.extend(paths), prepare(paths, settings)][1])
     for _ in range(2):    # the second replaces the first
         code, out, _ = run(capsys, *records[:3], "--model", models(), "--embeddings", file, "--csv")
         assert code == 0
+    assert prepared == 2 * records[:3]
     with np.load(file) as found:
         assert found["names"].tolist() == records[:3]
         last = script.load(models()).model.layers[-1]
