@@ -201,9 +201,10 @@ class Settings:
             raise UserError("--epochs 0: expected a whole number from 1 to 10000, or --start-from")
         if not self.start_from and self.adapt != "last":
             raise UserError(f"--adapt {self.adapt}: expected --start-from as well")
-        if self.recipe.epochs == 0 and self.repeats > 1:    # all of them would be the same
-            raise UserError(f"--repeats {self.repeats}: nothing is trained with --epochs 0; leave "
-                            "one of the two out")
+        is_drawn = self.recipe.epochs and (self.adapt == "all" or not self.start_from)
+        if self.repeats > 1 and not is_drawn:    # nothing is left to chance
+            raise UserError(f"--repeats {self.repeats}: all models from --start-from would be the "
+                            "same; leave it out, or train all weights (--adapt all)")
         for folder in (self.data_dir, self.test_data_dir, self.cache_dir):
             if os.path.isfile(folder):
                 raise UserError(f"{folder}: expected a folder for --data-dir or --cache-dir, got a "
@@ -1696,152 +1697,6 @@ def train_weights(
     return history
 
 
-# ----------------------------------------------------------------------------------------- adapt
-def read_start(name: str) -> tuple[Recipe, list[str], dict[str, Any]]:
-    """Return recipe, classes and card of the model that --start-from names; needs no TensorFlow."""
-    path = adaptation.find_model(name)
-    with refusing_models(path):
-        card = safe_keras.read_card(path)
-        recipe, classes = read_card(card)
-    return recipe, classes, card
-
-
-def take_classes(labels: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, list[str]]:
-    """Return labels, and the classes in the order of the model's outputs: A to Z, or the start's.
-
-    Raises
-    ------
-    UserError
-        The model of --start-from has other classes or inputs, or is an ensemble to be trained.
-    """
-    if not settings.start_from:
-        return labels, sorted(labels["ecg_category"].unique())
-    recipe, classes, card = read_start(settings.start_from)
-    if settings.recipe.epochs:
-        adaptation.refuse_ensemble(settings.start_from, card)
-    fixed = *PREPARATION, "feature_limit", "rate_curve", "regression_share"    # in the model
-    of_start = {name: getattr(recipe, name) for name in fixed}
-    asked = {name: getattr(settings.recipe, name) for name in fixed}
-    adaptation.check_recipes(settings.start_from, of_start, asked)
-    spelt = adaptation.spell_classes(labels["ecg_category"], classes, settings.start_from)
-    if card.get("labels_sha256") == files.sha256(settings.labels):
-        print(f"notice: {settings.start_from} was trained on this label file, so that it may have "
-              "seen the test patients: only others can tell how good it is")
-    return labels.assign(ecg_category=spelt), classes
-
-
-def describe_start(settings: Settings, card: dict[str, Any]) -> dict[str, Any]:
-    """Return for the card of a run which model it starts from, or nothing."""
-    if not settings.start_from:
-        return {}
-    start = read_start(settings.start_from)[2]
-    found = {
-        "synthetic": card["synthetic"] or bool(start.get("synthetic")),
-        "start_from": {
-            "model": settings.start_from,
-            "sha256": start["model_sha256"],
-            "labels_origin": labels_origin.of_card(start)}}
-    if not settings.recipe.epochs:    # nothing is learnt from these labels
-        of_test = card.get("test_labels_origin", card["labels_origin"])
-        found |= {"labels_origin": labels_origin.of_card(start), "test_labels_origin": of_test}
-    return found
-
-
-def each_once(records: Records) -> Records:
-    """Return records without the repetitions of a short class."""
-    places = np.flatnonzero(~records.rows["waveform_path"].duplicated())
-    return records._replace(
-        rows=records.rows.iloc[places], signals=records.signals[places],
-        features=records.features[places], targets=records.targets[places])
-
-
-def split_model(model: Any, name: str) -> tuple[Any, Any]:
-    """Return a model of all layers but the last, and the last, which is Dense.
-
-    Raises
-    ------
-    UserError
-        The model is an ensemble; its message starts with `name`.
-    """
-    keras = load_tensorflow()[1]
-    last = model.layers[-1]
-    if not isinstance(last, keras.layers.Dense):
-        raise UserError(f"{name}: {adaptation.AN_ENSEMBLE}")
-    return keras.Model(model.inputs, last.input), last
-
-
-def adapt(
-    training: Records,
-    validation: Records,
-    settings: Settings,
-    folder: Path | None = None,
-) -> tuple[Any, float, list[dict]]:
-    """Adapt the model of --start-from, or keep it as it was where that is better.
-
-    Its last layer is fitted, or all weights are trained, as --adapt says; with 0 epochs, neither.
-
-    Returns
-    -------
-    model, temperature, history
-        As `train` returns them.
-
-    Raises
-    ------
-    UserError
-        The model cannot be loaded, or is an ensemble that would have to be trained.
-    """
-    keras = load_tensorflow()[1]
-    keras.utils.set_random_seed(settings.seed)
-    model = load_afresh(adaptation.find_model(settings.start_from)).model
-    if not settings.recipe.epochs:
-        return model, 1.0, []
-
-    training = each_once(training)
-    body, last = split_model(model, settings.start_from)
-    if settings.adapt == "all":
-        fast_lstm.quicken_all(keras, model)
-        history = train_all_weights(model, training, validation, settings, folder)
-        return model, calibrate(model, validation), history
-
-    if folder:    # so that --resume refuses what an interrupted run of another kind left
-        with user_errors(str(folder), ValueError):
-            open_checkpoint(folder, training, validation, settings)
-    inputs = predict(body, training).astype(float)
-    start = adaptation.LastLayer(*[array.astype(float) for array in last.get_weights()])
-    subjects = training.rows["subject_id"].to_numpy()
-    adapted = adaptation.adapt(inputs, training.targets, subjects, start, settings.seed)
-    last.set_weights(list(adapted.layer))
-    scores = ", ".join(f"{name} {value:.3f}" for name, value in adapted.scores.items())
-    print(f"last layer fitted to {len(inputs)} records; accuracy by cross-validation, rare classes "
-          f"weighed more: {scores}; kept: {adapted.chosen}")
-    return model, calibrate(model, validation), []
-
-
-def train_all_weights(
-    model: Any,
-    training: Records,
-    validation: Records,
-    settings: Settings,
-    folder: Path | None,
-) -> list[dict]:
-    """Train a trained model further; return the logs of each epoch.
-
-    The old weights are kept unless balanced accuracy on validation patients has risen or, where it
-    is equal, the loss has fallen.
-    """
-    before = model.get_weights()
-    at_first = adaptation.score(predict(model, validation), validation.targets)
-    history = train_weights(model, training, validation, settings, folder)
-    at_last = adaptation.score(predict(model, validation), validation.targets)
-    is_better = at_last > at_first
-    if not is_better:
-        model.set_weights(before)
-    print("accuracy on validation patients, rare classes weighed more: start "
-          f"{at_first[0]:.3f}, trained further {at_last[0]:.3f}; kept: "
-          f"{'trained further' if is_better else 'start'}")
-    return history
-
-
 def train_quietly(*arguments: Any) -> tuple[Any, float, list[dict]]:
     """Train one model as `train` does, and print nothing."""
     with contextlib.redirect_stdout(io.StringIO()):
@@ -1889,6 +1744,125 @@ def train_repeats(
               f"val_loss {history[-1]['val_loss']:.3f}  "
               f"val_accuracy {history[-1]['val_accuracy']:.3f}")
     return trained
+
+
+# ----------------------------------------------------------------------------------------- adapt
+def read_start(name: str) -> tuple[Recipe, list[str], dict[str, Any]]:
+    """Return recipe, classes and card of the model that --start-from names; needs no TensorFlow."""
+    path = adaptation.find_model(name)
+    with refusing_models(path):
+        card = safe_keras.read_card(path)
+        recipe, classes = read_card(card)
+    return recipe, classes, card
+
+
+def take_classes(labels: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, list[str]]:
+    """Return labels, and the classes in the order of the model's outputs: A to Z, or the start's.
+
+    Raises
+    ------
+    UserError
+        The model of --start-from has other classes or inputs, or is an ensemble to be trained.
+    """
+    if not settings.start_from:
+        return labels, sorted(labels["ecg_category"].unique())
+    recipe, classes, card = read_start(settings.start_from)
+    if settings.recipe.epochs:
+        adaptation.refuse_ensemble(settings.start_from, card)
+    fixed = *PREPARATION, "feature_limit", "rate_curve", "regression_share"    # in the model
+    adaptation.check_recipes(settings.start_from, recipe, settings.recipe, fixed)
+    spelt = adaptation.spell_classes(labels["ecg_category"], classes, settings.start_from)
+    return labels.assign(ecg_category=spelt), classes
+
+
+def describe_start(settings: Settings, card: dict[str, Any]) -> dict[str, Any]:
+    """Return for the card of a run which models it comes from, or nothing."""
+    if not settings.start_from:
+        return {}
+    start = read_start(settings.start_from)[2]
+    found = labels_origin.describe_start(
+        settings.start_from, start, card, is_trained=settings.recipe.epochs > 0)
+    if caution := labels_origin.caution(found):
+        print(f"notice: {caution}")
+    return found
+
+
+def each_once(records: Records) -> Records:
+    """Return records without the repetitions of a short class."""
+    places = np.flatnonzero(~records.rows["waveform_path"].duplicated())
+    return records._replace(
+        rows=records.rows.iloc[places], signals=records.signals[places],
+        features=records.features[places], targets=records.targets[places])
+
+
+def adapt(
+    training: Records,
+    validation: Records,
+    settings: Settings,
+    folder: Path | None = None,
+) -> tuple[Any, float, list[dict]]:
+    """Adapt the model of --start-from, or keep it as it was where that is better.
+
+    Its last layer is fitted, or all weights are trained, as --adapt says; with 0 epochs, neither.
+
+    Returns
+    -------
+    model, temperature, history
+        As `train` returns them.
+
+    Raises
+    ------
+    UserError
+        The model cannot be loaded, or is an ensemble that would have to be trained.
+    """
+    keras = load_tensorflow()[1]
+    keras.utils.set_random_seed(settings.seed)
+    model = load_afresh(adaptation.find_model(settings.start_from)).model
+    if not settings.recipe.epochs:
+        return model, 1.0, []
+
+    training = each_once(training)
+    body, last = adaptation.split_model(keras, model, settings.start_from)
+    if settings.adapt == "all":
+        fast_lstm.quicken_all(keras, model)
+        history = train_all_weights(model, training, validation, settings, folder)
+        return model, calibrate(model, validation), history
+
+    if folder:    # so that --resume refuses what an interrupted run of another kind left
+        with user_errors(str(folder), ValueError):
+            open_checkpoint(folder, training, validation, settings)
+    inputs = predict(body, training).astype(float)
+    start = adaptation.LastLayer.of(last)
+    subjects = training.rows["subject_id"].to_numpy()
+    adapted = adaptation.adapt(inputs, training.targets, subjects, start, settings.seed)
+    last.set_weights(list(adapted.layer))
+    print(f"last layer fitted to {len(inputs)} records; {adapted.in_words()}")
+    return model, calibrate(model, validation), []
+
+
+def train_all_weights(
+    model: Any,
+    training: Records,
+    validation: Records,
+    settings: Settings,
+    folder: Path | None,
+) -> list[dict]:
+    """Train a trained model further; return the logs of each epoch.
+
+    The old weights are kept unless weighted accuracy on validation patients has risen or, where it
+    is equal, the loss has fallen.
+    """
+    before = model.get_weights()
+    at_first = adaptation.score(predict(model, validation), validation.targets)
+    history = train_weights(model, training, validation, settings, folder)
+    at_last = adaptation.score(predict(model, validation), validation.targets)
+    is_better = at_last > at_first
+    if not is_better:
+        model.set_weights(before)
+    print("accuracy on validation patients, rare classes weighed more: start "
+          f"{at_first[0]:.3f}, trained further {at_last[0]:.3f}; kept: "
+          f"{'trained further' if is_better else 'start'}")
+    return history
 
 
 # -------------------------------------------------------------------------------------- evaluate
@@ -1985,7 +1959,8 @@ def evaluate(
 def save(model: Any, card: dict[str, Any], path: Path) -> None:
     """Save a model and, in a .json of the same name, its card: all that is needed to use it.
 
-    The card is first written as .json.new, so that a card that fits the model exists at every
+    Added to the card are what the model takes and gives, in words, and the hash of the model's
+    file. It is first written as .json.new, so that a card that fits the model exists at every
     moment.
     """
     keras = load_tensorflow()[1]
@@ -1993,7 +1968,8 @@ def save(model: Any, card: dict[str, Any], path: Path) -> None:
 
     def write_both(scratch: Path) -> None:
         keras.Model(model.inputs, model.outputs, name=model.name).save(scratch)    # no optimizer
-        text = json.dumps({**card, "model_sha256": files.sha256(scratch)}, indent=1)
+        full = {**card, "contract": contract(card), "model_sha256": files.sha256(scratch)}
+        text = json.dumps(full, indent=1)
         files.write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
 
     files.write_whole(path, write_both)
@@ -2205,15 +2181,19 @@ def print_classes(labels: pd.DataFrame, is_demo: bool) -> pd.Series:
     return by_class.size() / len(labels)
 
 
-def split_labels(labels: pd.DataFrame, settings: Settings) -> dict[str, pd.DataFrame]:
+def split_labels(
+    labels: pd.DataFrame,
+    classes: list[str],
+    settings: Settings,
+) -> dict[str, pd.DataFrame]:
     """Split by patient; where there is another hospital's label file, that is the test split."""
     splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
     if not settings.test_labels:
         return splits
     other = read_labels(settings.test_labels)
     with user_errors(settings.test_labels, ValueError):
-        return patients.replace_test(splits, other, settings.data_dir,
-                                     settings.test_data_dir or settings.data_dir)
+        return patients.replace_test(
+            splits, other, classes, settings.data_dir, settings.test_data_dir or settings.data_dir)
 
 
 def state_origins(settings: Settings, is_demo: bool, test: pd.DataFrame) -> dict[str, str]:
@@ -2237,7 +2217,9 @@ def describe_run(
     recipe = settings.recipe
     given = dataclasses.asdict(settings)
     del given["recipe"]
-    return {
+    labels_sha256 = files.sha256(settings.labels)
+
+    card = {
         "version": __version__,
         "commit": provenance.commit(),
         "code_sha256": files.sha256(__file__, *sorted(ROOT.glob("ecg/**/*.py"))),
@@ -2251,7 +2233,12 @@ def describe_run(
         "versions": provenance.versions(),
         "records": len(labels),
         "patients": labels["subject_id"].nunique(),
-        "labels_sha256": files.sha256(settings.labels)}
+        "labels_sha256": labels_sha256,
+        "trained_on": [labels_sha256]}
+
+    if settings.test_labels:
+        card["test_labels_sha256"] = files.sha256(settings.test_labels)
+    return card
 
 
 def run(settings: Settings) -> None:
@@ -2263,7 +2250,7 @@ def run(settings: Settings) -> None:
     labels, classes = take_classes(labels, settings)
     shares = print_classes(labels, is_demo).reindex(classes, fill_value=0.0)
     card = describe_run(settings, labels, classes, is_demo)
-    splits = split_labels(labels, settings)
+    splits = split_labels(labels, classes, settings)
     card |= state_origins(settings, is_demo, splits["test"])
     card |= describe_start(settings, card)
 
@@ -2290,18 +2277,17 @@ def run(settings: Settings) -> None:
     model = models[0] if len(models) == 1 else average_models(keras, models)
     card |= {"history": histories, "temperature": temperatures, "left_out": unusable,
              "unusual": unusual}
-    save(model, card | {"contract": contract(card)}, output)    # now, so that no error can lose it
+    save(model, card, output)    # now, so that no error can lose it
 
     tested = predict_each(models, test)
     rival = fit_rival(training, len(classes), settings.recipe).predict(test.features)
     label_name = "" if settings.test_labels else shown(Path(settings.labels).name)
-    text, card["metrics"] = evaluate(
+    words, card["metrics"] = evaluate(
         predict_each(models, validation), tested, temperatures, classes, shares.to_numpy(), rival,
         label_name)
-    text += report.closing_words(
-        unusable, unusual, is_demo, card["labels_origin"], card.get("test_labels_origin", ""))
+    text = report.in_full(words, card, is_demo)
     print(text, end="")
-    save(model, card | {"contract": contract(card)}, output)    # again, now with the figures
+    save(model, card, output)    # again, now with the figures
     write_results(settings, folder, card, text, splits, tested, second)
     print(f"saved {settings.output}, and all that is needed to use it in the .json of that name\n"
           f"to classify: python tools/classify.py FOLDER_OF_RECORDS --model {settings.output}")

@@ -72,9 +72,9 @@ class Bench:
         own = pool.rows[~pool.rows["other"]]
         self.fold = fold_of(own, pool.rows[pool.rows["other"]])
         everything = pool.records(np.arange(len(pool.rows)), self.recipe)
-        body, last = script.split_model(self.model, start)
+        body, last = adaptation.split_model(script.load_tensorflow()[1], self.model, start)
         self.inputs = script.predict(body, everything).astype(float)
-        self.layer = adaptation.LastLayer(*[array.astype(float) for array in last.get_weights()])
+        self.layer = adaptation.LastLayer.of(last)
 
     def records(self, chosen):
         """Return the script's `Records` of these numbers."""

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from benchmarks.folds import AMPLITUDES, matching
 from ecg import files, metrics
+from ecg.adaptation import split_model
 from ecg.errors import exit_code
 from ecg.output.model_card import UNLISTED, model_card
 from ecg.settings import Parser
@@ -88,7 +89,7 @@ def train_on_all(records, n_classes, settings, temperature):
     """Return a model trained on all records, with its logits divided by this temperature."""
     model, own, history = script.train(
         records, script.each_once(records), n_classes, settings)
-    _, last = script.split_model(model, settings.output)
+    _, last = split_model(script.load_tensorflow()[1], model, settings.output)
     last.set_weights([array * own / temperature for array in last.get_weights()])
     return model, history
 

@@ -6,6 +6,7 @@ layer. It is fitted again by a logistic regression whose weights are held near t
 between the start, the fitted layer, and the mean of the two. Measured by benchmarks/adapt.py.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,11 @@ class LastLayer(NamedTuple):
     weights: np.ndarray
     bias: np.ndarray
 
+    @classmethod
+    def of(cls, dense: Any) -> "LastLayer":
+        """Return the layer that a Keras layer is."""
+        return cls(*[array.astype(float) for array in dense.get_weights()])
+
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """Return the logits (n, n_classes) of records with these inputs (n, inputs)."""
         return inputs @ self.weights + self.bias
@@ -50,6 +56,15 @@ class Adapted(NamedTuple):
     layer: LastLayer
     chosen: str                  # one of `SHARES`
     scores: dict[str, float]     # weighted accuracy of each of `SHARES` on patients held out
+
+    def in_words(self) -> str:
+        """Return what was chosen, and why."""
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in self.scores.items())
+        best = max(self.scores.values())
+        tie = list(self.scores.values()).count(best) > 1
+        why = " (of equal ones, that of the smallest loss)" if tie else ""
+        return ("accuracy by cross-validation, rare classes weighed more: "
+                f"{scores}; kept: {self.chosen}{why}")
 
 
 # ----------------------------------------------------------------------------------------- models
@@ -79,6 +94,20 @@ def refuse_ensemble(start: str, card: dict[str, Any]) -> None:
         raise UserError(f"--start-from {start}: {AN_ENSEMBLE}")
 
 
+def split_model(keras: Any, model: Any, name: str) -> tuple[Any, Any]:
+    """Return a Keras model of all layers but the last, and the last, which is Dense.
+
+    Raises
+    ------
+    UserError
+        The model is an ensemble; its message starts with `name`.
+    """
+    last = model.layers[-1]
+    if not isinstance(last, keras.layers.Dense):
+        raise UserError(f"{name}: {AN_ENSEMBLE}")
+    return keras.Model(model.inputs, last.input), last
+
+
 def spell_classes(names: pd.Series, classes: list[str], start: str) -> pd.Series:
     """Return class names in the spelling of the start's classes.
 
@@ -95,15 +124,15 @@ def spell_classes(names: pd.Series, classes: list[str], start: str) -> pd.Series
     return spelt
 
 
-def check_recipes(start: str, of_start: dict[str, Any], asked: dict[str, Any]) -> None:
+def check_recipes(start: str, of_start: Any, asked: Any, names: Iterable[str]) -> None:
     """Raise `UserError` if a run asks for another model or inputs than those that it starts from.
 
-    Both are settings by name; the message holds those that differ.
+    Both are recipes, compared by the fields of these names; the message holds those that differ.
     """
-    differing = [name for name in of_start if of_start[name] != asked[name]]
+    differing = [name for name in names if getattr(of_start, name) != getattr(asked, name)]
     if differing:
-        both = [", ".join(f"{name} {settings[name]}" for name in differing)
-                for settings in (of_start, asked)]
+        both = [", ".join(f"{name} {getattr(recipe, name)}" for name in differing)
+                for recipe in (of_start, asked)]
         raise UserError(f"--start-from {start}: has {both[0]}; asked for: {both[1]}; leave out "
                         "--recipe, --set and --sequence-length")
 

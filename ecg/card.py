@@ -222,4 +222,6 @@ def _labels(card):
     """Return where the labels come from."""
     of_test = str(card.get("test_labels_origin", ""))
     words = notices.about_results(labels_origin.of_card(card), of_test)
-    return [f"{notices.TRAINED_ON_SYNTHETIC} {words}" if card.get("synthetic") else words]
+    if card.get("synthetic"):
+        words = f"{notices.TRAINED_ON_SYNTHETIC} {words}"
+    return [words, *filter(None, [labels_origin.caution(card)])]

@@ -1,7 +1,12 @@
-"""Where labels come from, in words: from a flag, or from what make_labels.py wrote about its file.
+"""Where labels come from, in words, and which of them a model has learnt from.
 
-A label file may have a .labels.json next to it. It is believed only where it holds the SHA-256 of
-the label file under its name: not after somebody has edited or renamed either.
+The words are from a flag, or from what make_labels.py wrote about its file. A label file may have a
+.labels.json next to it. It is believed only where it holds the SHA-256 of the label file under its
+name: not after somebody has edited or renamed either.
+
+A card has the SHA-256 of --labels as `labels_sha256`, whether or not anything was trained, and
+those of all label files that the model has learnt from, itself or the models that it comes from, as
+`trained_on`. These models are listed in `start_from`. Of both lists, the latest is first.
 """
 
 import json
@@ -10,6 +15,7 @@ from typing import Any
 
 from ecg import files, notices
 from ecg.errors import UserError
+from ecg.escape import shown
 
 NOT_STATED = "not stated"
 DEMO = "synthetic records, not patients"
@@ -95,6 +101,69 @@ def of_card(card: dict[str, Any]) -> str:
 
 def note(card: dict[str, Any]) -> str:
     """Return what has to be said wherever the model of this card speaks."""
-    before = card.get("start_from")
-    start = of_card(before) if isinstance(before, dict) else ""
-    return notices.about_model(of_card(card), bool(card.get("synthetic")), start)
+    own = of_card(card)
+    others = [one["labels_origin"] for one in starts(card) if one["labels_origin"] != own]
+    return notices.about_model(own, bool(card.get("synthetic")), others[0] if others else "")
+
+
+# --------------------------------------------------------------------------- what was learnt from
+def starts(card: dict[str, Any]) -> list[dict[str, str]]:
+    """Return model, sha256 and labels_origin of each model that this card's comes from."""
+    found = card.get("start_from")
+    return [
+        {"model": shown(one.get("model", "")), "sha256": shown(one.get("sha256", "")),
+         "labels_origin": of_card(one)}
+        for one in (found if isinstance(found, list) else []) if isinstance(one, dict)]
+
+
+def trained_on(card: dict[str, Any]) -> list[str]:
+    """Return the SHA-256 of each label file that the model of a card has learnt from."""
+    found = card.get("trained_on")
+    if not isinstance(found, list):    # of a card that only tells of its own
+        found = [card.get("labels_sha256")]
+    return [sha256 for sha256 in found if isinstance(sha256, str)]
+
+
+def describe_start(
+    name: str, start: dict[str, Any], card: dict[str, Any], is_trained: bool
+) -> dict[str, Any]:
+    """Return what the card of a run has to say about the model that it starts from.
+
+    Parameters
+    ----------
+    name : str
+        The model that --start-from names.
+    start : dict
+        Its card.
+    card : dict
+        What is known of the run: hash and origin of its labels, and of --test-labels.
+    is_trained : bool
+        Whether it learns from these labels, or only evaluates the model.
+    """
+    before = trained_on(start)
+    found = {
+        "start_from": [
+            {"model": name, "sha256": start["model_sha256"], "labels_origin": of_card(start)},
+            *starts(start)],
+        "start_saw_test_file": card.get("test_labels_sha256", card["labels_sha256"]) in before}
+    if is_trained:
+        return found | {
+            "synthetic": card["synthetic"] or bool(start.get("synthetic")),
+            "trained_on": list(dict.fromkeys([card["labels_sha256"], *before]))}
+    return found | {
+        "synthetic": bool(start.get("synthetic")),
+        "trained_on": before,
+        "labels_origin": of_card(start),
+        "test_labels_origin": card.get("test_labels_origin", card["labels_origin"])}
+
+
+def unseen(card: dict[str, Any], is_trained: bool) -> str:
+    """Return what follows "tested on so many patients": in which sense they are new."""
+    if not starts(card):
+        return " that training never saw"
+    return " that adapting never saw" if is_trained else "; nothing was trained"
+
+
+def caution(card: dict[str, Any]) -> str:
+    """Return the warning that test patients may have been seen after all, or ""."""
+    return notices.MAY_HAVE_SEEN if card.get("start_saw_test_file") else ""

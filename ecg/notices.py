@@ -3,6 +3,8 @@
 NOT_MEDICAL = "This is not a medical device."
 TRAINED_ON_SYNTHETIC = "This model was trained on synthetic records."
 SYNTHETIC = "THIS DATA IS SYNTHETIC (the demo): its figures say nothing about real patients."
+MAY_HAVE_SEEN = ("This model comes from one that has learnt from the label file of the test "
+                 "patients, and may have seen them: only other patients can tell how good it is.")
 SYNTHETIC_MARK = "synthetic demo data"    # short, for the foot of a figure
 
 

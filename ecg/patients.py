@@ -145,6 +145,7 @@ def is_same_tree(folder: str, other: str) -> bool:
 def replace_test(
     splits: dict[str, pd.DataFrame],
     test: pd.DataFrame,
+    classes: list[str],
     data_dir: str,
     test_data_dir: str,
 ) -> dict[str, pd.DataFrame]:
@@ -155,7 +156,9 @@ def replace_test(
     splits : dict of DataFrame
         'train', 'validation' and 'test', with columns subject_id and ecg_category.
     test : DataFrame
-        The other label file's rows; its classes take the spelling of `splits`.
+        The other label file's rows.
+    classes : list of str
+        What the model tells; those of `test` take this spelling.
     data_dir, test_data_dir : str
         Where `is_same_tree`, equal numbers in `test` are the same patients: these leave training
         and validation.
@@ -163,14 +166,13 @@ def replace_test(
     Raises
     ------
     ValueError
-        `test` has a class that `splits` lack, or a class loses its last record in one.
+        `test` has another class, or a class loses its last record in one of `splits`.
     """
-    own = pd.concat(splits.values())
-    spelling = {name.casefold(): name for name in own["ecg_category"].unique()}
+    spelling = {name.casefold(): name for name in classes}
     names = [spelling.get(name.casefold(), name) for name in test["ecg_category"]]
-    unknown = sorted(set(names) - set(spelling.values()))
+    unknown = sorted(set(names) - set(classes))
     if unknown:
-        raise ValueError(f"--labels has no class {', '.join(unknown)}")
+        raise ValueError(f"has {', '.join(unknown)}, but the model tells {', '.join(classes)}")
 
     rest = {
         "train": pd.concat([splits["train"], splits["test"]]),

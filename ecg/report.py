@@ -4,13 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from ecg import left_out, notices
+from ecg import labels_origin, left_out, notices
 
 KEPT = "1.00", "0.90", "0.75", "0.50", "0.25"    # shares of the records
 
 TEMPLATE = """
-Test on {records} records of {patients} patients that training never saw
-
 {table}
 best class {best}, F1 {best_f1:.3f}
 {model}
@@ -108,8 +106,6 @@ def in_words(figures: dict[str, Any], table: str, rates: str, classes: list[str]
                     f"{np.mean(alone):.3f} +- {np.std(alone, ddof=1):.3f}\n")
 
     return TEMPLATE.format(
-        records=figures["records"],
-        patients=figures["patients"],
         table=table,
         best=max(f1, key=lambda name: f1[name]),
         best_f1=max(f1.values()),
@@ -124,6 +120,21 @@ def in_words(figures: dict[str, Any], table: str, rates: str, classes: list[str]
         rates=rates,
         usual=usual_ranges(names),
         ensemble=ensemble)
+
+
+def in_full(words: str, card: dict[str, Any], is_synthetic: bool) -> str:
+    """Return a report: what was tested, the words of `in_words`, and what there is to know besides.
+
+    `card` is the run's; `is_synthetic` tells whether its records are the demo's.
+    """
+    tested = card["metrics"]
+    unseen = labels_origin.unseen(card, card["recipe"]["epochs"] > 0)
+    lines = ["", f"Test on {tested['records']} records of {tested['patients']} patients{unseen}",
+             *filter(None, [labels_origin.caution(card)]), ""]
+    closing = closing_words(
+        card["left_out"], card["unusual"], is_synthetic, card["labels_origin"],
+        card.get("test_labels_origin", ""))
+    return "\n".join(lines) + words + closing
 
 
 def closing_words(unusable: list[tuple[str, str]], unusual: list[tuple[str, str]],

@@ -175,6 +175,9 @@ def check_arguments(own: argparse.Namespace, settings: script.Settings) -> None:
     """Raise `UserError` for what would only fail, or destroy something, after five trainings."""
     if not 0 <= own.top <= MOST_LISTED:
         raise UserError(f"--top {own.top}: expected a number from 0 to {MOST_LISTED}")
+    if settings.start_from:
+        raise UserError(f"--start-from {settings.start_from}: may have seen the patients that its "
+                        "copies would judge; leave it out")
     if own.csv:
         with user_errors("--csv", UserError):
             files.check_target(own.csv, [settings.labels], is_own_csv, settings.force)

@@ -210,7 +210,9 @@ def results(paths: list[str], model_path=None, jobs: int = 0,
     """
     name = choose_model(model_path)
     loaded = script.load(name)
-    body = script.split_model(loaded.model, name)[0] if with_embedding else None
+    body = None
+    if with_embedding:
+        body, _ = adaptation.split_model(script.load_tensorflow()[1], loaded.model, name)
     if windows:
         yield from window_results(paths, loaded, with_importance)
         return
@@ -690,7 +692,8 @@ def run(asked: argparse.Namespace) -> int:
         print(f"classify.py: {text}", file=sys.stderr)
     if asked.embeddings:
         check_embeddings(asked.embeddings)    # before the work, as what follows
-        script.split_model(loaded.model, f"--embeddings, {asked.model}")
+        keras = script.load_tensorflow()[1]
+        adaptation.split_model(keras, loaded.model, f"--embeddings, {asked.model}")
     found, left_out = classify_all(paths, loaded, asked)
     if not found:
         counts = reasons([(result.record, result.left_out) for result in left_out])

@@ -87,7 +87,8 @@ def wanted_records(labels: pd.DataFrame, settings: script.Settings,
     To each class of each split a share of `spares` is added: the next in rank, with which the
     script replaces records that it cannot use.
     """
-    splits = script.split_labels(labels, settings)
+    labels, classes = script.take_classes(labels, settings)
+    splits = script.split_labels(labels, classes, settings)
     samples = {"train": settings.train_samples, "validation": settings.val_samples,
                "test": settings.test_samples}
     if settings.test_labels:

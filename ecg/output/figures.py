@@ -135,7 +135,7 @@ def confusion_matrix(folder: Folder) -> Figure:
 
     margin = _margin(names)
     side = margin + max(0.4 * n, COLUMN - margin)
-    figure = new_figure(side, side, found.run["synthetic"])
+    figure = new_figure(side, side, found.run["is_demo"])
     axes = figure.add_subplot()
     _draw_cells(axes, counts, shares)
     axes.set_xticks(np.arange(n) + 0.5, names, rotation=90)
@@ -257,7 +257,7 @@ def training_curves(folder: Folder) -> Figure:
     curves = [curve for curve in CURVES if curve[1] in history]
     n_panels = 1 + max(panel for panel, _, _ in curves)
 
-    figure = new_figure(PAGE, 3.1, run["synthetic"])
+    figure = new_figure(PAGE, 3.1, run["is_demo"])
     panels = figure.subplots(1, n_panels)
     for panel, column, label in curves:
         axes = panels[panel]
@@ -333,7 +333,7 @@ def roc_precision_recall(folder: Folder) -> Figure:
     """
     found = read_predictions(folder)
     names = drawable(found.run["classes"])
-    figure = new_figure(PAGE, 4.25 + 0.17 * len(names), found.run["synthetic"])
+    figure = new_figure(PAGE, 4.25 + 0.17 * len(names), found.run["is_demo"])
     roc, pr = figure.subplots(1, 2)
     roc.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
     reaches = []
@@ -394,7 +394,7 @@ def reliability(folder: Folder) -> Figure:
     low, high = wilson(right, n)
     error = (np.abs(accuracy - confidence) * n).sum() / n.sum()
 
-    figure = new_figure(COLUMN, 4.2, found.run["synthetic"])
+    figure = new_figure(COLUMN, 4.2, found.run["is_demo"])
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, label="perfectly calibrated")
     reach = np.clip([accuracy - low, high - accuracy], 0, 1).tolist()    # an array of one warns
@@ -481,7 +481,7 @@ def features(folder: Folder) -> Figure:
     shown = most_telling(found)
     rows = math.ceil(len(shown) / 4)
     height = rows * (1.05 + 0.3 * len(names)) + 0.5
-    figure = new_figure(PAGE, height, found.run["synthetic"])
+    figure = new_figure(PAGE, height, found.run["is_demo"])
     panels = figure.subplots(rows, 4, sharey=True, squeeze=False).ravel()
     for axes, feature in zip(panels, shown, strict=False):
         values = found.table[feature.column].to_numpy()

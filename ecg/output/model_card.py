@@ -41,7 +41,7 @@ unless it has been tested on them.
 
 ## Data
 
-{records} records of {patients} patients; SHA-256 of the label file {labels_sha256}.
+{records} records of {patients} patients; SHA-256 of the label file {labels_sha256}.{trained_on}
 Below, the records (patients) that a run draws from; training repeats records of a short class, the
 test never does. {splits}
 
@@ -191,7 +191,10 @@ def results_section(run: dict[str, Any], metrics: dict[str, Any]) -> str:
     if _is_evaluation(run):
         temperature = "Nothing was trained: weights and temperature are those of the start."
     records, patients = markdown(metrics["records"]), markdown(metrics["patients"])
-    return f"""{records} test records of {patients} patients.\
+    unseen = labels_origin.unseen(run, not _is_evaluation(run))
+    caution = labels_origin.caution(run)
+    return f"""{records} test records of {patients} patients{unseen}.\
+{f" **{caution}**" if caution else ""}\
 {_never_tested(classes, metrics)}
 
 {_overall(metrics)}
@@ -238,13 +241,20 @@ def _origin(run):
     """Return the sentences on where the labels come from."""
     of_test = run.get("test_labels_origin", "")
     words = notices.origin_of_labels(markdown(labels_origin.of_card(run)), markdown(of_test))
-    start = run.get("start_from")
-    if start:
+    for number, start in enumerate(labels_origin.starts(run)):
         name = markdown(Path(start["model"]).name)
         origin = markdown(start["labels_origin"])
-        words += (f" Started from the model {name} (SHA-256 `{start['sha256']}`), origin of its "
-                  f"labels: {origin}.")
+        words += (f" {'That started' if number else 'Started'} from the model {name} (SHA-256 "
+                  f"{markdown(start['sha256'])}), origin of its labels: {origin}.")
     return words
+
+
+def _trained_on(run):
+    """Return a sentence on the label files that the model has learnt from, if it was adapted."""
+    if not labels_origin.starts(run):
+        return ""
+    hashes = ", ".join(map(markdown, labels_origin.trained_on(run))) or "not stated"
+    return f" The model has learnt from the label files with the SHA-256 {hashes}, the last first."
 
 
 def _contract(run, metrics):
@@ -275,6 +285,7 @@ def model_card(folder: Folder) -> str:
             records=markdown(run["records"]),
             patients=markdown(run["patients"]),
             labels_sha256=markdown(run["labels_sha256"]),
+            trained_on=_trained_on(run),
             splits=splits,
             left_out=left_out,
             origin=_origin(run),

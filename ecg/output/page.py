@@ -146,11 +146,12 @@ def _headline(run, metrics):
               "logistic regression": "logistic regression on the same features"}
     rows = [[words, *(_interval(metrics[who][kind]) for kind in kinds)]
             for who, words in rivals.items()]
-    notice = labels_origin.note(run)
+    notice = " ".join(filter(None, [labels_origin.caution(run), labels_origin.note(run)]))
+    unseen = labels_origin.unseen(run, run["method"].get("epochs") != 0)
     return "\n".join([
         f'<p class="headline">Balanced accuracy <b>{_interval(metrics["model"][kinds[0]])}</b> '
-        f"on {metrics['records']} records of {metrics['patients']} patients that training never "
-        "saw (95 % interval over patients).</p>",
+        f"on {metrics['records']} records of {metrics['patients']} patients{unseen} "
+        "(95 % interval over patients).</p>",
         f'<p class="notice">{safe(notice)}</p>',
         table(["", *kinds], rows)])
 

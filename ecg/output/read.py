@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ecg.errors import UserError
+from ecg.labels_origin import DEMO
 
 MOST_BYTES = 2**30         # of a file
 MOST_CLASSES = 100
@@ -107,8 +108,8 @@ def _read_feature(name, unit, limits):
 def read_run(folder: Folder) -> dict[str, Any]:
     """Return run.json, checked.
 
-    Its features have become `Feature`s; added is `method`, the fields of its recipe, which an older
-    run.json has among its settings.
+    Its features have become `Feature`s. Added are `method`, the fields of its recipe, which an
+    older run.json has among its settings, and `is_demo`: model or test records are synthetic.
     """
     path = Path(folder) / "run.json"
     with reading(path):
@@ -126,6 +127,7 @@ def read_run(folder: Folder) -> dict[str, Any]:
         run["features"] = features
         run["method"] = dict(run["recipe"]) if "recipe" in run else dict(run["settings"])
         run["synthetic"] = bool(run["synthetic"])
+        run["is_demo"] = run["synthetic"] or run.get("test_labels_origin") == DEMO
         run["leads"] = [str(name) for name in run["leads"]]
         run["temperature"] = [float(value) for value in run["temperature"]]
     return run

@@ -186,8 +186,8 @@ def test_training_that_was_not_stopped_early_has_no_line(results, tmp_path):
 
 @pytest.mark.parametrize("change", [
     lambda run: run["recipe"].update(epochs=0),
-    lambda run: run.update(settings={"adapt": "last"}, start_from={
-        "model": "m.keras", "sha256": "abc", "labels_origin": "two nurses"})])
+    lambda run: run.update(settings={"adapt": "last"}, start_from=[{
+        "model": "m.keras", "sha256": "abc", "labels_origin": "two nurses"}])])
 def test_a_run_without_epochs_has_no_training_curves_not_even_those_of_an_earlier_run(
         change, results, tmp_path, monkeypatch):
     folder = shutil.copytree(results, tmp_path / "run")

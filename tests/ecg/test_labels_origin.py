@@ -127,3 +127,65 @@ def test_the_origin_of_test_labels_is_said_where_it_differs():
      "synthetic records, not patients.")])
 def test_a_model_says_what_its_card_states_and_no_more(card, words):
     assert labels_origin.note(card) == f"{words} This is not a medical device."
+
+
+# --------------------------------------------------------------------------- what was learnt from
+def run_from(start, labels, is_trained=True, **changes):
+    """Return the card of a run that starts from a model with this card."""
+    own = {"labels_sha256": labels, "labels_origin": f"nurse {labels}", "synthetic": False}
+    own |= {"model_sha256": f"model of {labels}", **changes}
+    name = f"{start['labels_sha256']}.keras"
+    return own | labels_origin.describe_start(name, start, own, is_trained)
+
+
+FIRST = {"labels_sha256": "A", "model_sha256": "model of A", "labels_origin": "nurse A"}
+
+
+def test_a_chain_of_models_keeps_all_of_them_and_all_label_files_that_they_learnt_from():
+    adapted = run_from(FIRST, "B")
+    evaluated = run_from(adapted, "C", is_trained=False)
+    last = run_from(evaluated, "D")
+    assert last["trained_on"] == ["D", "B", "A"]    # nothing was learnt from C
+    assert last["start_from"] == [
+        {"model": "C.keras", "sha256": "model of C", "labels_origin": "nurse B"},
+        {"model": "B.keras", "sha256": "model of B", "labels_origin": "nurse B"},
+        {"model": "A.keras", "sha256": "model of A", "labels_origin": "nurse A"}]
+    saw = {file: run_from(last, file)["start_saw_test_file"] for file in "ABCDE"}
+    assert saw == {"A": True, "B": True, "C": False, "D": True, "E": False}
+    assert "labels are: nurse A." in labels_origin.note(evaluated)
+
+
+def test_only_the_file_of_the_test_patients_counts():
+    fresh = run_from(FIRST, "A", test_labels_sha256="T")
+    assert not fresh["start_saw_test_file"]
+    assert run_from(fresh, "B", test_labels_sha256="A")["start_saw_test_file"]
+
+
+def test_an_evaluation_is_as_synthetic_as_the_model_whatever_it_is_tested_on():
+    synthetic = {**FIRST, "synthetic": True}
+    assert run_from(synthetic, "B", is_trained=False)["synthetic"]
+    assert run_from(synthetic, "B")["synthetic"]
+    assert not run_from(FIRST, "B", is_trained=False, synthetic=True)["synthetic"]
+    assert run_from(FIRST, "B", synthetic=True)["synthetic"]
+
+
+@pytest.mark.parametrize(("start", "is_trained", "words", "warned"), [
+    (None, True, " that training never saw", False),
+    ("B", True, " that adapting never saw", False),
+    ("B", False, "; nothing was trained", False),
+    ("A", True, " that adapting never saw", True),
+    ("A", False, "; nothing was trained", True)])
+def test_what_is_said_of_test_patients_is_true(start, is_trained, words, warned):
+    card = run_from(FIRST, start, is_trained) if start else FIRST
+    assert labels_origin.unseen(card, is_trained) == words
+    assert labels_origin.caution(card) == (notices.MAY_HAVE_SEEN if warned else "")
+
+
+@pytest.mark.parametrize("junk", [
+    1, "x", {"model": 1}, [1, None], [{"model": "\x1b", "sha256": {}}]])
+def test_a_strangers_list_of_models_breaks_nothing(junk):
+    card = {"start_from": junk, "trained_on": junk}
+    for start in labels_origin.starts(card):
+        assert all(value.isprintable() for value in start.values())
+    assert all(isinstance(sha256, str) for sha256 in labels_origin.trained_on(card))
+    assert labels_origin.note(card).startswith("Origin of the labels: not stated.")

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 import too_feature as script
-from ecg.output import ecg_page, page, write
+from ecg import notices
+from ecg.output import ecg_page, model_card, page, write
 from tests.support.results import CLASSES, write_results
 
 HOSTILE = ['<script>alert("a")</script>', "A & B", "C'\"><img src=x onerror=alert(1)>", "D | `d`",
@@ -111,6 +112,27 @@ def test_headline_and_rivals_are_those_of_metrics_json(text, results):
             assert f"{value:.3f} ({low:.2f}–{high:.2f})" in text
     assert f"on {metrics['records']} records of {metrics['patients']} patients" in text
     assert "This model was trained on synthetic records." in text
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_page_and_model_card_of_an_adapted_model_claim_no_more_than_is_true(
+        seen, results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "run")
+    run = json.loads((folder / "run.json").read_text())
+    starts = [{"model": f"/home/me/{name}.keras", "sha256": f"{name}`0", "labels_origin": "x"}
+              for name in ("near", "far")]
+    run |= {"start_from": starts, "trained_on": ["f1", "f2"], "start_saw_test_file": seen}
+    (folder / "run.json").write_text(json.dumps(run))
+    card = model_card.model_card(folder)
+    shown = page.page(folder, errors=0)
+    headline = shown.split("<nav>")[0]
+    for text in (card, headline):
+        assert " patients that adapting never saw" in text
+        assert (notices.MAY_HAVE_SEEN in text) == seen
+    assert "training never saw" not in card + shown
+    assert "Started from the model near.keras (SHA-256 near\\`0), origin" in card
+    assert "That started from the model far.keras" in card
+    assert "learnt from the label files with the SHA-256 f1, f2, the last first" in card
 
 
 def test_cells_lead_to_their_records(text, table):

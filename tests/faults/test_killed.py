@@ -108,6 +108,21 @@ def test_so_does_a_run_of_another_kind(way, fault, again, run, whole, tmp_path):
 
 
 @SLOW
+def test_so_does_one_that_trains_all_weights_of_another_model_further(run, whole, tmp_path):
+    start = whole("plain") / "model.keras"
+    flags = ["--start-from", str(start), "--adapt", "all", "--epochs", "4", "--learning-rate", "0.1"]
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    for folder in folders:
+        folder.mkdir()
+    assert run(folders[0], *flags) == 0
+    assert "kept: trained further" in printed(folders[0])    # else there were nothing to compare
+    assert run(folders[1], *flags, before=f"die_in({BATCH}, 25)") == -signal.SIGKILL
+    assert run(folders[1], *flags, "--resume") == 0
+    assert epochs_run(folders[1]) == [3, 4]
+    assert faults.outcome(folders[1]) == faults.outcome(folders[0])
+
+
+@SLOW
 def test_a_run_killed_twice_in_a_row_goes_on_both_times(run, whole, tmp_path):
     assert run(tmp_path, *PLAIN, before="die_before_moving('state.npz', 3)") == -signal.SIGKILL
     assert run(tmp_path, *PLAIN, "--resume",

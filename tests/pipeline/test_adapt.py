@@ -1,13 +1,15 @@
 """--start-from: what is taken from the start, what is refused, and what is left as it was."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import too_feature as script
-from ecg import adaptation, checkpoint, files
+from ecg import adaptation, checkpoint, files, notices
 from tests.support import models
 from tests.support.runs import LABELS, TINY, card_of
 
@@ -81,7 +83,11 @@ def test_flags_that_would_do_nothing_are_refused(tmp_path, capsys, monkeypatch):
     assert "--start-from" in refused(capsys, "--adapt", "all")
     assert "--adapt all" in refused(capsys, "--start-from", path, "--epochs", 3)
     assert "cannot be loaded" in refused(capsys, "--start-from", tmp_path / "none.keras")
-    assert "--repeats 2" in refused(capsys, "--start-from", path, "--epochs", 0, "--repeats", 2)
+    for nothing_drawn in (["--epochs", 0], []):
+        assert "--repeats 2" in refused(
+            capsys, "--start-from", path, "--repeats", 2, *nothing_drawn)
+    assert script.parse_settings(
+        ["--start-from", str(path), "--repeats", "2", "--adapt", "all"]).repeats == 2
 
 
 def test_other_inputs_or_classes_are_refused_by_one_line_with_both(tmp_path, capsys, monkeypatch):
@@ -102,12 +108,12 @@ def test_other_inputs_or_classes_are_refused_by_one_line_with_both(tmp_path, cap
     assert "an ensemble" in refused(capsys, "--labels", LABELS, "--start-from", path)
 
 
-def test_labels_that_the_start_was_trained_on_are_told_of(tmp_path, capsys):
-    labels = script.read_labels(LABELS)
+def test_labels_that_the_start_was_trained_on_are_told_of_before_the_work(tmp_path, capsys):
     path = models.save_card(tmp_path / "m.keras", labels_sha256=files.sha256(LABELS))
     settings = script.Settings(labels=str(LABELS), start_from=str(path))
-    assert script.take_classes(labels, settings)[1] == models.CLASSES
-    assert "was trained on this label file" in capsys.readouterr().out
+    card = script.describe_run(settings, script.read_labels(LABELS), models.CLASSES, True)
+    script.describe_start(settings, card | {"labels_origin": "two nurses"})
+    assert f"notice: {notices.MAY_HAVE_SEEN}" in capsys.readouterr().out
 
 
 def test_an_interrupted_run_is_not_continued_from_another_start(start, tmp_path):
@@ -176,27 +182,46 @@ def test_an_ensemble_is_refused_unless_it_is_only_evaluated(tmp_path, start):
 
 
 # ------------------------------------------------------------------------------------ whole runs
+def with_card(model, path, **changes):
+    """Copy a model with its card changed; return its path."""
+    path.write_bytes(model.read_bytes())
+    path.with_suffix(".json").write_text(json.dumps(card_of(model) | changes))
+    return path
+
+
 def test_epochs_0_evaluates_the_start_and_says_whose_labels_it_learnt(
         start, demo_dir, tmp_path, monkeypatch, capsys):
+    """Also where --test-labels has classes that --labels lacks, and is what the start has seen."""
     monkeypatch.chdir(tmp_path)
     rows = script.read_labels(LABELS)
     few = rows[rows["ecg_category"].isin(["Normal", "Tachycardia"])].iloc[::4]
     few.to_csv("few.csv", index=False, header=False)    # two of the start's five classes
+    others = rows[~rows["subject_id"].isin(few["subject_id"])].groupby("ecg_category").head(2)
+    others.to_csv("others.csv", index=False, header=False)
+    start = with_card(start, tmp_path / "start.keras", trained_on=[files.sha256("others.csv")])
     old = tmp_path / "results" / "out" / "index.html"
     old.parent.mkdir(parents=True)
     old.write_text("an earlier run")
     code = script.main(["--labels", "few.csv", "--data-dir", str(demo_dir), *TINY, "--epochs", "0",
-                        "--start-from", str(start), "--output", "out.keras"])
+                        "--test-labels", "others.csv", "--start-from", str(start),
+                        "--output", "out.keras"])
     assert code == 0, capsys.readouterr().err
     for one, other in zip(script.load(start).model.get_weights(),
                           script.load("out.keras").model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     card = card_of("out.keras")
     assert card["classes"] == models.CLASSES
-    assert card["start_from"] == {"model": str(start), "sha256": files.sha256(start),
-                                  "labels_origin": "three nurses"}
+    assert card["start_from"] == [{"model": str(start), "sha256": files.sha256(start),
+                                   "labels_origin": "three nurses"}]
+    assert card["trained_on"] == [files.sha256("others.csv")]    # not few.csv, which it only saw
+    assert card["labels_sha256"] == files.sha256("few.csv")
+    report = Path("results/out/report.txt").read_text()
+    assert f"of {card['metrics']['patients']} patients; nothing was trained\n" in report
+    assert "training never saw" not in report
+    for said in (report, card["contract"]["Labels"]):
+        assert notices.MAY_HAVE_SEEN in said
     assert card["labels_origin"] == "three nurses"
     assert card["test_labels_origin"] == "synthetic records, not patients"
     assert card["history"] == [[]]
-    assert card["metrics"]["records"] > 5
+    assert card["metrics"]["records"] == len(others) == 10    # of all five classes
     assert not old.exists()    # --no-figures makes no new one
