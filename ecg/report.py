@@ -10,7 +10,7 @@ KEPT = "1.00", "0.90", "0.75", "0.50", "0.25"    # shares of the records
 
 TEMPLATE = """
 {table}
-best class {best}, F1 {best_f1:.3f}
+{untested}best class {best}, F1 {best_f1:.3f}
 {model}
 confidence {confidence[0]:.1%} +- {confidence[1]:.1%}
 {natural}{calibrated}
@@ -61,6 +61,12 @@ def natural_line(figures: dict[str, Any], classes: list[str]) -> str:
             f"accuracy {natural['accuracy']:.3f}, macro F1 {f1:.3f}\n")
 
 
+def untested_line(per_class: dict[str, Any]) -> str:
+    """Write which classes the test has no record of, if there are any."""
+    absent = [name for name, scores in per_class.items() if not scores["support"]]
+    return f"no test record of {', '.join(absent)}: nothing is known of it\n" if absent else ""
+
+
 def threshold_lines(thresholds: dict[str, Any]) -> str:
     """Write from which probability a class is told, and how well, a line for each class."""
     lines = []
@@ -107,6 +113,7 @@ def in_words(figures: dict[str, Any], table: str, rates: str, classes: list[str]
 
     return TEMPLATE.format(
         table=table,
+        untested=untested_line(figures["per class"]),
         best=max(f1, key=lambda name: f1[name]),
         best_f1=max(f1.values()),
         model=with_intervals(figures["model"]),

@@ -211,6 +211,14 @@ def test_a_run_without_epochs_has_no_training_curves_not_even_those_of_an_earlie
         DRAWN["training_curves"](folder)
 
 
+def test_figures_of_a_model_of_patients_that_is_tested_on_the_demo_are_marked(results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "run")
+    edit("run.json", lambda run: run.update(synthetic=False))(folder)
+    assert notices.SYNTHETIC_MARK not in page(figures.reliability(folder))
+    edit("run.json", lambda run: run.update(test_labels_origin=labels_origin.DEMO))(folder)
+    assert notices.SYNTHETIC_MARK in page(figures.reliability(folder))
+
+
 def test_training_curves_without_learning_rate(results, tmp_path):
     shutil.copytree(results, tmp_path, dirs_exist_ok=True)
     history = pd.read_csv(tmp_path / "history.csv").drop(columns="learning_rate")

@@ -49,6 +49,16 @@ def certain(predicted):
     return np.eye(5)[predicted] * 0.96 + 0.008
 
 
+def test_classes_without_a_test_record_lower_no_mean_and_are_named(capsys):
+    targets = np.array([0, 2, 3, 3])
+    evaluate(certain(targets), made_test(targets))
+    printed = capsys.readouterr().out
+    assert re.search(r"macro avg +1\.000 +1\.000 +1\.000 +4\n", printed)
+    assert "no test record of Bradycardia, Tachycardia: nothing is known of it" in printed
+    evaluate(certain(np.array([0, 1, 2, 3, 4])), made_test(np.arange(5)))
+    assert "no test record" not in capsys.readouterr().out
+
+
 def test_rate_rule_is_below_60_above_100_else_the_commonest_other():
     rates = np.array([59.9, 60, 100, 100.1, np.nan])
     np.testing.assert_array_equal(rate_rule(rates, CLASSES, SHARES), [1, 3, 3, 4, 3])
