@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import too_feature as script
+from tests.support import models
 from tools import check_labels
 
 LABELS = Path(script.__file__).with_name("ecg_5_class_data.csv")
@@ -232,3 +233,9 @@ def test_too_few_records_for_five_parts_are_one_line(demo_dir, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == ("check_labels.py: error: --train-samples 20: too few for 5 parts of every "
                      "class")
+
+
+def test_a_start_that_may_have_seen_the_patients_is_refused(demo_dir, tmp_path, capsys):
+    start = models.save_card(tmp_path / "m.keras")
+    assert run(demo_dir, "--start-from", str(start)) == 2
+    assert "may have seen the patients" in capsys.readouterr().err
