@@ -9,6 +9,7 @@ import pytest
 
 import too_feature as script
 from ecg import files
+from ecg.card import contract
 from ecg.errors import UserError
 from tests.support import models
 
@@ -32,7 +33,8 @@ def test_what_was_saved_is_loaded_again(kind, tmp_path):
     assert loaded.classes == models.CLASSES
     assert loaded.recipe == models.recipe_of(kind, epochs=3)
     as_json = json.loads(json.dumps(card))
-    assert loaded.card == as_json | {"model_sha256": files.sha256(path)}
+    assert loaded.card == as_json | {
+        "contract": contract(card), "model_sha256": files.sha256(path)}
     assert sorted(os.listdir(tmp_path)) == ["model.json", "model.keras"]
 
 
