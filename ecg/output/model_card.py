@@ -182,6 +182,16 @@ def _is_evaluation(run):
     return run["method"].get("epochs") == 0
 
 
+def _claim(run):
+    """Return the end of a sentence on the test patients, and the warning after it, if there is one.
+
+    Of a model without a start nothing is claimed: those in models/ have seen all patients.
+    """
+    unseen = labels_origin.unseen(run, not _is_evaluation(run)) if labels_origin.starts(run) else ""
+    caution = labels_origin.caution(run)
+    return f"{unseen}. **{caution}**" if caution else f"{unseen}."
+
+
 def results_section(run: dict[str, Any], metrics: dict[str, Any]) -> str:
     """Return the scores with their intervals, the calibration and the classes, in Markdown."""
     classes = run["classes"]
@@ -191,10 +201,7 @@ def results_section(run: dict[str, Any], metrics: dict[str, Any]) -> str:
     if _is_evaluation(run):
         temperature = "Nothing was trained: weights and temperature are those of the start."
     records, patients = markdown(metrics["records"]), markdown(metrics["patients"])
-    unseen = labels_origin.unseen(run, not _is_evaluation(run))
-    caution = labels_origin.caution(run)
-    return f"""{records} test records of {patients} patients{unseen}.\
-{f" **{caution}**" if caution else ""}\
+    return f"""{records} test records of {patients} patients{_claim(run)}\
 {_never_tested(classes, metrics)}
 
 {_overall(metrics)}
