@@ -13,7 +13,7 @@ wfdb_files      WFDB headers and samples, checked
 signals         any array to leads without gaps
 beats           which peaks of a QRS envelope are beats
 r_peaks         R peaks refined to a fraction of a sample; gaps
-labels_origin   where labels come from, in words
+labels_origin   where labels come from, in words; which of them a model has learnt from
 patients        repair of a split; another hospital's patients
 copies          copies of a record, whatever its name and patient
 left_out        records that cannot be used, counted by reason
