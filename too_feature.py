@@ -337,8 +337,12 @@ def load_tensorflow() -> tuple[Any, Any]:
     Raises
     ------
     UserError
-        It is not installed, too old, or next to a tensorflow-metal that does not fit.
+        It is not installed, too old, or next to a tensorflow-metal that does not fit; or Python
+        runs without the docstrings that it reads.
     """
+    if sys.flags.optimize > 1:
+        raise UserError("python -OO: TensorFlow reads docstrings, which this takes away; leave it "
+                        "out, or use -O")
     os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_METAL_DEVICE_ENABLE="0",
                       TF_USE_LEGACY_KERAS="0",    # Keras 2 would give other optimizers
                       KERAS_BACKEND="tensorflow")

@@ -5,6 +5,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +21,8 @@ TABLES = "predictions", "history", "left_out", "split"
 FILES = ("report.txt", "metrics.json", "run.json", "examples.npz", "errors.npz",
          *(f"{name}.csv" for name in TABLES))
 PAGES = "MODEL_CARD.md", "index.html"    # that show these files
+FIGURES = "confusion_matrix", "training_curves", "roc_precision_recall", "reliability", "features"
+OWN_FIGURE = re.compile(rf"({'|'.join(FIGURES)}|ecg_\d+(_[a-z0-9_]+)?)\.(pdf|png)")
 KEPT_ERRORS = 12    # most confident errors whose ECGs are kept for index.html
 OWN_FILES = "history", "left_out", "metrics"    # parts of the card that run.json leaves out
 
@@ -147,10 +150,15 @@ def split_table(splits: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([rows.assign(split=name) for name, rows in splits.items()])
 
 
-def remove_pages(folder: Path) -> None:
-    """Remove pages that show an earlier run: they are made anew with the figures, if at all."""
-    for name in PAGES:
-        (Path(folder) / name).unlink(missing_ok=True)
+def remove_pictures(folder: Path) -> None:
+    """Remove pages and figures that show an earlier run: they are made anew, or not at all.
+
+    What has another name in `figures/` is not ours, and stays.
+    """
+    paths = [Path(folder) / name for name in PAGES]
+    paths += [path for path in Path(folder).glob("figures/*") if OWN_FIGURE.fullmatch(path.name)]
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def write_results(folder: Path, card: dict[str, Any], report: str,
@@ -194,6 +202,6 @@ def write_results(folder: Path, card: dict[str, Any], report: str,
         arrays = choose(test.rows, probabilities, classes, read_ecg)
         contents[f"{kind}.npz"] = as_npz(arrays)
 
-    remove_pages(folder)
+    remove_pictures(folder)
     for name, content in contents.items():
         write_bytes(Path(folder) / name, content)

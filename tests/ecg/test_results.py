@@ -37,6 +37,15 @@ def test_every_file_that_is_promised_is_there_and_nothing_else(demo_run):
         *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf"))}
 
 
+def test_pictures_of_an_earlier_run_go_and_other_peoples_stay(tmp_path):
+    drawn = {f"{name}.{kind}" for name in [*FIGURES, "ecg_6"] for kind in ("png", "pdf")}
+    others = {"mine.png", "features.svg", "ecg_study.png", "old features.png"}
+    for name in drawn | others:
+        files.write_whole(tmp_path / "figures" / name, lambda path: path.touch())
+    write.remove_pictures(tmp_path)
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == others
+
+
 def test_the_report_is_what_was_printed(demo_run):
     report = (demo_run.results / "report.txt").read_text()
     assert report in demo_run.printed

@@ -3,8 +3,10 @@
 import base64
 import io
 import json
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,10 +16,11 @@ import pandas as pd
 import pytest
 from matplotlib import image
 from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 from nbclient.exceptions import CellExecutionError
 
 import too_feature as script
-from tests.support.runs import LABELS, ROOT, copy_project, once
+from tests.support.runs import LABELS, ROOT, TINY, card_of, copy_project, once
 from tools import classify
 
 NOTEBOOK = "notebooks/explore_model.ipynb"
@@ -268,3 +271,50 @@ DATA_DIR = RESULTS = Path({str(tmp_path)!r})""")
     assert "\n" not in error.value.evalue
     assert {"model": f"{model} is missing: run python too_feature.py first",
             "records": "no record can be used: file is missing"}[missing] in error.value.evalue
+
+
+# ----------------------------------------------------------------------------- %run in a notebook
+def in_kernel(folder, *cells, interrupt_at=None):
+    """Run cells in one live kernel, which is interrupted once, when a text is printed.
+
+    Returns the outputs of each cell.
+    """
+    notebook = new_notebook(cells=[new_code_cell(source) for source in cells])
+    client = NotebookClient(notebook, timeout=400, kernel_name="python3", allow_errors=True,
+                            resources={"metadata": {"path": str(folder)}})
+
+    def look(message, *_):
+        nonlocal interrupt_at
+        if interrupt_at and interrupt_at in message["content"].get("text", ""):
+            interrupt_at = None
+            os.kill(client.km.provisioner.process.pid, signal.SIGINT)
+
+    output = client.output
+    client.output = lambda outs, message, *rest: look(message) or output(outs, message, *rest)
+    client.execute()
+    return [cell.outputs for cell in notebook.cells]
+
+
+def streamed(outputs, name):
+    return "".join(x.text for x in outputs if x.output_type == "stream" and x.name == name)
+
+
+@pytest.mark.slow
+def test_the_script_runs_in_a_live_kernel_which_an_interrupt_does_not_end(demo_dir, tmp_path):
+    copy_project(tmp_path)
+    (tmp_path / "mimic-iv-ecg").symlink_to(demo_dir)
+    run = "%run too_feature.py " + " ".join(TINY)
+    stopped, again, other, wrong, last = in_kernel(
+        tmp_path, f"{run} --epochs 500", f"{run} --epochs 1",
+        f"{run} --epochs 1 --set settle=0 --sequence-length 50 --output other.keras",
+        f"{run} --epochz 1", "print(1 + 1)", interrupt_at="epoch  1/500")
+    assert [x.evalue for x in stopped if x.output_type == "error"] == ["130"]
+    assert streamed(stopped, "stderr").endswith("too_feature.py: error: interrupted\n")
+    for outputs, model in ((again, MODEL), (other, "other.keras")):
+        assert not [x for x in outputs if x.output_type == "error"]
+        assert f"saved {model}" in streamed(outputs, "stdout")
+    assert card_of(tmp_path / "other.keras")["recipe"]["sequence_length"] == 50
+    assert card_of(tmp_path / MODEL)["recipe"]["sequence_length"] == 500
+    assert streamed(wrong, "stderr") == (
+        "too_feature.py: error: unrecognized arguments: --epochz 1; did you mean --epochs?\n")
+    assert streamed(last, "stdout") == "2\n"

@@ -1,14 +1,18 @@
 """Every program starts, or says in one line what is missing, and ends quietly unread."""
 
 import builtins
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import too_feature as script
 from ecg import interrupt
+from ecg.errors import UserError, exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ["too_feature.py", *sorted(f"tools/{path.name}" for path in (ROOT / "tools").glob("*.py")
@@ -38,6 +42,30 @@ def test_the_script_answers_before_large_packages_load_even_without_docstrings()
     imported = {line.rpartition("|")[2].strip() for line in found.stderr.splitlines()}
     assert "ecg.settings" in imported
     assert not imported & {"numpy", "pandas", "scipy", "sklearn", "wfdb", "matplotlib", "keras"}
+
+
+def test_a_wrong_mplbackend_gets_the_blame_and_not_what_imports_matplotlib():
+    found = answer("too_feature.py", "--help", env={**os.environ, "MPLBACKEND": "nonsense"})
+    assert found.returncode == 2
+    line, = found.stderr.splitlines()
+    assert line.startswith("error: MPLBACKEND='nonsense'")
+    assert "Unset" in line
+
+
+def test_without_docstrings_tensorflow_is_not_to_blame(monkeypatch):
+    monkeypatch.setattr(script.sys, "flags", SimpleNamespace(optimize=2))    # as under -OO
+    with pytest.raises(UserError, match="^python -OO: .*leave it out"):
+        script.load_tensorflow.__wrapped__()
+
+
+def test_an_editors_stdout_needs_to_write_and_flush_only(monkeypatch):
+    written = []
+    stdout = SimpleNamespace(write=written.append, flush=lambda: None)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setenv("PYTHONWARNINGS", "")
+    interrupt.prepare_for_a_sudden_end()
+    assert exit_code("program.py", print, "a line") == 0
+    assert "".join(written) == "a line\n"
 
 
 def test_a_program_whose_reader_has_gone_ends_quietly():
