@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from matplotlib import image
 from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell, new_notebook
 from nbclient.exceptions import CellExecutionError
+from nbformat.v4 import new_code_cell, new_notebook
 
 import too_feature as script
 from tests.support.runs import LABELS, ROOT, TINY, card_of, copy_project, once

@@ -54,7 +54,7 @@ def test_a_wrong_mplbackend_gets_the_blame_and_not_what_imports_matplotlib():
 
 def test_without_docstrings_tensorflow_is_not_to_blame(monkeypatch):
     monkeypatch.setattr(script.sys, "flags", SimpleNamespace(optimize=2))    # as under -OO
-    with pytest.raises(UserError, match="^python -OO: .*leave it out"):
+    with pytest.raises(UserError, match=r"^python -OO: .*leave it out"):
         script.load_tensorflow.__wrapped__()
 
 
