@@ -47,6 +47,7 @@ import itertools
 import json
 import math
 import os
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -1871,11 +1872,19 @@ def train_all_weights(
 
 # -------------------------------------------------------------------------------------- evaluate
 def heart_rates_by_class(test: Records, classes: list[str]) -> pd.DataFrame:
-    """Return mean, deviation and count of heart rate and its variability by true class."""
+    """Return in words mean, deviation and count of heart rate and its variability by true class."""
     names = [f"{name} [{unit or '1'}]" for name, unit, _ in VITALS]
     rates = pd.DataFrame(test.features[:, HEART_RATE:len(FEATURES)].astype(float), columns=names)
+
+    def in_words(values: pd.Series) -> str:
+        count = values.count()
+        digits = 2 if values.name == names[-1] else 1    # CV_RR is far below 1
+        mean = f"{values.mean():.{digits}f} " if count else ""
+        deviation = f"+- {values.std():.{digits}f} " if count > 1 else ""
+        return f"{mean}{deviation}({count})"
+
     true = np.array(classes)[test.targets]
-    return rates.groupby(true).agg(["mean", "std", "count"]).round(2)
+    return rates.groupby(true).agg(in_words)
 
 
 class Predicted(NamedTuple):
@@ -2268,8 +2277,9 @@ def run(settings: Settings) -> None:
         "validation", splits["validation"], classes, settings, {"test": test})
     tf, keras = loading.result()    # if it is broken, that shows before the slow reading
     devices = ", ".join(device.name for device in tf.config.get_visible_devices())
-    using = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
-    print(f"using {using}; devices {devices}")
+    using = ", ".join(f"{name}\0{version}" for name, version in card["versions"].items())
+    line = textwrap.fill(f"using {using}; devices {devices}", 100, subsequent_indent="    ")
+    print(line.replace("\0", " "))    # no version is parted from its name
     training = load_split(
         "train", splits["train"], classes, settings, {"test": test, "validation": validation})
     unusable = [*training.left_out, *validation.left_out, *test.left_out]

@@ -14,19 +14,20 @@ TEMPLATE = """
 {model}
 confidence {confidence[0]:.1%} +- {confidence[1]:.1%}
 {natural}{calibrated}
-accuracy where the least certain are left undecided, by share kept: {kept}
+accuracy of the most certain, by share kept: {kept}
 
 A plain rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the commonest other class)
 {rule}
 A logistic regression on the same features and training records
 {regression}
 
-Where sensitivity is 0.95 on validation patients, on test patients
+Thresholds (sensitivity 0.95 on validation patients), and what they reach on test patients
 {thresholds}
 
-Heart rate and its variability by true class (count: records where measurable)
+Heart rate and its variability by true class: mean +- deviation (records where measurable)
 {rates}
-usual: {usual} (HRV ranges are meant for longer recordings than 10 s)
+usual: {usual}
+(HRV ranges are meant for longer recordings than 10 s)
 {ensemble}"""
 
 

@@ -65,6 +65,7 @@ class Result(NamedTuple):
     importance: Importance | dict | None = None    # a dict where it was `summed`
     start: int | None = None    # of the 10 s in a longer record, in s
     embedding: np.ndarray | None = None    # (n_inputs,): what the model's last layer sees
+    page: str = ""              # its picture, if it was drawn
 
 
 # --------------------------------------------------------------------------------------- records
@@ -366,18 +367,20 @@ def number(x: float) -> str:
     return np.format_float_positional(x, 3, fractional=False, trim="-")
 
 
+def star(value: float, usual: tuple[float, float] | None) -> str:
+    """Return "*" for a feature outside its usual range, a blank for any other."""
+    low, high = usual or (-np.inf, np.inf)
+    return "*" if value < low or value > high else " "
+
+
 def feature_cells(values: Iterable[float], usual: tuple[float, float] | None) -> list[str]:
     """Write the values of a feature, with a * after those outside the usual range."""
-    low, high = usual or (-np.inf, np.inf)
-    cells = []
-    for value in values:
-        mark = "*" if value < low or value > high else " "
-        cells.append(number(value) + mark)
-    return cells
+    return [number(value) + star(value, usual) for value in values]
 
 
 Column = tuple[str, list[str]]    # heading and cells of a column of a table
-SHORT_CLASS = 19                  # characters of a class name in the short table
+SHORT_CLASS = 19, 11              # characters of a class name in the short table, and if narrow
+HEART_RATE = script.FEATURES[script.HEART_RATE][0]
 
 
 def all_columns(frame: pd.DataFrame, classes: list[str]) -> list[Column]:
@@ -393,29 +396,37 @@ def all_columns(frame: pd.DataFrame, classes: list[str]) -> list[Column]:
 
 
 def notes(row: dict) -> str:
-    """Return which features of a record are outside their usual range or not measurable."""
+    """Return which features of a record are outside their usual range or not measurable.
+
+    A heart rate outside it has its star in a column of its own.
+    """
     words = []
     for name, unit, usual in script.FEATURES:
         value = row[feature_column(name, unit)]
         if np.isnan(value):
             words.append(f"no {name}")
-        elif usual and not usual[0] <= value <= usual[1]:
+        elif star(value, usual) == "*" and name != HEART_RATE:
             words.append(f"{name}*")
     return " ".join(words)
 
 
-def short_columns(frame: pd.DataFrame, classes: list[str]) -> list[Column]:
-    """Return the columns of the short table: the two most probable classes, heart rate, notes."""
+def short_columns(frame: pd.DataFrame, classes: list[str], most: int) -> list[Column]:
+    """Return the columns of the short table: the two most probable classes, heart rate, notes.
+
+    Of the name of a class, `most` characters are shown.
+    """
     probabilities = frame[[f"p {name}" for name in classes]].to_numpy()
     order = np.argsort(-probabilities, axis=1, kind="stable")
     columns = []
     for place, heading in enumerate(("class", "second class")):
         best = order[:, place]
-        columns.append((heading, [classes[i][:SHORT_CLASS] for i in best]))
+        columns.append((heading, [classes[i][:most] for i in best]))
         columns.append(("p", [f"{row[i]:.2f}" for row, i in zip(probabilities, best, strict=True)]))
-    name, unit, _ = script.FEATURES[script.HEART_RATE]
-    rates = frame[feature_column(name, unit)]
-    columns.append((unit, ["-" if np.isnan(rate) else f"{rate:.0f}" for rate in rates]))
+    name, unit, usual = script.FEATURES[script.HEART_RATE]
+    rates = []
+    for rate in frame[feature_column(name, unit)]:
+        rates.append(("-" if np.isnan(rate) else f"{rate:.0f}") + star(rate, usual))
+    columns.append((unit, rates))
     columns.append(("notes", [notes(row) for row in frame.to_dict("records")]))
     return columns
 
@@ -459,16 +470,19 @@ def as_table(frame: pd.DataFrame, classes: list[str], wide: bool, width: int) ->
     if START in frame:
         columns.append(("start s", [str(start) for start in frame[START]]))
     if wide:
-        columns += all_columns(frame, classes)
         width = sys.maxsize
+        lines = as_lines(columns + all_columns(frame, classes), width)
     else:
-        columns += short_columns(frame, classes)
+        for most in SHORT_CLASS:
+            lines = as_lines(columns + short_columns(frame, classes, most), width)
+            if max(map(len, lines)) <= width:
+                break
 
     ranges = [f"{name} {usual[0]}-{usual[1]} {unit}".strip()
               for name, unit, usual in script.FEATURES if usual]
     meaning = (f"* outside the usual range: {', '.join(ranges)} (HRV ranges are meant for longer "
                "recordings than 10 s)" + ("; -: not measurable" if wide else ""))
-    return [*as_lines(columns, width), "", *textwrap.wrap(meaning, min(width, 100))]
+    return [*lines, "", *textwrap.wrap(meaning, min(width, 100))]
 
 
 def name_of(result: Result) -> str:
@@ -591,10 +605,10 @@ def plot(result: Result, loaded, asked, taken: set[str]) -> Result:
             from ecg.output import style
 
             drawn = page(result, loaded.classes, labels_origin.note(loaded.card))
-            style.save(drawn, file, kinds, dpi=150)
+            written = style.save(drawn, file, kinds, dpi=150)
     except RecordError as error:
         return Result(result.record, str(error), start=result.start)
-    return result
+    return result._replace(page=str(written[0]))
 
 
 # ------------------------------------------------------------------------------------------ main
@@ -651,6 +665,24 @@ def classify_all(paths: list[str], loaded, asked) -> tuple[list[Result], list[Re
     return found, left_out
 
 
+def folded(lines: list[str], width: int) -> str:
+    """Return lines as text that fits the terminal; no number is parted from what it belongs to."""
+    text = []
+    for line in lines:
+        unbroken = re.sub(r"(?<![,:]) (?=[+-]?\d|s )", "\0", line)
+        indent = 19 if line.startswith(" ") else 2    # the first holds names, the others numbers
+        text.append(textwrap.fill(unbroken, width, subsequent_indent=" " * indent,
+                                  break_long_words=False, break_on_hyphens=False))
+    return "\n".join(text).replace("\0", " ")
+
+
+def tell_pages(found: list[Result], folder: str) -> None:
+    """Say on stderr which pages were drawn: stdout may be a table."""
+    pages = [shown(result.page) for result in found]
+    drawn = pages[0] if len(pages) == 1 else f"{len(pages)} pages in {shown(folder)}"
+    print(f"classify.py: drawn: {drawn}", file=sys.stderr)
+
+
 def print_found(found: list[Result], left_out: list[Result], loaded, asked) -> None:
     """Print what was found, in the form asked for."""
     frame = as_frame(found, loaded.classes, script.feature_names(loaded.recipe))
@@ -669,7 +701,7 @@ def print_found(found: list[Result], left_out: list[Result], loaded, asked) -> N
     lines = [*as_table(frame, loaded.classes, asked.wide, width), ""]
     for result in found:
         if result.importance:
-            lines += [*as_words(result, loaded.classes), ""]
+            lines += [folded(as_words(result, loaded.classes), width), ""]
     print("\n".join([*lines, labels_origin.note(loaded.card)]))
 
 
@@ -701,6 +733,8 @@ def run(asked: argparse.Namespace) -> int:
     if asked.embeddings:
         write_embeddings(asked.embeddings, found)
     print_found(found, left_out, loaded, asked)
+    if asked.plot:
+        tell_pages(found, asked.plot)
     return 1 if left_out else 0
 
 

@@ -5,11 +5,13 @@ Pictures are inside it, there is no script, and nothing is fetched: it works fro
 
 import base64
 import html
+import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ecg import labels_origin, notices
 from ecg.escape import shown
@@ -123,13 +125,23 @@ def picture(content: bytes, words: str, broad: bool = True) -> str:
     return f'<figure{kind}><img src="data:image/png;base64,{data}" alt="{words}"></figure>'
 
 
-def _file_picture(folder, stem, words, broad=True):
-    """Return a figure that was drawn before, or say how it is drawn."""
+def halved(content: bytes) -> bytes:
+    """Return a PNG at half its size: of A4 at 200 dpi, the page shows no more than that."""
+    smaller = io.BytesIO()
+    Image.open(io.BytesIO(content)).convert("RGB").reduce(2).save(smaller, "png")
+    return smaller.getvalue()
+
+
+def _file_picture(folder, stem, words, broad=True, lighten=bytes):
+    """Return a figure that was drawn before, or say how it is drawn.
+
+    `lighten` is called with the content of its file.
+    """
     path = Path(folder) / "figures" / f"{stem}.png"
     if not path.is_file():
         return f"<p>{words} Not drawn: python tools/figures.py draws it.</p>"
     with reading(path):
-        return f"<p>{words}</p>{picture(path.read_bytes(), words, broad)}"
+        return f"<p>{words}</p>{picture(lighten(path.read_bytes()), words, broad)}"
 
 
 # -------------------------------------------------------------------------------------- headline
@@ -362,7 +374,8 @@ def _examples(folder, found):
     for number, name in enumerate(found.run["classes"]):
         if (found.true == number).any():
             stem = ecg_page.example_name(number, name)
-            pictures.append(_file_picture(folder, stem, f"{safe(name)}: a usual record."))
+            words = f"{safe(name)}: a usual record."
+            pictures.append(_file_picture(folder, stem, words, lighten=halved))
     return section("examples", *pictures)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import io
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import image
 
 import too_feature as script
 from ecg import notices
@@ -100,9 +102,18 @@ def test_every_link_leads_to_one_place(text):
 
 def test_the_pictures_inside_are_those_of_the_folder(text, results):
     inside = [base64.b64decode(source.partition(",")[2]) for source in Reader(text).sources]
-    assert inside.count((results / "figures/training_curves.png").read_bytes()) == 2
-    assert len(inside) == 5    # with three errors
+    assert inside.count((results / "figures/training_curves.png").read_bytes()) == 1
+    assert len(inside) == 5    # with three errors and one example
     assert text.count("Not drawn: python tools/figures.py draws it.") == 6
+
+
+def test_a_page_at_200_dpi_becomes_half_as_large_and_keeps_its_colours():
+    colours = np.array([[0, 114, 178, 255], [230, 159, 0, 255]], np.uint8)
+    whole = np.repeat(np.repeat(colours[None], 6, axis=0), 8, axis=1)    # (6, 16), RGBA
+    content = io.BytesIO()
+    image.imsave(content, whole, format="png")
+    smaller = image.imread(io.BytesIO(page.halved(content.getvalue())))
+    np.testing.assert_allclose(smaller * 255, whole[::2, ::2, :3], atol=0.01)
 
 
 def test_headline_and_rivals_are_those_of_metrics_json(text, results):
