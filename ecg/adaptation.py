@@ -63,8 +63,8 @@ class Adapted(NamedTuple):
         best = max(self.scores.values())
         tie = list(self.scores.values()).count(best) > 1
         why = " (of equal ones, that of the smallest loss)" if tie else ""
-        return ("accuracy by cross-validation, rare classes weighed more: "
-                f"{scores}; kept: {self.chosen}{why}")
+        return (f"kept: {self.chosen}{why}\n"
+                f"accuracy by cross-validation, rare classes weighed more: {scores}")
 
 
 # ----------------------------------------------------------------------------------------- models

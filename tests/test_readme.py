@@ -295,6 +295,16 @@ def test_ci_extracts_the_one_test_command():
     assert command.stdout.endswith(".venv/bin/python -m pytest -n 2\n")
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this copy is no repository")
+def test_what_the_commands_write_is_git_ignored():
+    models = [name for name in WRITTEN | OWN if name.endswith(".keras")]
+    names = {*models, *(name.replace(".keras", ".json") for name in models), *OWN, "classes.csv",
+             "to_label.csv", "mimic_labels.csv", "mimic_labels.labels.json", "results/x", "pages/x"}
+    found = subprocess.run(["git", "check-ignore", *names], cwd=ROOT, capture_output=True,
+                           text=True, timeout=30)
+    assert set(found.stdout.splitlines()) == names
+
+
 # ------------------------------------------------------------------------------ the example report
 def test_the_example_is_that_of_the_golden_run():
     text = golden_run.GOLDEN.read_text(encoding="utf-8")
