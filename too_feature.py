@@ -47,7 +47,6 @@ import itertools
 import json
 import math
 import os
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -344,6 +343,7 @@ def load_tensorflow() -> tuple[Any, Any]:
     if sys.flags.optimize > 1:
         raise UserError("python -OO: TensorFlow reads docstrings, which this takes away; leave it "
                         "out, or use -O")
+
     os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_METAL_DEVICE_ENABLE="0",
                       TF_USE_LEGACY_KERAS="0",    # Keras 2 would give other optimizers
                       KERAS_BACKEND="tensorflow")
@@ -2277,9 +2277,7 @@ def run(settings: Settings) -> None:
         "validation", splits["validation"], classes, settings, {"test": test})
     tf, keras = loading.result()    # if it is broken, that shows before the slow reading
     devices = ", ".join(device.name for device in tf.config.get_visible_devices())
-    using = ", ".join(f"{name}\0{version}" for name, version in card["versions"].items())
-    line = textwrap.fill(f"using {using}; devices {devices}", 100, subsequent_indent="    ")
-    print(line.replace("\0", " "))    # no version is parted from its name
+    print(report.using(card["versions"], devices))
     training = load_split(
         "train", splits["train"], classes, settings, {"test": test, "validation": validation})
     unusable = [*training.left_out, *validation.left_out, *test.left_out]

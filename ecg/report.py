@@ -1,5 +1,6 @@
 """Write the figures of an evaluation in words."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,13 @@ Heart rate and its variability by true class: mean +- deviation (records where m
 usual: {usual}
 (HRV ranges are meant for longer recordings than 10 s)
 {ensemble}"""
+
+
+def using(versions: dict[str, str], devices: str) -> str:
+    """Say what a run uses, in lines of at most 100 characters."""
+    words = ", ".join(f"{name}\0{version}" for name, version in versions.items())
+    lines = textwrap.fill(f"using {words}; devices {devices}", 100, subsequent_indent="    ")
+    return lines.replace("\0", " ")    # which parted no version from its name
 
 
 def with_intervals(scores: dict[str, list[float]]) -> str:

@@ -130,7 +130,7 @@ def test_the_page_of_each_window_shows_that_window(record, model, tmp_path, monk
     monkeypatch.setattr("ecg.output.ecg_page.draw_ecg", lambda signal, *more: drawn.append(
         (signal, more[3])))
     monkeypatch.setattr("ecg.output.style.save", lambda page, file, *more, **options: drawn.append(
-        Path(file).name))
+        Path(file).name) or [file])
     classify.main([record, "--windows", "--plot", str(tmp_path), "--model", str(model)])
     assert drawn[1::2] == ["long_0s", "long_10s", "long_20s", "long_30s"]
     for start, (signal, title) in zip((0, 10, 20, 30), drawn[::2], strict=True):
