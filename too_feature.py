@@ -2102,7 +2102,6 @@ def read_card(card: dict[str, Any]) -> tuple[Recipe, list[str]]:
 
 # ------------------------------------------------------------------------------------------ main
 DEMO_FOLDER = "demo/p1900/"    # in the data folder
-WORTH_HELPER = 1000            # training records, each epoch's: a process takes a second to start
 
 
 def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
@@ -2283,7 +2282,6 @@ def run(settings: Settings) -> None:
     unusable = [*training.left_out, *validation.left_out, *test.left_out]
     unusual = [*training.unusual, *validation.unusual, *test.unusual]
 
-    second = start_helper(settings, len(training.targets))
     trained = train_repeats(training, validation, len(classes), settings, folder / "progress")
     models, temperatures, histories = map(list, zip(*trained, strict=True))
     model = models[0] if len(models) == 1 else average_models(keras, models)
@@ -2300,28 +2298,12 @@ def run(settings: Settings) -> None:
     text = report.in_full(words, card, is_demo)
     print(text, end="")
     save(model, card, output)    # again, now with the figures
-    write_results(settings, folder, card, text, splits, tested, second)
+    write_results(settings, folder, card, text, splits, tested)
     print(f"saved {settings.output}, and all that is needed to use it in the .json of that name\n"
           f"to classify: python tools/classify.py FOLDER_OF_RECORDS --model {settings.output}")
     if settings.quick:
         print(f"--quick: fewer records and epochs, {time.monotonic() - began:.0f} s; leave it out "
               "for the real figures")
-
-
-def start_helper(settings: Settings, n: int) -> Any:
-    """Start a second process that draws figures, where training on `n` records takes longer.
-
-    Returns
-    -------
-    helper.Helper or None
-    """
-    from ecg.output import helper
-
-    is_worth_it = n * settings.recipe.epochs >= WORTH_HELPER
-    if settings.figures and is_worth_it and cache.count_jobs(settings.jobs, 2) == 2:
-        with contextlib.suppress(OSError):
-            return helper.Helper()
-    return None
 
 
 def write_results(
@@ -2331,10 +2313,9 @@ def write_results(
     text: str,
     splits: dict[str, pd.DataFrame],
     tested: Predicted,
-    second: Any,
 ) -> None:
     """Write tables, figures and the model card into the results folder."""
-    from ecg.output import helper, write
+    from ecg.output import write
 
     data_dir = settings.test_data_dir or settings.data_dir
 
@@ -2346,7 +2327,9 @@ def write_results(
         write.write_results(
             folder, card, text, splits, tested.records, tested.mean, read_ecg)
         if settings.figures:
-            helper.draw_all(folder, second)
+            from ecg.output import figures  # matplotlib, only where it draws
+
+            figures.make_all(folder)
     page = "; to look at them, open its index.html in a browser" if settings.figures else ""
     print(f"results are in {folder}{page}")
 

@@ -530,13 +530,6 @@ NAMES = [*FIGURES, "examples", "model_card", "page"]    # the page shows what wa
 ERRORS_OF_A_RUN = 4    # drawn at its end, a tenth of a second each; tools/figures.py draws more
 
 
-def names_of(folder: Folder) -> list[str]:
-    """Return all `NAMES`, without training curves where no epoch was trained."""
-    with reading(Path(folder) / "run.json"):
-        is_trained = has_epochs(read_run(folder))
-    return [name for name in NAMES if is_trained or name != "training_curves"]
-
-
 @no_collection()    # with a model in memory, it takes a fifth of the time; costs some 30 MB
 def make_all(folder: Folder, only: Sequence[str] | None = None,
              errors: int = ERRORS_OF_A_RUN) -> list[Path]:
@@ -545,7 +538,7 @@ def make_all(folder: Folder, only: Sequence[str] | None = None,
     Parameters
     ----------
     folder : the results folder
-    only : some of `NAMES`; by default those of `names_of`
+    only : some of `NAMES`; by default all, without training curves where no epoch was trained
     errors : how many of the most confident errors index.html shows
 
     Returns
@@ -558,8 +551,13 @@ def make_all(folder: Folder, only: Sequence[str] | None = None,
     UserError
         If a file of the folder is missing or damaged (`ResultsError`) or cannot be written.
     """
+    if not only:
+        with reading(Path(folder) / "run.json"):
+            is_trained = has_epochs(read_run(folder))
+        only = [name for name in NAMES if is_trained or name != "training_curves"]
+
     paths = []
-    for name in only or names_of(folder):
+    for name in only:
         if name == "model_card":
             paths.append(write_card(folder))
             continue
