@@ -178,7 +178,7 @@ class Settings:
                           "layer, for few labels) or all (all weights, for many)", "last", "all")
     repeats: int = this_run(1, "models to train with other seeds; saved as one ensemble", 1, 100)
     resume: bool = this_run(False, "continue an interrupted run after its last finished epoch")
-    force: bool = this_run(False, "replace files at --output that this program did not write")
+    force: bool = this_run(False, "replace files of somebody else")
     results: str = this_run("results", "folder for the results folders, one for each model")
     figures: bool = this_run(True, "draw figures and write a model card")
     tensorboard: bool = this_run(False, "write events for TensorBoard into the results folder")
@@ -2173,8 +2173,13 @@ def claim_places(settings: Settings, output: Path) -> Path:
     """
     from ecg.output import write
 
+    folder = results_folder(settings.results, output)
+    is_own = (folder / ".lock").exists()    # of a run that claimed it
+    for file in (*map(folder.joinpath, (*write.FILES, *write.PAGES)), *folder.glob("figures/*")):
+        files.refuse_foreign(file, lambda _: is_own, settings.force)
+
     shared = output.parent, settings.cache_dir    # with other runs: only what is nobody's goes
-    folder = files.claim(results_folder(settings.results, output), shared, output)
+    files.claim(folder, shared, output)
     for name in ("progress", "figures"):
         if (folder / name).is_file():
             raise UserError(f"{folder / name}: expected a folder, got a file")
@@ -2329,7 +2334,7 @@ def write_results(
         if settings.figures:
             from ecg.output import figures  # matplotlib, only where it draws
 
-            figures.make_all(folder)
+            figures.make_all(folder, force=True)
     page = "; to look at them, open its index.html in a browser" if settings.figures else ""
     print(f"results are in {folder}{page}")
 

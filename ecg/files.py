@@ -18,6 +18,7 @@ from typing import Any
 from ecg.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent    # of this project's code
+MOST_BYTES = 2**28    # of a file that is looked into, to tell whether it is ours
 STALE = 3600    # s: writing a file takes seconds, so an older scratch file is nobody's any more
 
 _claimed: dict[Path, io.BufferedWriter] = {}    # by lock file, held until the process ends
@@ -103,9 +104,25 @@ def check_target(
 
     if is_source:
         raise UserError(f"{path} is read as well as written; choose another name")
-    if not (force or is_own(path)):
+    refuse_foreign(path, is_own, force)
+
+
+def refuse_foreign(path: Path, is_own: Callable[[Path], bool], force: bool = False) -> None:
+    """Raise `UserError` if a file is there and somebody else's; parameters of `check_target`."""
+    if os.path.lexists(path) and not (force or is_own(path)):
         raise UserError(f"{path} was not written by this program; choose another name, or replace "
                         "it with --force")
+
+
+def holds(*marks: bytes) -> Callable[[Path], bool]:
+    """Return a function that tells whether a file holds all marks of those that we write."""
+    def is_own(path: Path) -> bool:
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            return False
+        content = path.read_bytes()
+        return all(mark in content for mark in marks)
+
+    return is_own
 
 
 def sha256(*paths: str | os.PathLike[str]) -> str:

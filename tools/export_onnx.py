@@ -206,12 +206,6 @@ def export(model_path, output: Path) -> float:
     return worst
 
 
-def is_own_onnx(path: Path) -> bool:
-    """Tell whether a file is a model that this program has once exported, by its metadata."""
-    content = path.read_bytes()
-    return b"model_sha256" in content and b"missing_features" in content
-
-
 def run(asked: argparse.Namespace) -> None:
     """Export a model, or only compare."""
     output = Path(asked.output or Path(asked.model).with_suffix(".onnx"))
@@ -221,7 +215,8 @@ def run(asked: argparse.Namespace) -> None:
     if not asked.check:
         read = [asked.model, str(Path(asked.model).with_suffix(".json"))]
         with user_errors("--output", UserError):
-            files.check_target(output, read, is_own_onnx, asked.force)
+            own = files.holds(b"model_sha256", b"missing_features")    # of its metadata
+            files.check_target(output, read, own, asked.force)
 
     packages()
     work = compare if asked.check else export

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
-from ecg import demo, errors
+from ecg import demo, errors, files
 from ecg.settings import Parser
 
 
@@ -22,7 +22,9 @@ def run(asked: argparse.Namespace) -> None:
     """Write the records, or the label file if that was asked for."""
     with errors.user_errors("the demo cannot be written", OSError):
         if asked.labels:
-            asked.labels.write_text(demo.label_text(), encoding="utf-8")
+            content = demo.label_text().encode()
+            files.check_target(asked.labels, (), files.holds(content), asked.force)
+            files.write_whole(asked.labels, lambda file: file.write_bytes(content))
             return
 
         n = demo.write_demo(asked.data_dir)
@@ -38,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--labels", type=Path, metavar="FILE",
         help="write the label file of the demo, and no records")
+    parser.add_argument("--force", action="store_true",
+                        help="replace a label file that is not the demo's")
     return errors.exit_code("make_demo.py", run, parser.parse_args(arguments))
 
 

@@ -32,10 +32,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-import too_feature as script
-from ecg import notices
+from ecg import labels_origin, notices
 from ecg.errors import UserError, exit_code, user_errors
-from ecg.files import sha256, write_whole
+from ecg.files import check_target, holds, sha256, write_whole
 from ecg.label_file import SAFE_PATH
 from ecg.settings import Parser
 
@@ -535,7 +534,7 @@ def parse_options(arguments=None):
 
     add("measurements", type=Path, help="machine_measurements.csv, plain or .gz")
     add("records", type=Path, help="record_list.csv, plain or .gz")
-    add("--output", type=Path, default=Path(script.Settings.labels),
+    add("--output", type=Path, default=Path("mimic_labels.csv"),
         help="label file to write (default: %(default)s)")
 
     add("--rate-origin", choices=["sinus", "any"], default="sinus",
@@ -553,23 +552,29 @@ def parse_options(arguments=None):
          help="ignore statements about poor data quality, missing leads and technical errors")
     take("--include-borderline", const=(Meaning.BORDERLINE, Meaning.NEUTRAL),
          help="ignore 'Borderline ECG'")
-    flag("--force", help="overwrite a label file that is not the demo's")
+    flag("--force", help="replace a label file that this program did not write")
     return parser.parse_args(arguments)
 
 
 def check_output(options):
-    """Raise `UserError` if the output would overwrite a source or somebody's own label file."""
-    if not options.output.exists():
-        return
+    """Raise `UserError` if the output would overwrite a source or somebody else's file."""
+    sources = [str(options.measurements), str(options.records)]
+    check_target(options.output, sources, is_own, options.force)
+    check_target(sidecar_of(options.output), sources, holds(b'"rules_version"'), options.force)
 
-    with user_errors(options.output):
-        is_source = any(map(options.output.samefile, [options.measurements, options.records]))
-        text = options.output.read_text(errors="ignore")
 
-    is_demo = re.fullmatch(r"(\d+,demo/.*\n)*", text)
-    if is_source or not (options.force or is_demo):
-        raise UserError(f"{options.output} is not the demo's label file; --force overwrites "
-                        "any file but a source")
+def sidecar_of(labels):
+    """Return the path of the .json that says how a label file was made."""
+    return labels.with_suffix(".labels.json")
+
+
+def is_own(labels):
+    """Tell whether this program has written a label file, which nobody has edited since."""
+    try:
+        labels_origin.read_sidecar(labels, sidecar_of(labels))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def replacements(options):
@@ -600,7 +605,7 @@ def save(records, summary, options):
         **summary,
         "sha256": {path.name: sha256(path) for path in files},
     }
-    sidecar = options.output.with_suffix(".labels.json")
+    sidecar = sidecar_of(options.output)
     write_whole(sidecar, lambda file: file.write_text(json.dumps(card, indent=1)))
     print(f"wrote {options.output} and, next to it, {sidecar.name}")
 

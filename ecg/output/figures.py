@@ -532,7 +532,7 @@ ERRORS_OF_A_RUN = 4    # drawn at its end, a tenth of a second each; tools/figur
 
 @no_collection()    # with a model in memory, it takes a fifth of the time; costs some 30 MB
 def make_all(folder: Folder, only: Sequence[str] | None = None,
-             errors: int = ERRORS_OF_A_RUN) -> list[Path]:
+             errors: int = ERRORS_OF_A_RUN, force: bool = False) -> list[Path]:
     """Draw figures, and write the model card and index.html into the results folder of a run.
 
     Parameters
@@ -540,6 +540,7 @@ def make_all(folder: Folder, only: Sequence[str] | None = None,
     folder : the results folder
     only : some of `NAMES`; by default all, without training curves where no epoch was trained
     errors : how many of the most confident errors index.html shows
+    force : whether files of somebody else are replaced, too
 
     Returns
     -------
@@ -559,14 +560,14 @@ def make_all(folder: Folder, only: Sequence[str] | None = None,
     paths = []
     for name in only:
         if name == "model_card":
-            paths.append(write_card(folder))
+            paths.append(write_card(folder, force))
             continue
         if name == "page":
-            paths.append(write_page(folder, errors))
+            paths.append(write_page(folder, errors, force))
             continue
 
         pages = example_pages(folder) if name == "examples" else {name: FIGURES[name](folder)}
         for stem, figure in pages.items():
-            paths += save(figure, Path(folder) / "figures" / stem)
+            paths += save(figure, Path(folder) / "figures" / stem, force=force)
 
     return paths

@@ -10,7 +10,7 @@ from ecg import labels_origin, notices
 from ecg.card import contract, in_markdown
 from ecg.escape import markdown
 from ecg.output.read import Folder, read_metrics, read_run, read_table, reading
-from ecg.output.write import write_bytes
+from ecg.output.write import PAGES, write_bytes
 
 # Settings that name places on somebody's machine: not for a card that is passed on. The origin of
 # the labels is stated under another heading.
@@ -304,8 +304,8 @@ def model_card(folder: Folder) -> str:
         )
 
 
-def write_card(folder: Folder) -> Path:
-    """Write MODEL_CARD.md into the folder of a run; return its path."""
+def write_card(folder: Folder, force: bool = False) -> Path:
+    """Write MODEL_CARD.md into the folder of a run, by force over somebody else's."""
     path = Path(folder) / "MODEL_CARD.md"
-    write_bytes(path, model_card(folder).encode())
+    write_bytes(path, model_card(folder).encode(), PAGES[path.name], force)
     return path

@@ -25,7 +25,7 @@ from ecg.output.read import (
     read_predictions,
     reading,
 )
-from ecg.output.write import KEPT_ERRORS, write_bytes
+from ecg.output.write import KEPT_ERRORS, PAGES, write_bytes
 
 ERRORS = 6           # whose ECGs are drawn by default
 DPI = 100            # of those ECGs: 1,169 pixels wide
@@ -456,8 +456,8 @@ def page(folder: Folder, errors: int = ERRORS) -> str:
     return PAGE.format(title=f"ECG classifier {name}", style=STYLE, body=body)
 
 
-def write_page(folder: Folder, errors: int = ERRORS) -> Path:
-    """Write index.html into the folder of a run; return its path."""
+def write_page(folder: Folder, errors: int = ERRORS, force: bool = False) -> Path:
+    """Write index.html into the folder of a run, by force over somebody else's; return its path."""
     path = Path(folder) / "index.html"
-    write_bytes(path, page(folder, errors).encode())
+    write_bytes(path, page(folder, errors).encode(), PAGES[path.name], force)
     return path

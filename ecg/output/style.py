@@ -12,6 +12,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 
+from ecg import files
 from ecg.output.write import write_bytes
 
 COLUMN, PAGE = 3.5, 7.2    # inches, widths of a paper's column and page
@@ -40,6 +41,7 @@ INSTALLED = fontManager.get_font_names()
 FONTS = ["DejaVu Sans", *(name for name in ASIAN_FONTS if name in INSTALLED)]
 
 DPI = 200
+MADE_BY = "too_feature.py"    # stands in each file: so that ours are known
 PNG = {"compress_level": 3}    # two thirds of the time of level 6; files a tenth larger
 STYLE = {
     "font.family": FONTS,
@@ -101,24 +103,29 @@ def as_png(figure: Figure, dpi: int = DPI) -> bytes:
     return content.getvalue()
 
 
+is_own = files.holds(MADE_BY.encode())    # tells whether `save` has written a file
+
+
 @styled()
 def save(figure: Figure, stem: str | os.PathLike[str], kinds: Sequence[str] = ("pdf", "png"),
-         dpi: int = DPI) -> list[Path]:
+         dpi: int = DPI, force: bool = False) -> list[Path]:
     """Write a figure as `stem`.pdf and .png, the same bytes each time; return the paths.
 
     Raises
     ------
     UserError
-        If a file cannot be written.
+        If a file cannot be written, or would, without `force`, replace somebody else's.
     """
     paths = {kind: Path(f"{stem}.{kind}") for kind in kinds}
     for kind in sorted(kinds, reverse=True):    # PNG first
         content = io.BytesIO()    # not the file itself: on a full disk, anything might be raised
         if kind == "pdf":
-            figure.savefig(content, format=kind, metadata={"CreationDate": None})
+            made = {"Creator": MADE_BY, "CreationDate": None}
+            figure.savefig(content, format=kind, metadata=made)
         else:
-            figure.savefig(content, format=kind, dpi=dpi, pil_kwargs=PNG)
+            made = {"Software": MADE_BY}
+            figure.savefig(content, format=kind, dpi=dpi, pil_kwargs=PNG, metadata=made)
 
-        write_bytes(paths[kind], content.getvalue())
+        write_bytes(paths[kind], content.getvalue(), MADE_BY.encode(), force)
         figure.set_layout_engine("none")    # laid out once is enough: half of the time
     return list(paths.values())

@@ -20,15 +20,21 @@ ReadEcg = Callable[[str], tuple[np.ndarray, float, np.ndarray]]
 TABLES = "predictions", "history", "left_out", "split"
 FILES = ("report.txt", "metrics.json", "run.json", "examples.npz", "errors.npz",
          *(f"{name}.csv" for name in TABLES))
-PAGES = "MODEL_CARD.md", "index.html"    # that show these files
+PAGES = {    # that show these files, each with what only ours holds
+    "MODEL_CARD.md": b"# Model card: ECG classifier",
+    "index.html": b"<title>ECG classifier "}
 FIGURES = "confusion_matrix", "training_curves", "roc_precision_recall", "reliability", "features"
 OWN_FIGURE = re.compile(rf"({'|'.join(FIGURES)}|ecg_\d+(_[a-z0-9_]+)?)\.(pdf|png)")
 KEPT_ERRORS = 12    # most confident errors whose ECGs are kept for index.html
 OWN_FILES = "history", "left_out", "metrics"    # parts of the card that run.json leaves out
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file as a whole; `UserError` if it cannot be written."""
+def write_bytes(path: Path, content: bytes, mark: bytes = b"", force: bool = True) -> None:
+    """Write a file as a whole.
+
+    `UserError` if it cannot be written, or would, without `force`, replace one without `mark`.
+    """
+    files.refuse_foreign(path, files.holds(mark), force)
     files.write_whole(path, lambda scratch: scratch.write_bytes(content))
 
 

@@ -196,7 +196,7 @@ def test_a_run_without_epochs_has_no_training_curves_not_even_those_of_an_earlie
     (folder / "figures").mkdir()
     (folder / "figures/training_curves.png").write_bytes(b"of an earlier run")
     drawn = []
-    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(path.name) or [])
+    monkeypatch.setattr(figures, "save", lambda figure, path, **_: drawn.append(path.name) or [])
     monkeypatch.setattr(figures, "example_pages", lambda _: {})
     monkeypatch.setattr(figures, "FIGURES", dict.fromkeys(figures.FIGURES, lambda _: None))
     figures.make_all(folder)
@@ -839,7 +839,7 @@ def test_damage_is_one_line_that_names_the_file(damage, results, tmp_path, capsy
     folder = shutil.copytree(results, tmp_path / "run")
     name, harm = DAMAGES[damage]
     harm(folder)
-    monkeypatch.setattr(figures, "save", lambda figure, stem: [])    # half a second each
+    monkeypatch.setattr(figures, "save", lambda figure, stem, **_: [])    # half a second each
     reader = {"history.csv": ["training_curves"], "examples.npz": ["examples"],
               "split.csv": ["model_card"], "left_out.csv": ["model_card"], "errors.npz": ["page"]}
     only = reader.get(name, ["confusion_matrix", "model_card"])
@@ -878,7 +878,7 @@ def test_no_room_leaves_what_was_there(only, name, results, tmp_path):
     (folder / name).write_text("of the run before")
     before = sorted(folder.rglob("*"))
     with small_disk(2000), pytest.raises(UserError) as error:
-        figures.make_all(folder, [only])
+        figures.make_all(folder, [only], force=True)
     why = os.strerror(errno.EFBIG)
     assert str(error.value) == f"{folder / name}: {why}; choose another folder"
     assert sorted(folder.rglob("*")) == before

@@ -4,11 +4,14 @@ import json
 import os
 
 import pytest
+from matplotlib.figure import Figure
 
 import too_feature as script
-from ecg import files
+from ecg import demo, files
 from ecg.errors import UserError
-from tools import check_labels, export_onnx
+from ecg.output import figures, style
+from tools import check_labels, classify, export_onnx, make_demo
+from tools import figures as draw
 
 LABELS = "1,a,Normal\n2,b,Paced\n"
 
@@ -104,7 +107,61 @@ def test_export_onnx_replaces_only_what_it_has_written(output, force, words, no_
     assert words in capsys.readouterr().err
 
 
+@pytest.fixture
+def drawing(monkeypatch):
+    """Have figures.py make the least that it can."""
+    for name in ("model_card", "page"):
+        text = "# Model card: ECG classifier\n<title>ECG classifier x"
+        monkeypatch.setattr(f"ecg.output.{name}.{name}", lambda *_, text=text: text)
+    monkeypatch.setitem(figures.FIGURES, "features", lambda _: Figure((1, 1)))
+
+
+@pytest.mark.parametrize(("only", "name"), [
+    ("model_card", "MODEL_CARD.md"), ("page", "index.html"), ("features", "figures/features.png"),
+    ("features", "figures/features.pdf")])
+def test_figures_replaces_only_what_this_project_has_written(only, name, drawing, folder, capsys):
+    (folder / "figures").mkdir()
+    (folder / name).write_text("# Model card of somebody else")
+    assert draw.main([".", "--only", only]) == 2
+    assert f"{name} was not written by this program" in capsys.readouterr().err
+    assert (folder / name).read_text() == "# Model card of somebody else"
+    assert draw.main([".", "--only", only, "--force"]) == 0
+    assert draw.main([".", "--only", only]) == 0
+    assert b"somebody" not in (folder / name).read_bytes()
+
+
+def test_the_page_of_a_record_is_numbered_where_somebody_elses_picture_is(folder):
+    (folder / "r.pdf").write_text("a scan")
+    name = classify.free_name(folder, "data/r", set())
+    assert name == folder / "r_2"
+    style.save(Figure((1, 1)), name, ["png"])
+    assert classify.free_name(folder, "data/r", set()) == name    # its own is replaced
+
+
+def test_make_demo_replaces_only_the_demos_labels(folder, capsys):
+    assert make_demo.main(["--labels", "lab.csv"]) == 2
+    assert "lab.csv was not written by this program" in capsys.readouterr().err
+    assert (folder / "lab.csv").read_text() == LABELS
+    for more in (["--force"], []):
+        assert make_demo.main(["--labels", "lab.csv", *more]) == 0
+        assert (folder / "lab.csv").read_text() == demo.label_text()
+
+
 # ---------------------------------------------------------------------------------------- results
+@pytest.mark.parametrize("name", ["report.txt", "MODEL_CARD.md", "figures/features.png"])
+def test_a_run_replaces_no_results_but_those_of_runs(name, folder):
+    settings = script.Settings(output="m.keras", cache_dir="cache")
+    file = folder / "results/m" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"{name} was not written by this program"):
+            script.claim_places(settings, folder / "m.keras")
+    forced = script.Settings(output="m.keras", cache_dir="cache", force=True)
+    assert script.claim_places(forced, folder / "m.keras")
+    assert script.claim_places(settings, folder / "m.keras")    # from now on a run's
+
+
 def test_no_two_models_share_a_folder_of_results(folder):
     def of(output, results="results"):
         return script.results_folder(results, folder / output)

@@ -430,17 +430,24 @@ def test_the_fifty_commonest_unknown_statements_are_listed(tmp_path, capsys):
     assert all(f"{name} {count}" in text for name, count in unknown)
 
 
-def test_only_the_label_file_of_the_demo_is_overwritten_without_force(tmp_path):
+def test_only_what_it_has_written_and_nobody_edited_is_replaced_without_force(tmp_path):
     write(tmp_path, [(800, "LBBB")])
-    labels = tmp_path / "labels.csv"
-    demos = demo.label_text()
-    mine = "1,files/a,AF\n"
-    for text, options, code in [(mine, (), 2), (demos, (), 0), (demos + mine, (), 2),
-                                (mine, ("--force",), 0)]:
+    labels, sidecar = tmp_path / "labels.csv", tmp_path / "labels.labels.json"
+    assert make(tmp_path) == 0
+    assert make(tmp_path) == 0
+    edited = labels.read_text() + "1,files/a,AF\n"
+    for text in (demo.label_text(), edited):
         labels.write_text(text)
-        assert make(tmp_path, *options) == code
-        assert (labels.read_text() == text) == (code == 2)
+        assert make(tmp_path) == 2
+        assert labels.read_text() == text
+    assert make(tmp_path, "--force") == 0
+    assert labels.read_text() not in (text, edited)
 
+    labels.unlink()
+    sidecar.write_text('{"mine": 1}')
+    assert make(tmp_path) == 2
+    assert sidecar.read_text() == '{"mine": 1}'
+    assert not labels.exists()
     assert make(tmp_path, "--force", "--output", str(tmp_path / "measured.csv")) == 2
     assert "LBBB" in (tmp_path / "measured.csv").read_text()
 
