@@ -279,7 +279,8 @@ def test_models_in_models_are_refused_however_deep(parts, tmp_path, unseen):
     refused(pack(tmp_path, {**parts, "config.json": json.dumps(deep)}))
 
 
-def test_each_member_of_an_ensemble_is_compared_and_their_number_is_limited(tmp_path, unseen):
+def test_each_member_of_an_ensemble_is_compared_and_their_number_is_limited(
+        tmp_path, unseen, monkeypatch):
     path = save("ensemble", tmp_path / "e.keras")
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
@@ -292,14 +293,17 @@ def test_each_member_of_an_ensemble_is_compared_and_their_number_is_limited(tmp_
     refused(pack(tmp_path, changed(parts, second)), NOT_OURS)
     many = json.loads(parts["config.json"])
     many["config"]["layers"] *= 51
+    monkeypatch.setattr(script, "rebuild_one", lambda *_: pytest.fail("102 models are built"))
     refused(pack(tmp_path, {**parts, "config.json": json.dumps(many)}), NOT_OURS)
 
 
-@pytest.mark.parametrize("values", [[0] * 7, [[0]] * 8, ["0"] * 8, None, 8])
-def test_a_scaling_of_anything_but_a_number_a_feature_is_refused(values, parts, tmp_path, unseen):
+@pytest.mark.parametrize(("values", "words"), [
+    ([0] * 7, NOT_OURS), ([[0]] * 8, ""), (["0"] * 8, ""), ([{}] * 8, ""), (None, ""), (8, "")])
+def test_a_scaling_of_anything_but_a_number_a_feature_is_refused(
+        values, words, parts, tmp_path, unseen):
     refused(pack(tmp_path, changed(parts, lambda all_: [
         x["config"].update(mean=values) for x in all_.values()
-        if x["class_name"] == "Normalization" and len(x["config"]["mean"]) == 8])))
+        if x["class_name"] == "Normalization" and len(x["config"]["mean"]) == 8])), words)
 
 
 # ----------------------------------------------------------------------------------------- memory
@@ -377,15 +381,22 @@ def test_gigabytes_are_refused_unread(which, parts, tmp_path, unseen):
 # -------------------------------------------------------------------------------------- the card
 @pytest.mark.parametrize(("key", "value"), [
     ("classes", None), ("classes", "ABCDE"), ("classes", [1, 2, 3, 4, 5]), ("classes", ["a"] * 5),
-    ("classes", {"a": 1}), ("classes", ["a"]), ("classes", [*map(str, range(101))]),
-    ("classes", ["x" * 10**6, *"abcd"]), ("classes", ["a\nb", *"abcd"]),
-    ("leads", None), ("leads", ["I"]), ("leads", 12), ("features", None), ("features", [1]),
+    ("classes", {"a": 1}), ("leads", None), ("leads", ["I"]), ("leads", 12), ("features", None), ("features", [1]),
     ("features", [["mean"]]), ("recipe", None), ("recipe", []), ("recipe", {}),
     ("model_sha256", None), ("model_sha256", "0" * 64), ("model_sha256", 7)])
 def test_a_json_of_wrong_values_is_refused(key, value, parts, tmp_path):
     path = pack(tmp_path, parts)
     vouch(path, **{key: value})
     refused(path)
+
+
+@pytest.mark.parametrize("classes", [
+    ["a"], [*map(str, range(101))], ["x" * 101, "y"], ["a\nb", "c"]])
+def test_a_card_of_classes_that_no_run_has_is_refused_whatever_its_model(classes):
+    whole = json.loads(json.dumps(card()))
+    assert script.read_card({**whole, "classes": [*map(str, range(100))]})
+    with pytest.raises(ValueError, match="its .json (describes other classes|has a class name)"):
+        script.read_card({**whole, "classes": classes})
 
 
 @pytest.mark.parametrize("name", script.PREPARATION)

@@ -130,10 +130,11 @@ def test_a_name_of_a_million_letters_is_cut_without_looking_at_each():
 
         def __getitem__(self, index):
             Counting.cuts += 1
+            assert Counting.cuts < 20
             return Counting(super().__getitem__(index))
 
     assert style.short(Counting("x" * 10**6), 10) == "x" * 9 + "…"
-    assert Counting.cuts < 20
+    assert Counting.cuts
 
 
 # ---------------------------------------------------------------------------------------- records
