@@ -311,6 +311,17 @@ def test_settings_count_by_their_values_which_belong_into_a_key(old, new, is_sam
     assert (found[0] == found[1]) == is_same
 
 
+def test_the_code_of_a_file_whose_name_has_a_point_is_found(tmp_path, monkeypatch):
+    text = "def start():\n    return 1\n"
+    file = tmp_path / "room.v2.py"
+    file.write_text(text)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    forget_modules()
+    names = {}
+    exec(compile(text, str(file), "exec"), names)  # noqa: S102
+    assert len(files.fingerprint(names["start"])) == 64
+
+
 def test_a_fingerprint_is_the_same_in_another_process_and_under_another_name():
     """Such as in a worker, or where the module is run as a program."""
     code = ("import sys, importlib.util; sys.path.insert(0, sys.argv[1])\n"

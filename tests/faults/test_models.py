@@ -381,7 +381,8 @@ def test_gigabytes_are_refused_unread(which, parts, tmp_path, unseen):
 # -------------------------------------------------------------------------------------- the card
 @pytest.mark.parametrize(("key", "value"), [
     ("classes", None), ("classes", "ABCDE"), ("classes", [1, 2, 3, 4, 5]), ("classes", ["a"] * 5),
-    ("classes", {"a": 1}), ("leads", None), ("leads", ["I"]), ("leads", 12), ("features", None), ("features", [1]),
+    ("classes", {"a": 1}), ("leads", None), ("leads", ["I"]), ("leads", 12),
+    ("features", None), ("features", [1]),
     ("features", [["mean"]]), ("recipe", None), ("recipe", []), ("recipe", {}),
     ("model_sha256", None), ("model_sha256", "0" * 64), ("model_sha256", 7)])
 def test_a_json_of_wrong_values_is_refused(key, value, parts, tmp_path):
@@ -395,7 +396,7 @@ def test_a_json_of_wrong_values_is_refused(key, value, parts, tmp_path):
 def test_a_card_of_classes_that_no_run_has_is_refused_whatever_its_model(classes):
     whole = json.loads(json.dumps(card()))
     assert script.read_card({**whole, "classes": [*map(str, range(100))]})
-    with pytest.raises(ValueError, match="its .json (describes other classes|has a class name)"):
+    with pytest.raises(ValueError, match=r"its \.json (describes other classes|has a class name)"):
         script.read_card({**whole, "classes": classes})
 
 

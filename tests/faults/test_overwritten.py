@@ -162,6 +162,15 @@ def test_a_run_replaces_no_results_but_those_of_runs(name, folder):
     assert script.claim_places(settings, folder / "m.keras")    # from now on a run's
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.csv", "examples.npz"])
+def test_a_folder_in_the_place_of_a_result_is_noticed_before_training(name, folder):
+    settings = script.Settings(output="m.keras", cache_dir="cache")
+    results = script.claim_places(settings, folder / "m.keras")
+    (results / name).mkdir()
+    with pytest.raises(UserError, match=f"{name}: not a plain file"):
+        script.claim_places(settings, folder / "m.keras")
+
+
 def test_no_two_models_share_a_folder_of_results(folder):
     def of(output, results="results"):
         return script.results_folder(results, folder / output)
