@@ -33,6 +33,7 @@ import too_feature as script
 from ecg import files
 from ecg.errors import UserError, exit_code, user_errors
 from ecg.escape import shown
+from ecg.label_file import SAFE_PATH, is_patient
 from ecg.settings import Parser, whole_number
 from tools import classify
 
@@ -112,6 +113,18 @@ def find_paths(source: str, data_dir: str | None) -> tuple[list[str], str]:
         return [Path(path).relative_to(folder).as_posix() for path in found], folder
 
 
+def drop_unsafe(paths: list[str]) -> list[str]:
+    """Return the paths that a label file takes; each other is said to be left out."""
+    fit = []
+    for path in paths:
+        if re.fullmatch(SAFE_PATH, path) and is_patient(patient_of(path)):
+            fit.append(path)
+            continue
+        print(f"choose_records.py: left out {shown(path)}: no name that a label file takes",
+              file=sys.stderr)
+    return fit
+
+
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(
@@ -148,7 +161,7 @@ def run(asked: argparse.Namespace) -> None:
     check_arguments(asked)
     asked.model = classify.choose_model(asked.model)
     paths, folder = find_paths(asked.data, asked.data_dir)
-    candidates = one_a_patient(paths, asked.seed)
+    candidates = one_a_patient(drop_unsafe(paths), asked.seed)
     found = list(classify.results(
         [f"{folder}/{path}" for path in candidates], asked.model, asked.jobs, with_embedding=True))
     usable = [place for place, one in enumerate(found) if not one.left_out]

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 
 from ecg import labels_origin
 from ecg.escape import shown
-from ecg.output.read import Predictions, read_predictions, reading
+from ecg.output.read import Predictions, read_predictions, reading_arrays
 from ecg.output.style import BLUE, ORANGE, breadth, drawable, short, styled
 
 A4 = 297, 210                    # mm
@@ -356,7 +356,7 @@ def example_pages(folder: str | os.PathLike[str]) -> dict[str, Figure]:
     found = read_predictions(folder)
     path = Path(folder) / "examples.npz"
     pages = {}
-    with reading(path), np.load(path, allow_pickle=False) as data:
+    with reading_arrays(path) as data:
         for number, name in enumerate(found.run["classes"]):
             if f"signal_{number}" in data:
                 pages[example_name(number, name)] = draw_tested(found, data, number)

@@ -29,6 +29,7 @@ from ecg.output.ecg_page import example_pages
 from ecg.output.model_card import write_card
 from ecg.output.page import write_page
 from ecg.output.read import (
+    MOST_REPEATS,
     Feature,
     Folder,
     Predictions,
@@ -166,8 +167,8 @@ def _read_history(folder):
             columns.append("learning_rate")
 
         history = read_table(folder, path.name, [], columns)
-        if history.empty:
-            raise ValueError("no epoch")
+        if history.empty or history["repeat"].nunique() > MOST_REPEATS:
+            raise ValueError("no epoch, or more repeats than a run makes")
     return history
 
 

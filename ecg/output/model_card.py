@@ -27,6 +27,8 @@ UNLISTED = {
     "scheduler",
 }
 
+MOST_SPLITS = 3    # train, validation, test
+
 CARD = """# Model card: ECG classifier
 
 {synthetic}Tells 10-second, 12-lead ECGs apart: {classes}. **{not_medical}**
@@ -99,6 +101,9 @@ def count_splits(folder: Folder, classes: Sequence[str]) -> str:
     columns = ["subject_id", "waveform_path", "ecg_category", "split"]
     split = read_table(folder, "split.csv", columns)
     names = sorted(set(split["split"]), key="train validation test".find)
+    with reading(Path(folder) / "split.csv"):
+        if len(names) > MOST_SPLITS:
+            raise ValueError("more splits than a run makes")
     pairs = split[["subject_id", "split"]].drop_duplicates()
     shared = (pairs["subject_id"].value_counts() > 1).sum()
 

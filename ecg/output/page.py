@@ -24,6 +24,7 @@ from ecg.output.read import (
     read_metrics,
     read_predictions,
     reading,
+    reading_arrays,
 )
 from ecg.output.write import KEPT_ERRORS, PAGES, write_bytes
 
@@ -159,10 +160,11 @@ def _headline(run, metrics):
     rows = [[words, *(_interval(metrics[who][kind]) for kind in kinds)]
             for who, words in rivals.items()]
     notice = " ".join(filter(None, [labels_origin.caution(run), labels_origin.note(run)]))
+    patients = safe(metrics["patients"])
     unseen = labels_origin.unseen(run, run["method"].get("epochs") != 0)
     return "\n".join([
         f'<p class="headline">Balanced accuracy <b>{_interval(metrics["model"][kinds[0]])}</b> '
-        f"on {metrics['records']} records of {metrics['patients']} patients{unseen} "
+        f"on {metrics['records']} records of {patients} patients{unseen} "
         "(95 % interval over patients).</p>",
         f'<p class="notice">{safe(notice)}</p>',
         table(["", *kinds], rows)])
@@ -265,7 +267,7 @@ def draw_errors(folder: Folder, found: Predictions, places: Sequence[int]) -> di
         return {}
 
     drawn = {}
-    with reading(path), np.load(path, allow_pickle=False) as data:
+    with reading_arrays(path) as data:
         kept = {str(data[f"record_{number}"]): number
                 for number in range(KEPT_ERRORS) if f"record_{number}" in data}
         for place in places:

@@ -3,7 +3,8 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from ecg.errors import UserError
 from ecg.labels_origin import DEMO
 
 MOST_BYTES = 2**30         # of a file
+MOST_TEXT = 2**25          # bytes of a JSON, which takes ten times that in memory
+MOST_ARRAYS = 2**28        # bytes of all arrays of an .npz once they are unpacked
+MOST_REPEATS = 100         # of a history, as the script makes
 MOST_CLASSES = 100
 MOST_LETTERS = 200         # of the name of a column
 MOST_VALUE = 1e15          # beyond it, figures cannot be drawn
@@ -54,8 +58,9 @@ def reading(path: Folder) -> Iterator[None]:
     try:
         if os.path.exists(path) and not os.path.isfile(path):    # a pipe would keep us waiting
             raise ValueError("not a plain file")
-        if os.path.isfile(path) and os.path.getsize(path) > MOST_BYTES:
-            raise ValueError(f"larger than {MOST_BYTES} bytes")
+        most = MOST_TEXT if Path(path).suffix == ".json" else MOST_BYTES
+        if os.path.isfile(path) and os.path.getsize(path) > most:
+            raise ValueError(f"larger than {most} bytes")
         yield
     except ResultsError:    # of another file, read on the way
         raise
@@ -64,6 +69,16 @@ def reading(path: Folder) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ResultsError(f"{path} is damaged: {reason[:150]}") from error
+
+
+@contextlib.contextmanager
+def reading_arrays(path: Folder) -> Iterator[Mapping[str, Any]]:
+    """Give the arrays of an .npz file, as `reading`: no pickles, no more than `MOST_ARRAYS`."""
+    with reading(path), zipfile.ZipFile(path) as archive:
+        if sum(part.file_size for part in archive.infolist()) > MOST_ARRAYS:
+            raise ValueError(f"its arrays are larger than {MOST_ARRAYS} bytes")
+    with reading(path), np.load(path, allow_pickle=False) as data:
+        yield data
 
 
 def feature_column(name: str, unit: str) -> str:

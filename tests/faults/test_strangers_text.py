@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 import too_feature as script
 from ecg.errors import RecordError, UserError, exit_code
 from ecg.escape import markdown, shown
-from ecg.output import model_card, read, style
+from ecg.output import figures, model_card, page, read, style
 from tests.support import models
 from tools import export_onnx
 
@@ -82,7 +83,8 @@ def change(folder, name, **values):
 
 def test_no_text_of_a_strangers_run_is_html_in_its_model_card(folder):
     change(folder, "run.json", records=EVIL, patients=EVIL, labels_sha256=f"`{EVIL}`",
-           leads=[EVIL], settings={EVIL: EVIL}, versions={EVIL: EVIL}, labels_origin="<b>")
+           leads=[EVIL], settings={EVIL: EVIL}, versions={EVIL: EVIL}, labels_origin="<b>",
+           start_from={"model": EVIL, "sha256": EVIL, "labels_origin": EVIL})
     ece = {"expected calibration error": 0, "Brier score": 0}
     change(folder, "metrics.json", patients=EVIL,
            calibration={EVIL: {"before": ece, "after": ece}})
@@ -93,6 +95,9 @@ def test_no_text_of_a_strangers_run_is_html_in_its_model_card(folder):
     assert card.count("img src") == card.count(r"\<img src=x onerror=alert(1)\>") > 10
     assert "\x1b" not in card and "\u202e" not in card
     assert r"\<b\>" in card
+    html = page.page(folder)
+    assert "<img" not in html and "&lt;img src=x" in html
+    assert "\x1b" not in html and "\u202e" not in html
 
 
 @pytest.mark.parametrize(("values", "words"), [
@@ -122,6 +127,39 @@ def test_a_pipe_in_a_results_folder_is_refused_and_not_waited_for(name, folder):
     os.mkfifo(folder / name)
     with pytest.raises(read.ResultsError, match=f"{name} is damaged.*not a plain file"):
         read.read_metrics(folder)
+
+
+def test_arrays_that_would_fill_the_memory_are_refused_packed(tmp_path, monkeypatch):
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("they are unpacked"))
+    with zipfile.ZipFile(tmp_path / "errors.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(2):
+            with archive.open(f"signal_{number}.npy", "w") as part:
+                part.write(b"\0")
+        for part in archive.infolist():    # as a file of zeros would have it
+            part.file_size = read.MOST_ARRAYS // 2 + 1
+            part.extra = b""
+    with (pytest.raises(read.ResultsError, match=r"errors\.npz is damaged.*larger than"),
+          read.reading_arrays(tmp_path / "errors.npz")):
+        pass
+
+
+def test_json_that_would_fill_the_memory_is_refused_unread(folder):
+    os.truncate(folder / "run.json", read.MOST_TEXT + 1)
+    with pytest.raises(read.ResultsError, match=r"run\.json is damaged.*larger than"):
+        read.read_run(folder)
+
+
+def test_more_splits_or_repeats_than_a_run_makes_are_refused(folder):
+    split = pd.DataFrame({"subject_id": 1, "waveform_path": "a", "ecg_category": "A",
+                          "split": range(4)})
+    split.to_csv(folder / "split.csv", index=False)
+    with pytest.raises(read.ResultsError, match=r"split\.csv is damaged"):
+        model_card.model_card(folder)
+    names = "loss", "accuracy", "val_loss", "val_accuracy", "epoch"
+    table = pd.DataFrame({"repeat": range(101), **dict.fromkeys(names, 1)})
+    table.to_csv(folder / "history.csv", index=False)
+    with pytest.raises(read.ResultsError, match=r"history\.csv is damaged"):
+        figures.training_curves(folder)
 
 
 def test_a_name_of_a_million_letters_is_cut_without_looking_at_each():

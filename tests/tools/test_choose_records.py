@@ -1,5 +1,7 @@
 """tools/choose_records.py: uncertain and different records first, at most one a patient."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -83,6 +85,23 @@ def test_the_label_file_is_one_to_fill_in(folder, capsys):
     table.assign(label=["Normal", "Other"] * 2).to_csv("labels.csv", index=False, header=False)
     labels = too_feature.read_labels("labels.csv")
     assert all((folder / "data" / f"{path}.hea").exists() for path in labels["waveform_path"])
+
+
+def test_names_that_no_label_file_takes_are_left_out(folder, capsys):
+    names = [b"it's.hea", b"a\xff.hea", b"\x1b[2J.hea", b"1.5.hea", "\u200b.hea".encode()]
+    for name in names:
+        (folder / "data" / os.fsdecode(name)).touch()
+    (folder / "list.txt").write_text("../data/p10000000/0\np10000001/1\np10000002/2\n")
+    for data in (["data"], ["@list.txt", "--data-dir", "data"]):
+        assert choose_records.main(["m.keras", *data, "--output", f"{len(data)}.csv"]) == 0
+        table = pd.read_csv(f"{len(data)}.csv", header=None, dtype=str)
+        assert set(table[1].str[:4]) == {"p100"}
+        table.assign(**{"2": ["Normal", "Other"] * (len(table) // 2) + ["Other"] * (len(table) % 2)}
+                     )[[0, 1, "2"]].to_csv("labels.csv", index=False, header=False)
+        assert len(too_feature.read_labels("labels.csv")) == len(table)
+    error = capsys.readouterr().err
+    assert error.count("no name that a label file takes") == len(names) + 1
+    assert "\x1b" not in error
 
 
 def test_a_list_of_paths_gives_the_same_rows_as_the_folder(folder):

@@ -89,7 +89,15 @@ def test_json_has_the_starts_of_what_was_classified_and_left_out(tmp_path, model
     assert "long from 10 s on: too little signal" in err
 
 
-def test_of_a_damaged_record_nothing_is_tried_after_the_damage(record, model, capsys):
+def test_of_a_damaged_record_nothing_is_tried_after_the_damage(
+        record, model, capsys, monkeypatch):
+    prepare = script.prepare_record
+
+    def few(path, folder, recipe, start):
+        assert start <= 40
+        return prepare(path, folder, recipe, start)
+
+    monkeypatch.setattr(script, "prepare_record", few)
     file = Path(record + ".hea")
     file.write_text(file.read_text().replace(" 500 22100", f" 500 {10**12 - 1}"))
     code, out, err = run(capsys, model, record, "--windows", "--csv")
