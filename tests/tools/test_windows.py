@@ -81,12 +81,14 @@ def test_the_table_has_a_column_of_starts_only_with_windows(record, model, capsy
 def test_json_has_the_starts_of_what_was_classified_and_left_out(tmp_path, model, capsys):
     signal = np.concatenate(parts())
     signal[5000:10_000] = 0    # all electrodes off
+    signal[10_000:15_000] *= 70    # a wrong gain
     code, out, err = run(capsys, model, write(tmp_path, signal), "--windows", "--json", "--explain")
     document = json.loads(out)
     assert code == 1
-    assert [one["start"] for one in document["records"]] == [0, 20, 30]
-    assert [one["start"] for one in document["left_out"]] == [10]
+    assert [one["start"] for one in document["records"]] == [0, 30]
+    assert [one["start"] for one in document["left_out"]] == [10, 20]
     assert "long from 10 s on: too little signal" in err
+    assert "long from 20 s on: gain or unit?" in err
 
 
 def test_of_a_damaged_record_nothing_is_tried_after_the_damage(
