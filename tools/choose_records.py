@@ -154,6 +154,8 @@ def check_arguments(asked: argparse.Namespace) -> None:
     if Path(asked.output).exists():
         raise UserError(f"--output {asked.output}: is there already, with labels perhaps; name "
                         "another file")
+    with user_errors("--output", UserError):
+        files.check_target(asked.output, (), lambda _: True)
 
 
 def run(asked: argparse.Namespace) -> None:

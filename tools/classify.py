@@ -657,25 +657,38 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def classify_all(paths: list[str], loaded, asked) -> tuple[list[Result], list[Result]]:
-    """Classify records and draw their pages, if asked; return those found and those left out."""
+def classify_all(
+        paths: list[str], loaded, asked) -> tuple[list[Result], list[Result], UserError | None]:
+    """Classify records and draw their pages, if asked.
+
+    Returns
+    -------
+    found, left_out : lists of Result
+    problem : why some pages were not drawn, such as a full disk, which costs no class that is found
+    """
     names = script.feature_names(loaded.recipe)
     found = []
     left_out = []
+    problem = None
     taken: set[str] = set()
     quick = len(paths) <= FEW or not (asked.explain or asked.plot)
     classified = results(
         paths, asked.model, asked.jobs, asked.explain, asked.windows, bool(asked.embeddings))
     for result in tqdm(classified, "explaining", len(paths), disable=quick):
-        if asked.plot and not result.left_out:
-            result = plot(result, loaded, asked, taken)
+        if asked.plot and not result.left_out and not problem:
+            try:
+                result = plot(result, loaded, asked, taken)
+            except UserError as error:
+                if not found:
+                    raise
+                problem = error
         if not result.left_out:
             found.append(sum_up(result, names))
             continue
         left_out.append(result)
         print(f"classify.py: left out {shown(name_of(result))}: {shown(result.left_out)}",
               file=sys.stderr)
-    return found, left_out
+    return found, left_out, problem
 
 
 def folded(lines: list[str], width: int) -> str:
@@ -740,13 +753,15 @@ def run(asked: argparse.Namespace) -> int:
         keras = script.load_tensorflow()[1]
         adaptation.split_model(keras, loaded.model, f"--embeddings, {asked.model}")
 
-    found, left_out = classify_all(paths, loaded, asked)
+    found, left_out, problem = classify_all(paths, loaded, asked)
     if not found:
         counts = reasons([(result.record, result.left_out) for result in left_out])
         raise UserError(f"none of the {len(paths)} records can be used: {counts}")
+    print_found(found, left_out, loaded, asked)
+    if problem:
+        raise problem
     if asked.embeddings:
         write_embeddings(asked.embeddings, found)
-    print_found(found, left_out, loaded, asked)
     if asked.plot:
         tell_pages(found, asked.plot)
     return 1 if left_out else 0

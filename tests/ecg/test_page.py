@@ -146,6 +146,12 @@ def test_page_and_model_card_of_an_adapted_model_claim_no_more_than_is_true(
     assert "learnt from the label files with the SHA-256 f1, f2, the last first" in card
 
 
+def test_what_the_model_was_trained_on_stands_next_to_the_headline(text):
+    notice, = re.findall('<p class="notice">(.*)</p>', text)
+    assert notice.startswith("This model was trained on synthetic records. Origin of the labels:")
+    assert notice.endswith("This is not a medical device.")
+
+
 def test_cells_lead_to_their_records(text, table):
     for i, true in enumerate(CLASSES):
         for j, predicted in enumerate(CLASSES):

@@ -125,6 +125,13 @@ def test_the_pages_are_those_of_the_chosen_records_which_are_not_read_again(fold
     assert all(result.embedding is not None for result in drawn)    # what `results` gave, once
 
 
+def test_a_label_file_that_cannot_be_written_is_noticed_before_records_are_read(
+        folder, capsys, monkeypatch):
+    monkeypatch.setattr(classify, "find_records", lambda _: pytest.fail("records are looked for"))
+    assert choose_records.main(["m.keras", "data", "--output", "none/to_label.csv"]) == 2
+    assert "--output: none/to_label.csv: No such file" in capsys.readouterr().err
+
+
 def test_labels_that_may_have_been_filled_in_are_not_overwritten(folder, capsys):
     (folder / "to_label.csv").write_text("1,a,Normal\n")
     assert choose_records.main(["m.keras", "data"]) == 2

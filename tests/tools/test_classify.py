@@ -633,11 +633,30 @@ def test_embeddings_replace_nobody_elses_file(tmp_path, models, records, capsys)
         before = file.read_bytes()
         code, out, err = run(capsys, records[0], "--model", models(), "--embeddings", file)
         assert (code, out) == (2, "")
-        assert "e.npz: was not written by this program" in err
+        assert "e.npz was not written by this program" in err
         assert file.read_bytes() == before
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--plot", "--embeddings"])
+def test_classes_are_printed_though_there_is_no_room_for_files(
+        flag, tmp_path, models, records, capsys, monkeypatch):
+    written = []
+
+    def write_whole(path, write):
+        written.append(path)
+        if flag == "--embeddings" or len(written) == 2:
+            raise UserError(f"{path}: No space left on device")
+
+    monkeypatch.setattr("ecg.files.write_whole", write_whole)
+    code, out, err = run(capsys, *records[:3], "--model", models(), flag, tmp_path / "e.npz",
+                         "--csv")
+    assert code == 2
+    assert len(out.splitlines()) == 1 + 3
+    assert "No space left on device" in err
+    assert len(written) == (2 if flag == "--plot" else 1)
+
+
 def test_an_ensemble_has_no_embeddings(models, records, capsys, tmp_path):
     code, out, err = run(capsys, records[0], "--model", models("ensemble"), "--embeddings",
                          tmp_path / "e.npz")
