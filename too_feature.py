@@ -1385,6 +1385,15 @@ def predict(model: Any, records: Records) -> np.ndarray:
     return np.concatenate(found)[:n]
 
 
+def predict_finite(model: Any, records: Records) -> np.ndarray:
+    """Do the same as `predict`; `UserError` if the model gives NaN, as after it has diverged."""
+    probabilities = predict(model, records)
+    if not np.isfinite(probabilities).all():
+        raise UserError("the model gives no probabilities (NaN), as its training or that of its "
+                        "start has diverged; lower --learning-rate, or name another start")
+    return probabilities
+
+
 def validate(model: Any, validation: Records) -> dict[str, float]:
     """Return loss and accuracy on validation records; each class counts the same."""
     weights = compute_sample_weight("balanced", validation.targets)
@@ -1602,7 +1611,7 @@ def calibrate(model: Any, validation: Records) -> float:
     It is 1, and changes nothing, where none would make validation patients' classes likelier.
     """
     weights = compute_sample_weight("balanced", validation.targets)
-    probabilities = predict(model, validation)
+    probabilities = predict_finite(model, validation)
     temperature = metrics.fit_temperature(probabilities, validation.targets, weights)
     last = model.layers[-1]
     last.set_weights([array / temperature for array in last.get_weights()])
@@ -1824,6 +1833,7 @@ def adapt(
     keras.utils.set_random_seed(settings.seed)
     model = load_afresh(adaptation.find_model(settings.start_from)).model
     if not settings.recipe.epochs:
+        predict_finite(model, validation)    # before anything is replaced by it
         return model, 1.0, []
 
     training = each_once(training)
@@ -1858,7 +1868,7 @@ def train_all_weights(
     is equal, the loss has fallen.
     """
     before = model.get_weights()
-    at_first = adaptation.score(predict(model, validation), validation.targets)
+    at_first = adaptation.score(predict_finite(model, validation), validation.targets)
     history = train_weights(model, training, validation, settings, folder)
     at_last = adaptation.score(predict(model, validation), validation.targets)
     is_better = at_last > at_first
@@ -1901,7 +1911,7 @@ class Predicted(NamedTuple):
 
 def predict_each(models: list, records: Records) -> Predicted:
     """Return records with the probabilities that each of these models gives to them."""
-    return Predicted(records, np.array([predict(model, records) for model in models]))
+    return Predicted(records, np.array([predict_finite(model, records) for model in models]))
 
 
 def with_rivals(

@@ -731,8 +731,8 @@ def print_found(found: list[Result], left_out: list[Result], loaded, asked) -> N
     print("\n".join([*lines, labels_origin.note(loaded.card)]))
 
 
-def run(asked: argparse.Namespace) -> int:
-    """Do what was asked; return the exit code."""
+def check_flags(asked: argparse.Namespace) -> None:
+    """Raise `UserError` if flags do not fit together, or a number is out of range."""
     if asked.pdf and not asked.plot:
         raise UserError("--pdf: expected --plot FOLDER too")
     if asked.embeddings and (asked.windows or not asked.embeddings.endswith(".npz")):
@@ -740,6 +740,10 @@ def run(asked: argparse.Namespace) -> int:
     if not 0 <= asked.jobs <= 1024:
         raise UserError(f"--jobs {asked.jobs}: expected a number from 0 to 1024")
 
+
+def run(asked: argparse.Namespace) -> int:
+    """Do what was asked; return the exit code."""
+    check_flags(asked)
     paths = find_records(asked.records)
     is_named = asked.model is not None
     asked.model = choose_model(asked.model)
