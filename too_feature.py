@@ -1868,7 +1868,7 @@ def train_all_weights(
     is equal, the loss has fallen.
     """
     before = model.get_weights()
-    at_first = adaptation.score(predict_finite(model, validation), validation.targets)
+    at_first = adaptation.score(predict(model, validation), validation.targets)
     history = train_weights(model, training, validation, settings, folder)
     at_last = adaptation.score(predict(model, validation), validation.targets)
     is_better = at_last > at_first

@@ -637,11 +637,10 @@ def test_embeddings_replace_nobody_elses_file(tmp_path, models, records, capsys)
         assert file.read_bytes() == before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--plot", "--embeddings"])
 def test_classes_are_printed_though_there_is_no_room_for_files(
         flag, tmp_path, models, records, capsys, monkeypatch):
-    written = []
+    model, written = models(), []
 
     def write_whole(path, write):
         written.append(path)
@@ -649,7 +648,7 @@ def test_classes_are_printed_though_there_is_no_room_for_files(
             raise UserError(f"{path}: No space left on device")
 
     monkeypatch.setattr("ecg.files.write_whole", write_whole)
-    code, out, err = run(capsys, *records[:3], "--model", models(), flag, tmp_path / "e.npz",
+    code, out, err = run(capsys, *records[:3], "--model", model, flag, tmp_path / "e.npz",
                          "--csv")
     assert code == 2
     assert len(out.splitlines()) == 1 + 3
@@ -657,6 +656,7 @@ def test_classes_are_printed_though_there_is_no_room_for_files(
     assert len(written) == (2 if flag == "--plot" else 1)
 
 
+@pytest.mark.slow
 def test_an_ensemble_has_no_embeddings(models, records, capsys, tmp_path):
     code, out, err = run(capsys, records[0], "--model", models("ensemble"), "--embeddings",
                          tmp_path / "e.npz")
