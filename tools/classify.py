@@ -682,6 +682,7 @@ def classify_all(
                 if not found:
                     raise
                 problem = error
+
         if not result.left_out:
             found.append(sum_up(result, names))
             continue
