@@ -758,7 +758,6 @@ def run(asked: argparse.Namespace) -> int:
         keras = script.load_tensorflow()[1]
         adaptation.split_model(keras, loaded.model, f"--embeddings, {asked.model}")
 
-
     found, left_out, problem = classify_all(paths, loaded, asked)
     if not found:
         counts = reasons([(result.record, result.left_out) for result in left_out])
