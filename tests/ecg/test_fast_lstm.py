@@ -9,6 +9,7 @@ import pytest
 
 import too_feature as script
 from ecg import fast_lstm
+from tests.support import models
 from too_feature import Recipe, Records, Settings, create_lightweight_lstm_model
 
 tf, keras = script.load_tensorflow()
@@ -144,7 +145,7 @@ def test_a_trained_model_is_quickened_but_saved_as_keras_own_and_predicts_the_sa
         trained, tmp_path):
     model, some = trained
     assert "inner_loop" in vars(lstm_of(model))
-    script.save(model, {}, tmp_path / "m.keras")
+    script.save(model, models.card(), tmp_path / "m.keras")
     model.save(tmp_path / "direct.keras")
     expected = script.predict(model, some)
     for name in ("m.keras", "direct.keras"):

@@ -13,6 +13,7 @@ import too_feature as script
 from ecg.large_features import EXTRA_FEATURES
 from ecg.large_model import blend_with_regression, create_large_model
 from ecg.linear_rival import LinearRival
+from tests.support import models
 from tools import classify
 
 ROOT = Path(script.__file__).parent
@@ -107,7 +108,7 @@ def test_a_training_of_the_large_recipe_ends_with_the_regression_in_the_model(mo
 @pytest.mark.slow
 def test_it_is_saved_without_custom_objects_and_opens_in_safe_mode(model, rival, tmp_path):
     model = blended(model, rival, 2 / 3)
-    script.save(model, {}, tmp_path / "large.keras")
+    script.save(model, models.card("large"), tmp_path / "large.keras")
     code = ("import sys, json, numpy as np, keras\n"
             "model = keras.models.load_model('large.keras', safe_mode=True)\n"
             "x = np.load('inputs.npz')\n"

@@ -498,4 +498,4 @@ def test_the_tool_runs_from_any_folder_and_its_exit_code_tells(tmp_path, argumen
     assert result.returncode == code
     assert "Traceback" not in result.stderr
     assert re.search(f"error: .*{mention}" if code else mention, result.stderr)
-    assert (tmp_path / "ecg_5_class_data.csv").exists() == (code == 0)
+    assert (tmp_path / "mimic_labels.csv").exists() == (code == 0)
