@@ -5,6 +5,7 @@
 prints seconds and peak memory of the tool, which runs as a user would run it.
 """
 
+import argparse
 import resource
 import subprocess
 import sys
@@ -59,7 +60,9 @@ def write_tables(folder, n):
 
 def main():
     """Run the benchmark."""
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("n", nargs="?", type=int, default=1_000_000, help="records")
+    n = parser.parse_args().n
     with tempfile.TemporaryDirectory() as folder:
         write_tables(Path(folder), n)
         start = time.perf_counter()

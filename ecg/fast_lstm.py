@@ -1,9 +1,10 @@
 """A faster way to compute Keras's own LSTM layer on a CPU; `too_feature.py` trains with it.
 
-Keras's recurrence, differentiated by TensorFlow, adds up the gradient of the weights at
-every time step and calls four activations for four gates. Here one product after the loop gives
-the weights' gradient, and one tanh computes all gates, so a training step takes half as long
-(benchmarks/speed.py). The layer, its weights and its outputs stay the same, up to rounding.
+Keras's recurrence, differentiated by TensorFlow, adds up the gradients of the weights step by step
+and calls four activations for four gates. Here all gradients of weights are products of two
+matrices after the loop, one tanh computes all gates, and nothing joins columns inside the loop,
+which XLA does number by number: a training step takes a fraction of the time (benchmarks/speed.py).
+The layer, its weights and its outputs stay the same, up to rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -130,7 +131,7 @@ class Recurrence:
         h = ops.concatenate([first_h[None], h_after[:-1]], 0)    # before each step, like c
 
         dc_dh = o * (1 - tanh**2)
-        # A table for each gate: XLA is slow where it joins columns
+        # A table for each gate, as XLA is slow where it joins columns
         slope_i = g * i * (1 - i)
         slope_f = c * f * (1 - f)
         slope_g = i * (1 - g**2)
