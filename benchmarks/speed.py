@@ -314,35 +314,44 @@ def on_disk(options):
 
 
 def copies(options, n):
-    """Return label file and folder of `n` records: those there are, linked under new names.
+    """Return label file and folder of `n` records: those there are, copied under new names.
 
-    Classes in equal shares, one record to a patient. Hard links: the script refuses others.
+    Classes in equal shares, one record to a patient.
     """
     folder = options.scratch / "copies"
     classes = [list(rows.itertuples()) for _, rows in on_disk(options).groupby("ecg_category")]
     lines = []
     for i in range(n):
         records = classes[i % len(classes)]
-        row = records[i // len(classes) % len(records)]
+        turn, place = divmod(i // len(classes), len(records))
+        row = records[place]
         source = options.data_dir / row.waveform_path
         new = f"files/{i // 1000:03}/{i:06}"
         lines.append(f"{20_000_000 + i},{new}/{source.name},{row.ecg_category}\n")
         if not (folder / new).exists():
             (folder / new).mkdir(parents=True)
-            link_record(source, folder / new)
+            copy_record(source, folder / new, turn)
 
     labels = options.scratch / f"{n}.csv"
     labels.write_text("".join(lines), encoding="utf-8")
     return labels, folder
 
 
-def link_record(source, folder):
-    """Link the files of a record into a folder, or copy them where that cannot be."""
-    for file in source.parent.glob(source.name + ".*"):
-        try:
-            os.link(file, folder / file.name)
-        except OSError:    # another file system, or too many links
-            shutil.copy(file, folder)
+def copy_record(source, folder, steps):
+    """Copy a record into a folder, its first sample raised by some steps of the converter.
+
+    Without that, the script would know it for a copy, and leave it out.
+    """
+    header, first, *others = source.with_suffix(".hea").read_text().splitlines()
+    fields = first.split()    # file, format, gain, bits, zero, first sample, checksum, block, lead
+    fields[5] = str(int(fields[5]) + steps)
+    fields[6] = str((int(fields[6]) + steps) % 2**16)
+    text = "\n".join([header, " ".join(fields), *others, ""])
+    (folder / f"{source.name}.hea").write_text(text)
+
+    samples = np.fromfile(source.with_suffix(".dat"), "<i2")
+    samples[0] += steps
+    samples.tofile(folder / f"{source.name}.dat")
 
 
 # ------------------------------------------------------------------------------------------- step

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import wfdb
 
 import too_feature as script
 from benchmarks import speed, speed_workers
@@ -117,12 +119,12 @@ def test_the_time_of_a_step_leaves_out_the_first_epoch():
     assert speed_workers.per_step(times, steps=100) == pytest.approx(20)    # ms
 
 
-def test_copies_are_of_new_patients_with_classes_in_equal_shares(options):
+def test_copies_are_of_new_patients_with_classes_in_equal_shares_and_all_can_be_used(options):
     options.data_dir.mkdir()
     records = [("a", "Normal"), ("b", "Normal"), ("c", "Bradycardia")]
     for name, _ in records:
-        (options.data_dir / f"{name}.hea").write_text(name)
-        (options.data_dir / f"{name}.dat").write_text(name * 2)
+        wfdb.wrsamp(name, 500, ["mV"], ["I"], d_signal=np.array([[7], [ord(name)]]), fmt=["16"],
+                    adc_gain=[200.0], baseline=[0], write_dir=str(options.data_dir))
     lines = [f"{i},{name},{category}\n" for i, (name, category) in enumerate(records)]
     options.labels.write_text("".join([*lines, "9,missing,Normal\n"]))
 
@@ -130,5 +132,10 @@ def test_copies_are_of_new_patients_with_classes_in_equal_shares(options):
     rows = script.read_labels(str(labels))
     assert rows["subject_id"].nunique() == 6
     assert rows["ecg_category"].value_counts().to_dict() == {"Normal": 3, "Bradycardia": 3}
+    found = set()
     for path in rows["waveform_path"]:
-        assert (folder / f"{path}.dat").read_text() == Path(path).name * 2
+        record = wfdb.rdrecord(str(folder / path), physical=False)
+        assert record.checksum == [int(record.d_signal.sum())]
+        assert record.init_value == [record.d_signal[0, 0]]
+        found.add(record.d_signal.tobytes())
+    assert len(found) == 6    # the script leaves out copies
