@@ -277,11 +277,12 @@ def draw_panel(axes, by_title):
         if title == "as it is":
             axes.axhline(values[0], color="0.6", label=name)
         else:
-            colour = style.COLOURS[i % len(style.COLOURS)]
+            turn, place = divmod(i, len(style.COLOURS))    # a colour that returns is dashed
             axes.plot(
                 sizes,
                 values,
-                color=colour,
+                color=style.COLOURS[place],
+                linestyle=("-", "--")[turn],
                 marker="o",
                 markersize=4,
                 label=name)
