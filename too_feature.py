@@ -363,9 +363,10 @@ def load_tensorflow() -> tuple[Any, Any]:
         raise UserError(f"TensorFlow 2.16 or newer is needed ({first_line}): pip install {remedy}"
                         ) from error
 
-    # The products of a step of the LSTM are so small that calling a library takes longer
-    os.environ["XLA_FLAGS"] = " ".join(
-        [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false"])
+    # The products of a step of the LSTM are so small that calling a library takes longer. The
+    # user's own flags come last, and win
+    os.environ["XLA_FLAGS"] = (
+        f"--xla_cpu_multi_thread_eigen=false {os.environ.get('XLA_FLAGS', '')}")
     with contextlib.suppress(RuntimeError):    # a notebook may have used TensorFlow before
         tf.config.set_visible_devices([], "GPU")    # Metal crashes (SIGBUS) or slows LSTMs
         tf.config.threading.set_intra_op_parallelism_threads(1)    # too small to gain from more
