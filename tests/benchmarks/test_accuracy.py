@@ -130,6 +130,7 @@ def fit_with_enough(task):
 def test_the_learning_curve_has_a_column_for_each_size_and_all_records(
         capsys, monkeypatch, tmp_path):
     folds = [Fold(np.arange(16), np.arange(16, 20), np.arange(20, 40))]
+    (tmp_path / "curve.png").write_text("of an earlier version: replaced")
     monkeypatch.setattr(accuracy, "SYSTEMS", {
         "regression": System("regression", fit_right),
         "default": System("**ours**", fit_with_enough)})
