@@ -40,6 +40,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import gc
 import hashlib
 import importlib
 import io
@@ -52,7 +53,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from ecg import labels_origin
+from ecg import origin
 from ecg.errors import UserError
 from ecg.settings import Parser, check_fields, describe_fields, flag, parse_assignments
 
@@ -86,13 +87,13 @@ class Recipe:
     high_pass: float = method(0.5, "Hz below which baseline wander is removed; 0: none", 0, 5)
     central_share: float = method(
         0.99, "central share of a lead's samples used to set its scale", 0.1, 1)
-    span: float = method(3.0, "scaled units that this central share covers", 0.1, 6)
+    scale_span: float = method(3.0, "scaled units that this central share covers", 0.1, 6)
 
     # Keras's default bias forgets within 60 ms, less than a beat
-    memory: float = method(
-        4.0, "s of the LSTM's longest memory at the start; 0: as in Keras", 0, 10)
+    lstm_memory: float = method(
+        4.0, "s of the LSTM's longest lstm_memory at the start; 0: as in Keras", 0, 10)
     # Statistics of a batch of four are noisy: after some steps, their moving averages are used
-    settle: int = method(
+    freeze_bn_after: int = method(
         375, "training steps after which batch-norm layers are frozen (375: one default epoch); "
         "0: never", 0, 10**9)
     feature_limit: float = method(
@@ -113,11 +114,11 @@ class Recipe:
     stop_patience: int = method(
         5, "epochs without better validation accuracy before training stops", 1, 10_000)
     # Which of 15 epochs validates best on 300 records is mostly chance: so the last is kept
-    keep: str = method(
+    keep_weights: str = method(
         "last", "weights to keep: the last, or the best by validation accuracy", "last", "best")
     xla: bool = method(True, "whether XLA makes this model faster on a CPU")
 
-    # Noise is small compared with a lead's span; gains vary as the contact of electrodes does
+    # Noise is small compared with a lead's scale_span; gains vary as the contact of electrodes does
     noise_probability: float = method(0.3, "share of records given noise", 0, 1)
     noise_size: float = method(0.05, "standard deviation of that noise, in scaled units", 0, 3)
     scaling_probability: float = method(0.2, "share of records whose amplitude is changed", 0, 1)
@@ -136,17 +137,17 @@ RECIPES = {
     # The thesis's way with only its bugs fixed: the right clock, features scaled inside the model,
     # no record repeated in validation or test.
     "thesis": Recipe(
-        name="thesis", high_pass=0.0, central_share=0.5, span=1.0, memory=0.0, settle=0,
-        feature_limit=1000.0, rate_curve=False, keep="best", shift=0.0, lead_gain=0.0,
-        amplitude_noise=0.0),
+        name="thesis", high_pass=0.0, central_share=0.5, scale_span=1.0, lstm_memory=0.0,
+        freeze_bn_after=0, feature_limit=1000.0, rate_curve=False, keep_weights="best",
+        shift=0.0, lead_gain=0.0, amplitude_noise=0.0),
     # Convolutions, attention and 40 more features; weight decay makes Keras's Adam an AdamW.
     # The learning rate falls to zero along a cosine, without early stopping. XLA slows convolutions
     # down on a CPU. Its logits are averaged with those of a logistic regression on the same
     # features, which is better with few records.
     "large": Recipe(
         name="large", model="large", epochs=30, batch_size=32, learning_rate=0.002,
-        weight_decay=0.01, schedule="cosine", stop_patience=10_000, settle=0, amplitude_noise=0.0,
-        regression_share=2 / 3, xla=False)}
+        weight_decay=0.01, schedule="cosine", stop_patience=10_000, freeze_bn_after=0,
+        amplitude_noise=0.0, regression_share=2 / 3, xla=False)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,8 +186,8 @@ class Settings:
     jobs: int = this_run(0, "processes that read records, or train --repeats; 0 chooses "
                          "for you", 0, 1024)
     scheduler: str = this_run("", "tcp://host:port of a Dask scheduler whose workers read records")
-    cache: bool = this_run(True, "keep prepared records for the next run")
-    cache_dir: str = this_run(".ecg_cache", "folder to keep prepared records in")
+    cache: bool = this_run(True, "keep_weights prepared records for the next run")
+    cache_dir: str = this_run(".ecg_cache", "folder to keep_weights prepared records in")
     jit: bool = this_run(None, "compile the training step with XLA (default: where it works and "
                          "the recipe gains from it)")
     quick: bool = this_run(False, "a first result in a third of the time: fewer records and epochs")
@@ -194,7 +195,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        labels_origin.check_flag(self.labels_origin)
+        origin.check_flag(self.labels_origin)
         if self.test_data_dir and not self.test_labels:
             raise UserError("--test-data-dir: expected --test-labels as well")
         if not self.start_from and self.recipe.epochs == 0:
@@ -303,34 +304,29 @@ from sklearn.utils.class_weight import compute_sample_weight
 from ecg import (
     __version__,
     adaptation,
-    batch_norm,
-    beats,
     cache,
     checkpoint,
-    copies,
     fast_lstm,
     files,
     label_file,
     left_out,
     metrics,
+    models,
     patients,
-    provenance,
+    r_peaks,
+    report,
+    two_phases,
+    wfdb_files,
 )
-
-# isort: split
-from ecg import r_peaks, report, safe_keras, wfdb_files
+from ecg.baseline import LinearBaseline
 from ecg.card import contract
 from ecg.epoch_bar import epoch_bar
-from ecg.errors import RecordError, exit_code, user_errors
-from ecg.escape import shown
-from ecg.garbage import keep_all, no_collection
+from ecg.errors import RecordError, exit_code, printable, user_errors
 from ecg.large_features import EXTRA_FEATURES, extra_features
-from ecg.linear_rival import LinearRival
 from ecg.signals import BEYOND_ANY_CONVERTER, as_leads, quietly
 
 
 @functools.cache
-@no_collection()    # it takes a third of the time
 def load_tensorflow() -> tuple[Any, Any]:
     """Import TensorFlow on first use, with all GPUs hidden; return it and Keras.
 
@@ -370,7 +366,7 @@ def load_tensorflow() -> tuple[Any, Any]:
     with contextlib.suppress(RuntimeError):    # a notebook may have used TensorFlow before
         tf.config.set_visible_devices([], "GPU")    # Metal crashes (SIGBUS) or slows LSTMs
         tf.config.threading.set_intra_op_parallelism_threads(1)    # too small to gain from more
-    keep_all()
+    gc.freeze()    # else each search for garbage takes 0.2 s
     return tf, keras
 
 
@@ -733,7 +729,7 @@ def stable_preprocess_ecg(
     target_length: int = 500,
     high_pass: float = 0.5,
     central_share: float = 0.99,
-    span: float = 3.0,
+    scale_span: float = 3.0,
 ) -> np.ndarray:
     """Band-limit and resample a 12-lead ECG, and scale each lead robustly.
 
@@ -743,7 +739,7 @@ def stable_preprocess_ecg(
         Ten seconds; NaN and infinities are interpolated.
     target_length : int, points to resample to
     high_pass : float, Hz of a squared second-order Butterworth response without phase shift, or 0
-    central_share, span : float
+    central_share, scale_span : float
         The central share of a lead's samples spans that many units (0.5 and 1: the IQR is one).
 
     Returns
@@ -763,7 +759,7 @@ def stable_preprocess_ecg(
     shares = 0.5 + np.array([-0.5, 0, 0.5]) * central_share
     low, median, high = np.quantile(leads, shares, axis=0)
     has_spikes_only = high - low < 1e-3 * np.ptp(leads, axis=0)    # their range says nothing
-    spread = np.where(has_spikes_only, leads.std(axis=0), (high - low) / span)
+    spread = np.where(has_spikes_only, leads.std(axis=0), (high - low) / scale_span)
     spread = np.where(is_flat, 1.0, spread)
     scaled = np.where(is_flat, 0.0, (leads - median) / spread)
     return np.clip(scaled, -3, 3).astype(np.float32, order="C")
@@ -816,7 +812,7 @@ def qrs_envelope(energy: np.ndarray, fs: float) -> np.ndarray:
     it to the T waves. Cut off there (but not below 1/400 of the largest), a large ectopic beat or
     artefact does not hide the others.
     """
-    above = np.maximum(energy - beats.least_energy(energy, fs), 0)
+    above = np.maximum(energy - r_peaks.least_energy(energy, fs), 0)
     window = int(2 * fs)
     starts = range(0, max(1, len(above) - window // 2), window)
     largest = np.array([above[i:i + window].max() for i in starts])
@@ -860,9 +856,9 @@ def _r_peaks_of(lead: np.ndarray, fs: float) -> np.ndarray:
     coarse = find_peaks(envelope, height=np.std(envelope) * 0.5, distance=fs // 4)[0]
     if not len(coarse):
         return np.zeros(0)
-    coarse = beats.drop_t_waves(coarse, energy, envelope, fs)
-    coarse = beats.add_close_beats(coarse, envelope, fs)
-    if beats.has_noise_peak(coarse, energy, fs):
+    coarse = r_peaks.drop_t_waves(coarse, energy, envelope, fs)
+    coarse = r_peaks.add_close_beats(coarse, envelope, fs)
+    if r_peaks.has_noise_peak(coarse, energy, fs):
         return np.zeros(0)
     return r_peaks.refine(lead, coarse, fs)
 
@@ -958,8 +954,8 @@ def extract_core_medical_features(
         measured["kurtosis"] = np.mean((z * z) ** 2) - 3
 
     intervals = (rhythm or measure_rhythm(signal, fs)).rr
-    rr = beats.drop_nan(intervals)
-    change = beats.drop_nan(np.diff(intervals))
+    rr = r_peaks.drop_nan(intervals)
+    change = r_peaks.drop_nan(np.diff(intervals))
     if len(rr) >= 1:
         measured["heart rate"] = 60 / rr.mean()
     if len(rr) >= 2:
@@ -973,7 +969,7 @@ def extract_core_medical_features(
 
 # --------------------------------------------------------------------------------------- prepare
 # Fields of `Recipe` on which a model's inputs depend
-PREPARATION = "model", "sequence_length", "high_pass", "central_share", "span"
+PREPARATION = "model", "sequence_length", "high_pass", "central_share", "scale_span"
 
 
 class Records(NamedTuple):
@@ -1024,7 +1020,7 @@ def prepare_with_remark(
         features = np.append(features, extra)
 
     ecg = stable_preprocess_ecg(signal, recipe.sequence_length, recipe.high_pass,
-                                recipe.central_share, recipe.span)
+                                recipe.central_share, recipe.scale_span)
     return ecg, features.astype(np.float32), remark
 
 
@@ -1058,7 +1054,7 @@ def prepare_many(
     if data_dir is not None:
         paths = [f"{data_dir}/{path}" for path in paths]
     shapes = (recipe.sequence_length, len(LEADS)), (len(feature_names(recipe)),)
-    key = provenance.versions(), [getattr(recipe, name) for name in PREPARATION]
+    key = origin.versions(), [getattr(recipe, name) for name in PREPARATION]
     folder = Path(settings.cache_dir).absolute() if settings.cache else None
     with user_errors(title):
         return cache.prepare_many(
@@ -1110,7 +1106,7 @@ def draw_usable(
         sample = balanced_sampling(usable, target_samples, settings.seed, repeat=name == "train")
         new = [path for path in sample["waveform_path"].unique() if path not in reasons]
         read = prepare_many(new, data_dir, settings, f"reading {name}")
-        reasons |= zip(new, copies.reasons(read, held_out), strict=True)
+        reasons |= zip(new, patients.reasons(read, held_out), strict=True)
         prepared += read
 
         tried = pd.Series(reasons, dtype=str)
@@ -1141,18 +1137,18 @@ def load_split(
     samples = {"train": settings.train_samples, "validation": settings.val_samples,
                "test": settings.test_samples}[name]
     data_dir = os.path.abspath(settings.data_dir)
-    is_elsewhere = name == "test" and bool(settings.test_labels)
-    if is_elsewhere:
+    is_external = name == "test" and bool(settings.test_labels)
+    if is_external:
         data_dir = os.path.abspath(settings.test_data_dir or data_dir)
         samples = len(labels) * len(classes)    # enough for every record
 
-    known = copies.digests(held_out or {})
+    known = patients.digests(held_out or {})
     drawn = draw_usable(name, labels, samples, data_dir, settings, known)
     left_out.tell_missing(name, len(drawn.missing), len(drawn.reasons))
     sample = drawn.rows
     unusable = tuple((path, reason) for path, reason in drawn.reasons.items() if reason)
     have = set(sample["ecg_category"])
-    if not (is_elsewhere and have):    # another hospital may lack classes
+    if not (is_external and have):    # another hospital may lack classes
         left_out.refuse_lost_classes(
             name, labels, drawn.missing, have, data_dir, unusable)
     if have < set(classes):
@@ -1248,7 +1244,7 @@ def create_lightweight_lstm_model(
     feature_mean: Any = (0.0,) * 8,
     feature_variance: Any = (1.0,) * 8,
     feature_limit: float = 2.5,
-    memory: float = 4.0,
+    lstm_memory: float = 4.0,
     rate_curve: bool = True,
 ) -> Any:
     """Build the dual-branch LSTM, 8,461 parameters for five classes.
@@ -1258,7 +1254,7 @@ def create_lightweight_lstm_model(
     n_classes, sequence_length : int
     feature_mean, feature_variance : array_like, shape (8,), constants in the model, not weights
     feature_limit : float, standard deviations at which scaled features are cut off
-    memory : float, s; longest memory of the forget gates at the start, or 0: as in Keras
+    lstm_memory : float, s; longest lstm_memory of the forget gates at the start, or 0: as in Keras
     rate_curve : bool, whether `sharpen_rate` replaces the scaled heart rate
 
     Returns
@@ -1271,8 +1267,8 @@ def create_lightweight_lstm_model(
     ecg = keras.Input((sequence_length, len(LEADS)), name="ecg")
     lstm = layers.LSTM(32, dropout=0.2)
     x = lstm(ecg)
-    if memory:
-        start_with_memory(lstm, memory * sequence_length / RECORD_SECONDS)
+    if lstm_memory:
+        start_with_memory(lstm, lstm_memory * sequence_length / RECORD_SECONDS)
     x = dense_block(layers, x, 24, 0.3)
 
     features = keras.Input((len(FEATURES),), name="features")
@@ -1414,7 +1410,7 @@ def create_model(n_classes: int, recipe: Recipe, mean: Any, variance: Any) -> An
         return create_large_model(
             load_tensorflow()[1], n_classes, recipe.sequence_length, mean, variance, HEART_RATE)
     return create_lightweight_lstm_model(
-        n_classes, recipe.sequence_length, mean, variance, recipe.feature_limit, recipe.memory,
+        n_classes, recipe.sequence_length, mean, variance, recipe.feature_limit, recipe.lstm_memory,
         recipe.rate_curve)
 
 
@@ -1424,7 +1420,7 @@ def build_model(n_classes: int, training: Records, recipe: Recipe) -> Any:
     mean = features.mean().fillna(0)
     variance = features.var(ddof=0).fillna(1).replace(0, 1)
     model = create_model(n_classes, recipe, mean, variance)
-    fast_lstm.quicken_all(load_tensorflow()[1], model)    # the same results, twice as fast
+    fast_lstm.speed_up_lstms(load_tensorflow()[1], model)    # the same results, twice as fast
     return model
 
 
@@ -1446,7 +1442,7 @@ def compile_model(
     if recipe.schedule == "cosine":
         rate = optimizers.schedules.CosineDecay(rate, n_steps)
     adam = optimizers.Adam(rate, weight_decay=recipe.weight_decay or None)
-    if recipe.settle or is_adapted:    # else weight decay would shrink what is frozen
+    if recipe.freeze_bn_after or is_adapted:    # else weight decay would shrink what is frozen
         adam.exclude_from_weight_decay(var_names=["gamma", "beta"])
     model.compile(
         adam, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"], jit_compile=jit,
@@ -1458,7 +1454,7 @@ def phases(recipe: Recipe, steps: int) -> list[tuple[int, int]]:
 
     In the second phase, batch normalisation is frozen with what it has gathered in the first.
     """
-    settled = min(math.ceil(recipe.settle / steps), recipe.epochs)
+    settled = min(math.ceil(recipe.freeze_bn_after / steps), recipe.epochs)
     if settled in (0, recipe.epochs):
         return [(0, recipe.epochs)]
     return [(0, settled), (settled, recipe.epochs)]
@@ -1485,23 +1481,23 @@ def make_callbacks(recipe: Recipe, history: list[dict]) -> tuple[list, Any]:
 
     counting = [callbacks.EarlyStopping(
         "val_accuracy", mode="max", patience=recipe.stop_patience,
-        restore_best_weights=recipe.keep == "best")]
+        restore_best_weights=recipe.keep_weights == "best")]
     if recipe.schedule == "plateau":
         counting.append(callbacks.ReduceLROnPlateau(
             factor=0.5, patience=recipe.reduce_patience, min_lr=1e-6))
     return counting, callbacks.LambdaCallback(on_epoch_end=print_epoch)
 
 
-def fit_rival(training: Records, n_classes: int, recipe: Recipe) -> LinearRival:
-    """Fit the simplest rival: a logistic regression on the features that the model sees."""
+def fit_baseline(training: Records, n_classes: int, recipe: Recipe) -> LinearBaseline:
+    """Fit the baseline: a logistic regression on the features that the model sees."""
     once = ~training.rows["waveform_path"].duplicated().to_numpy()
-    return LinearRival(
+    return LinearBaseline(
         training.features[once], training.targets[once], n_classes, HEART_RATE,
-        first_of_rival(recipe))
+        first_baseline_feature(recipe))
 
 
-def first_of_rival(recipe: Recipe) -> int:
-    """Return the place of the first feature that the rival of a recipe's model uses."""
+def first_baseline_feature(recipe: Recipe) -> int:
+    """Return the place of the first feature that the baseline of a recipe's model uses."""
     return HEART_RATE if recipe.model == "large" else 0    # before it, amplitudes
 
 
@@ -1510,8 +1506,8 @@ def add_regression(model: Any, training: Records, n_classes: int, recipe: Recipe
     from ecg.large_model import blend_with_regression
 
     keras = load_tensorflow()[1]
-    rival = fit_rival(training, n_classes, recipe)
-    return blend_with_regression(keras, model, rival, recipe.regression_share)
+    baseline = fit_baseline(training, n_classes, recipe)
+    return blend_with_regression(keras, model, baseline, recipe.regression_share)
 
 
 def compile_for_phases(
@@ -1575,7 +1571,7 @@ def fit(
     keras = load_tensorflow()[1]
     recipe = settings.recipe
     steps = max(1, len(training.targets) // recipe.batch_size)    # whole batches of an epoch
-    frozen = batch_norm.let_freeze(keras, model)
+    frozen = two_phases.let_freeze(keras, model)
     at_once, begin_phase = compile_for_phases(model, frozen, steps, settings, jit)
     validating = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: logs.update(validate(model, validation)))
@@ -1601,7 +1597,7 @@ def fit(
 
 def announce_stop(stopping: Any, recipe: Recipe) -> None:
     """Print where early stopping ended a training, and whose weights are kept."""
-    kept = stopping.best_epoch if recipe.keep == "best" else stopping.stopped_epoch
+    kept = stopping.best_epoch if recipe.keep_weights == "best" else stopping.stopped_epoch
     print(f"stopped after epoch {stopping.stopped_epoch + 1}: no better validation accuracy for "
           f"{recipe.stop_patience} epochs; weights of epoch {kept + 1} kept")
 
@@ -1631,7 +1627,7 @@ def training_key(training: Records, validation: Records, settings: Settings) -> 
     start = settings.start_from and files.sha256(adaptation.find_model(settings.start_from))
     return {
         "start_from": start[:12],
-        **dataclasses.asdict(settings.recipe), **chosen, **provenance.versions(),
+        **dataclasses.asdict(settings.recipe), **chosen, **origin.versions(),
         "code": [files.fingerprint(train)],    # of all that `train` reaches here and in ecg/
         "records": [checkpoint.checksum(array) for array in arrays]}
 
@@ -1766,7 +1762,7 @@ def read_start(name: str) -> tuple[Recipe, list[str], dict[str, Any]]:
     """Return recipe, classes and card of the model that --start-from names; needs no TensorFlow."""
     path = adaptation.find_model(name)
     with refusing_models(path):
-        card = safe_keras.read_card(path)
+        card = models.read_card(path)
         recipe, classes = read_card(card)
     return recipe, classes, card
 
@@ -1795,9 +1791,9 @@ def describe_start(settings: Settings, card: dict[str, Any]) -> dict[str, Any]:
     if not settings.start_from:
         return {}
     start = read_start(settings.start_from)[2]
-    found = labels_origin.describe_start(
+    found = origin.describe_start(
         settings.start_from, start, card, is_trained=settings.recipe.epochs > 0)
-    if caution := labels_origin.caution(found):
+    if caution := origin.caution(found):
         print(f"notice: {caution}")
     return found
 
@@ -1816,7 +1812,7 @@ def adapt(
     settings: Settings,
     folder: Path | None = None,
 ) -> tuple[Any, float, list[dict]]:
-    """Adapt the model of --start-from, or keep it as it was where that is better.
+    """Adapt the model of --start-from, or keep_weights it as it was where that is better.
 
     Its last layer is fitted, or all weights are trained, as --adapt says; with 0 epochs, neither.
 
@@ -1840,7 +1836,7 @@ def adapt(
     training = each_once(training)
     body, last = adaptation.split_model(keras, model, settings.start_from)
     if settings.adapt == "all":
-        fast_lstm.quicken_all(keras, model)
+        fast_lstm.speed_up_lstms(keras, model)
         history = train_all_weights(model, training, validation, settings, folder)
         return model, calibrate(model, validation), history
 
@@ -1915,18 +1911,18 @@ def predict_each(models: list, records: Records) -> Predicted:
     return Predicted(records, np.array([predict_finite(model, records) for model in models]))
 
 
-def with_rivals(
+def with_baselines(
     test: Predicted,
-    rival: np.ndarray,
+    baseline: np.ndarray,
     classes: list[str],
     shares: np.ndarray,
 ) -> dict[str, Any]:
-    """Return accuracies with intervals of the model, a plain rate rule, and the simplest rival."""
+    """Return accuracies with intervals of the model, a plain rate rule, and the baseline."""
     rates = test.records.features[:, HEART_RATE]
     predicted = {
         "model": test.mean.argmax(axis=1),
         "rate rule": metrics.rate_rule(rates, classes, shares),
-        "logistic regression": rival.argmax(axis=1)}
+        "logistic regression": baseline.argmax(axis=1)}
     targets = test.records.targets
     subjects = test.records.rows["subject_id"].to_numpy()
     return {who: metrics.accuracies(targets, found, subjects) for who, found in predicted.items()}
@@ -1938,7 +1934,7 @@ def evaluate(
     temperatures: list[float],
     classes: list[str],
     shares: np.ndarray,
-    rival: np.ndarray,
+    baseline: np.ndarray,
     label_file: str,
 ) -> tuple[str, dict[str, Any]]:
     """Measure the models' mean on test patients; return the report, and its figures for JSON.
@@ -1947,7 +1943,7 @@ def evaluate(
     ----------
     temperatures : list of float, by which the models' logits were divided
     shares : ndarray, shape (n_classes,), of the classes in the label file
-    rival : ndarray, shape (n, n_classes), probabilities of the simplest rival
+    baseline : ndarray, shape (n, n_classes), probabilities of the baseline
     label_file : str, to whose class shares results are reweighted; "": to none
     """
     targets = test.records.targets
@@ -1961,7 +1957,7 @@ def evaluate(
     figures = {
         "records": len(targets),
         "patients": test.records.rows["subject_id"].nunique(),
-        **with_rivals(test, rival, classes, shares),
+        **with_baselines(test, baseline, classes, shares),
         "confidence": [float(confidence.mean()), float(confidence.std())],
         "calibration": metrics.calibrations(
             test.each, temperatures, targets, weights if label_file else None),
@@ -2013,7 +2009,7 @@ class Loaded(NamedTuple):
 def load(path: str | Path) -> Loaded:
     """Load a model that `save` wrote, safely: whatever else the file holds is refused.
 
-    It is kept in memory, so that asking again costs nothing until the file changes.
+    It is kept in lstm_memory, so that asking again costs nothing until the file changes.
 
     Raises
     ------
@@ -2044,9 +2040,9 @@ def _load(path: str, _changed: tuple[int, ...]) -> Loaded:
 def load_afresh(path: str) -> Loaded:
     """Do the same as `load`, but return a model that nobody else has, to be changed."""
     with refusing_models(path):
-        card = safe_keras.read_card(path)
+        card = models.read_card(path)
         recipe, classes = read_card(card)
-        description = safe_keras.read_description(path)
+        description = models.read_description(path)
     load_tensorflow()    # whose absence is no fault of the model
     with refusing_models(path):
         model = rebuild(description, len(classes), recipe)
@@ -2065,28 +2061,28 @@ def rebuild(description: dict[str, Any], n_classes: int, recipe: Recipe) -> Any:
         It describes something else.
     """
     keras = load_tensorflow()[1]
-    ensemble = safe_keras.member_descriptions(description)
-    models = [rebuild_one(one, n_classes, recipe) for one in ensemble or [description]]
-    model = average_models(keras, models) if ensemble else models[0]
+    ensemble = models.member_descriptions(description)
+    members = [rebuild_one(one, n_classes, recipe) for one in ensemble or [description]]
+    model = average_models(keras, members) if ensemble else members[0]
     model = keras.Model(model.inputs, model.outputs, name=model.name)    # as `save` has done
-    safe_keras.check_same(description, json.loads(model.to_json()))
+    models.check_same(description, json.loads(model.to_json()))
     return model
 
 
 def rebuild_one(description: dict[str, Any], n_classes: int, recipe: Recipe) -> Any:
     """Build one model with the scaling of features, but not yet with the weights, of another."""
     width = len(feature_names(recipe))
-    mean, variance = safe_keras.scalings(description, width)[0]
+    mean, variance = models.scalings(description, width)[0]
     model = create_model(n_classes, recipe, mean, variance)
     if not recipe.regression_share:
         return model
     from ecg.large_model import blend_with_regression
 
-    first = first_of_rival(recipe)
-    mean, variance = safe_keras.scalings(description, width - first)[-1]
-    rival = LinearRival.without_weights(mean, variance, n_classes, HEART_RATE, first)
+    first = first_baseline_feature(recipe)
+    mean, variance = models.scalings(description, width - first)[-1]
+    baseline = LinearBaseline.without_weights(mean, variance, n_classes, HEART_RATE, first)
     keras = load_tensorflow()[1]
-    return blend_with_regression(keras, model, rival, recipe.regression_share)
+    return blend_with_regression(keras, model, baseline, recipe.regression_share)
 
 
 def read_card(card: dict[str, Any]) -> tuple[Recipe, list[str]]:
@@ -2158,10 +2154,10 @@ def check_output(settings: Settings) -> Path:
         trained = adaptation.find_model(settings.start_from)
         read += [trained, os.path.splitext(trained)[0] + ".json"]
     with user_errors("--output", UserError):
-        files.check_target(output, read, safe_keras.is_own_model, settings.force)
+        files.check_target(output, read, models.is_own_model, settings.force)
         for ending in (".json", ".json.new"):
             card = output.with_suffix(ending)
-            files.check_target(card, read, safe_keras.is_own_card, settings.force)
+            files.check_target(card, read, models.is_own_card, settings.force)
     return output
 
 
@@ -2227,10 +2223,10 @@ def split_labels(
 def state_origins(settings: Settings, is_demo: bool, test: pd.DataFrame) -> dict[str, str]:
     """Return for the card where the labels come from, and those of --test-labels."""
     asked = settings.labels_origin
-    origins = {"labels_origin": labels_origin.of_file(settings.labels, asked, is_demo)}
+    origins = {"labels_origin": origin.of_file(settings.labels, asked, is_demo)}
     if settings.test_labels:
         is_demo_test = test["waveform_path"].str.startswith(DEMO_FOLDER).any()
-        origins["test_labels_origin"] = labels_origin.of_file(
+        origins["test_labels_origin"] = origin.of_file(
             settings.test_labels, is_demo=is_demo_test)
     return origins
 
@@ -2249,7 +2245,7 @@ def describe_run(
 
     card = {
         "version": __version__,
-        "commit": provenance.commit(),
+        "commit": origin.commit(),
         "code_sha256": files.sha256(__file__, *sorted(ROOT.glob("ecg/**/*.py"))),
         "classes": classes,
         "leads": LEADS,
@@ -2258,7 +2254,7 @@ def describe_run(
         "sampling_rate_hz": recipe.sequence_length / RECORD_SECONDS,
         "recipe": dataclasses.asdict(recipe),
         "settings": given,
-        "versions": provenance.versions(),
+        "versions": origin.versions(),
         "records": len(labels),
         "patients": labels["subject_id"].nunique(),
         "labels_sha256": labels_sha256,
@@ -2306,11 +2302,11 @@ def run(settings: Settings) -> None:
     save(model, card, output)    # now, so that no error can lose it
 
     tested = predict_each(models, test)
-    rival = fit_rival(training, len(classes), settings.recipe).predict(test.features)
-    label_name = "" if settings.test_labels else shown(Path(settings.labels).name)
+    baseline = fit_baseline(training, len(classes), settings.recipe).predict(test.features)
+    label_name = "" if settings.test_labels else printable(Path(settings.labels).name)
     words, card["metrics"] = evaluate(
-        predict_each(models, validation), tested, temperatures, classes, shares.to_numpy(), rival,
-        label_name)
+        predict_each(models, validation), tested, temperatures, classes, shares.to_numpy(),
+        baseline, label_name)
     text = report.in_full(words, card, is_demo)
     print(text, end="")
     save(model, card, output)    # again, now with the figures
@@ -2368,5 +2364,5 @@ if __name__ == "__main__":
         code = main()
     else:
         code = importlib.import_module(name).main()    # so that worker processes find its functions
-    keep_all()    # TensorFlow and the model: not searched as the process ends
+    gc.freeze()    # TensorFlow and the model: not searched as the process ends
     sys.exit(code)

@@ -1,1 +1,1 @@
-"""Programs that measure accuracy and speed against rivals."""
+"""Programs that measure accuracy and speed against baselines."""

@@ -6,13 +6,13 @@ import too_feature as script
 from benchmarks.systems import OURS, recipe_system
 
 CHANGES = (    # title, and the fields of `Recipe` that take the default's values
-    ("+ band-pass, percentile scaling", ("high_pass", "central_share", "span")),
-    ("+ memory: start of the forget gates", ("memory",)),
+    ("+ band-pass, percentile scaling", ("high_pass", "central_share", "scale_span")),
+    ("+ lstm_memory: start of the forget gates", ("lstm_memory",)),
     ("+ limit on scaled features", ("feature_limit",)),
     ("+ noise on amplitude features", ("amplitude_noise",)),
     ("+ shift in time, gain of leads", ("shift", "lead_gain")),
-    ("+ batch normalisation settled", ("settle",)),
-    ("+ last weights kept", ("keep",)),
+    ("+ batch normalisation settled", ("freeze_bn_after",)),
+    ("+ last weights kept", ("keep_weights",)),
     ("+ curve of the heart rate", ("rate_curve",)),
 )
 

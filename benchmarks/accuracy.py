@@ -1,4 +1,4 @@
-"""Compare our models with their rivals side by side: same patients, same seeds, one table.
+"""Compare our models with their baselines side by side: same patients, same seeds, one table.
 
     pip install -r benchmarks/requirements.txt
     python benchmarks/accuracy.py --labels F --data-dir D                  # one patient-wise split
@@ -25,20 +25,20 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 
 import too_feature as script
 from benchmarks import ablation, curve, tables, thesis
+from benchmarks.baselines import BASELINES
 from benchmarks.common import Store, fill, find_markers, log
 from benchmarks.folds import read_pool, size_of
-from benchmarks.rivals import RIVALS
 from benchmarks.runs import Runner, Wanted
 from benchmarks.systems import OURS, System, recipe_system
 from ecg.errors import UserError
 
 SYSTEMS = {    # in the order of the table
-    "rule": RIVALS["rule"],
-    "criteria": RIVALS["criteria"],
+    "rule": BASELINES["rule"],
+    "criteria": BASELINES["criteria"],
     "thesis": System("thesis recipe to the letter", thesis.fit, quick_epochs=8,
                      prepare=thesis.prepare_all),
     "fixed": recipe_system("thesis recipe, its mistakes fixed", script.RECIPES["thesis"]),
-    **RIVALS,
+    **BASELINES,
     **OURS,
 }
 
@@ -132,7 +132,7 @@ def parse_options(arguments=None):
         help=f"systems to compare, some of {known} (default: all; of a learning curve "
         f"{','.join(curve.SYSTEMS)})")
     add("--seeds", type=int, help="trainings of each of ours (default: 3, with --quick 1)")
-    add("--rival-seeds", type=int, help="trainings of each rival (default: that of --seeds)")
+    add("--baseline-seeds", type=int, help="trainings of each baseline (default: that of --seeds)")
     add("--quick", action="store_true", help="one seed, one trial, few epochs")
     add("--epochs", type=int, help="epochs of every network at most, to try a command out")
     add("--jobs", type=int, default=1, help="processes, each of which trains on a core of its own")
@@ -157,7 +157,7 @@ def parse_options(arguments=None):
     if unknown:
         parser.error(f"--systems {','.join(sorted(unknown))}: expected some of {known}")
     options.seeds = options.seeds or (1 if options.quick else 3)
-    options.rival_seeds = options.rival_seeds or options.seeds
+    options.baseline_seeds = options.baseline_seeds or options.seeds
     return options
 
 
@@ -186,7 +186,7 @@ def run(options):
 
     if options.write:
         check_markers(protocols, options)
-    runner = Runner(pool, Store(options.keep), options.seeds, options.rival_seeds, options.quick,
+    runner = Runner(pool, Store(options.keep), options.seeds, options.baseline_seeds, options.quick,
                     options.epochs, options.jobs)
     if options.ablation:
         ablate(runner, protocols, options)

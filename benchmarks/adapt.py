@@ -126,7 +126,7 @@ def last_layer_of_chosen(bench, local, draw):
 def all_weights(bench, local, draw):
     """Train all weights further, as --adapt all does; a fifth of the records validates."""
     subjects = bench.pool.rows["subject_id"].to_numpy()[local]
-    fold = adaptation.deal_patients(subjects, bench.pool.targets[local], draw.seed)
+    fold = adaptation.patient_folds(subjects, bench.pool.targets[local], draw.seed)
     usual = script.RECIPES[bench.recipe.name].learning_rate
     recipe = dataclasses.replace(bench.recipe, learning_rate=script.FINE_TUNING * usual)
     settings = dataclasses.replace(
@@ -150,9 +150,9 @@ def from_scratch(bench, local, draw):
 def regression(bench, local, draw):
     """Fit the logistic regression on the same features to both hospitals' records."""
     both = bench.records(np.concatenate([bench.fold.train, local]))
-    rival = script.fit_rival(both, len(bench.pool.classes), bench.recipe)
+    baseline = script.fit_baseline(both, len(bench.pool.classes), bench.recipe)
     _, features = bench.pool.inputs(bench.recipe)
-    return rival.predict(features[draw.test])
+    return baseline.predict(features[draw.test])
 
 
 METHODS = {    # title: function, and which option says how many draws

@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 import too_feature as script
 from benchmarks.common import log, progress
-from ecg import copies
+from ecg import patients
 from ecg.errors import RecordError, UserError
 from ecg.patients import is_same_tree
 
@@ -63,7 +63,7 @@ class Pool:
         prepared = [pair for pair in prepared if pair is not None]
         self.rows = rows[usable].reset_index(drop=True)
         self.rows["number"] = range(len(self.rows))
-        self.rows["recording"] = [copies.digest(signal) for signal, _ in prepared]
+        self.rows["recording"] = [patients.digest(signal) for signal, _ in prepared]
         same = self.rows.groupby(["folder", "recording"])["subject_id"]
         self.rows["subject_id"] = same.transform("first")
         self.classes = sorted(self.rows["ecg_category"].unique())

@@ -17,11 +17,11 @@ from benchmarks.common import digest, log
 from benchmarks.folds import SEED, Fold, Pool, smaller
 from benchmarks.scores import balanced_accuracy
 from benchmarks.systems import OURS, System, Task
-from ecg import provenance
+from ecg import origin
 from ecg.files import fingerprint
 from ecg.metrics import soften
 
-TRIALS = 3    # candidate settings that each rival may try on validation patients
+TRIALS = 3    # candidate settings that each baseline may try on validation patients
 
 
 class Wanted(NamedTuple):
@@ -69,8 +69,8 @@ class Runner:
     store : Store
     seeds : int
         Trainings of each of our systems.
-    rival_seeds : int, optional
-        Trainings of each rival, by default as many.
+    baseline_seeds : int, optional
+        Trainings of each baseline, by default as many.
     quick : bool
         Few epochs, and the first candidate settings only.
     epochs : int, optional
@@ -84,11 +84,11 @@ class Runner:
         Why a system was not trained, by its name.
     """
 
-    def __init__(self, pool, store, seeds, rival_seeds=None, quick=False, epochs=None, jobs=1):
+    def __init__(self, pool, store, seeds, baseline_seeds=None, quick=False, epochs=None, jobs=1):
         self.pool = pool
         self.store = store
         self.seeds = seeds
-        self.rival_seeds = rival_seeds or seeds
+        self.baseline_seeds = baseline_seeds or seeds
         self.quick = quick
         self.epochs = epochs
         self.jobs = jobs
@@ -142,7 +142,7 @@ class Runner:
         change = self._chosen(each)
         if change is None:
             return []
-        seeds = self.seeds if each.name in OURS else self.rival_seeds
+        seeds = self.seeds if each.name in OURS else self.baseline_seeds
         return [[self._cell(each, i, seed, change) for i in range(len(each.folds))]
                 for seed in range(SEED, SEED + seeds)]
 
@@ -200,7 +200,7 @@ class Runner:
 @functools.cache
 def versions():
     """Return the versions of all packages that could change a result, looked up once."""
-    return provenance.versions()
+    return origin.versions()
 
 
 def code_of(fit):

@@ -46,7 +46,8 @@ def for_all(settings, labels):
     share = settings.train_samples / samples
     epochs = max(1, round(settings.recipe.epochs * share))
     recipe = dataclasses.replace(
-        settings.recipe, epochs=epochs, stop_patience=epochs, reduce_patience=epochs, keep="last")
+        settings.recipe, epochs=epochs, stop_patience=epochs, reduce_patience=epochs,
+        keep_weights="last")
     return dataclasses.replace(settings, train_samples=samples, recipe=recipe)
 
 
@@ -62,27 +63,27 @@ def forget_amplitudes(records, patterns):
 
 # -------------------------------------------------------------------------------------------- folds
 def regression_out_of_fold(records, n_classes, settings):
-    """Return what the simplest rival says of each record, in the folds of `out_of_fold`."""
+    """Return what the baseline says of each record, in the folds of `out_of_fold`."""
     folds = StratifiedGroupKFold(check_labels.FOLDS, shuffle=True, random_state=settings.seed)
     subjects = records.rows["subject_id"]
     found = np.zeros((len(records.targets), n_classes))
     for seen, unseen in folds.split(subjects, records.targets, subjects):
-        rival = script.fit_rival(check_labels.pick(records, seen), n_classes, settings.recipe)
-        found[unseen] = rival.predict(records.features[unseen])
+        baseline = script.fit_baseline(check_labels.pick(records, seen), n_classes, settings.recipe)
+        found[unseen] = baseline.predict(records.features[unseen])
     return found
 
 
 def judge(records, classes, settings):
-    """Return the records, each once, judged out of fold; the rival's answers; the temperature."""
+    """Return the records, each once, judged out of fold; baseline's answers; temperature."""
     raw = check_labels.out_of_fold(records, len(classes), settings)
-    rival = regression_out_of_fold(records, len(classes), settings)
+    baseline = regression_out_of_fold(records, len(classes), settings)
     once = np.flatnonzero(~records.rows["waveform_path"].duplicated())
     targets = records.targets[once]
     weights = compute_sample_weight("balanced", targets)
     temperature = metrics.fit_temperature(raw[once], targets, weights)
     softened = metrics.soften(raw[once], temperature)
     judged = script.Predicted(script.each_once(records), softened[None])
-    return judged, rival[once], temperature
+    return judged, baseline[once], temperature
 
 
 def train_on_all(records, n_classes, settings, temperature):
@@ -123,10 +124,10 @@ def run(own, others):
 
     records = script.load_split("train", labels, classes, settings)
     records = forget_amplitudes(records, own.no_amplitudes)
-    judged, rival, temperature = judge(records, classes, settings)
+    judged, baseline, temperature = judge(records, classes, settings)
     model, history = train_on_all(records, len(classes), settings, temperature)
     text, found = script.evaluate(
-        judged, judged, [temperature], classes, shares.to_numpy(), rival, "")
+        judged, judged, [temperature], classes, shares.to_numpy(), baseline, "")
     found["thresholds"] = dict.fromkeys(classes)    # nobody is left to choose them on
     card |= {"history": [history], "temperature": [temperature], "metrics": found,
              "left_out": records.left_out, "unusual": records.unusual}

@@ -1,4 +1,4 @@
-"""Measure speed and memory of the script and its rivals, each pair alternately in one run.
+"""Measure speed and memory of the script and its baselines, each pair alternately in one run.
 
     pip install -r benchmarks/requirements.txt
     python benchmarks/speed.py                             # all, on the demo; 12 minutes
@@ -360,8 +360,8 @@ def measure_step(options, targets):
     """Time training steps of the script, of Keras and of PyTorch."""
     recipe = script.Recipe()
     task = {"settings": worker_settings(options, train_samples=320),
-            "recipe": {"epochs": 3, "settle": 0, "stop_patience": NEVER}}
-    # Of the rivals that take 60 ms a step, fewer steps
+            "recipe": {"epochs": 3, "freeze_bn_after": 0, "stop_patience": NEVER}}
+    # Of the baselines that take 60 ms a step, fewer steps
     slow = task | {"settings": worker_settings(options, train_samples=120)}
     jax = {"KERAS_BACKEND": "jax"}
     xla = {"compile": {"jit_compile": True}, "threads": 1}
@@ -382,7 +382,7 @@ def measure_step(options, targets):
           f"{recipe.batch_size}, {recipe.sequence_length} points, 12 leads. Without the first "
           "epoch, which compiles. The script's step includes augmentation and class weights, the "
           "others' do not; its batch normalisation learns all the time, as theirs does (`--set "
-          "settle=0`).", flush=True)
+          "freeze_bn_after=0`).", flush=True)
 
     torch = [row for name, row in values.items() if "PyTorch" in name and not isinstance(row, str)]
     fastest = min(torch, key=np.median, default="not measured")

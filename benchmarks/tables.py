@@ -117,9 +117,9 @@ def notes(results, classes, scorer, options, skipped):
         "seeds; differences on the same resamples. \"beats\": the interval of the difference "
         "excludes 0.",
 
-        f"Rivals: {candidates} candidate settings each, chosen on the validation patients of the "
-        f"first fold and seed: {'; '.join(chosen) or 'none'}. The thesis recipe is fixed; ours are "
-        "as shipped, without a choice here (their settings were chosen in development).",
+        f"Baselines: {candidates} candidate settings each, chosen on the validation patients of "
+        f"the first fold and seed: {'; '.join(chosen) or 'none'}. The thesis recipe is fixed; ours "
+        "are as shipped, without a choice here (their settings were chosen in development).",
         "Regression, forest and MiniRocket train on all training records with class weights; the "
         "networks on "
         "a balanced draw of them. Parameters: of a forest, its nodes. Seconds: wall clock of one "
@@ -132,8 +132,8 @@ def notes(results, classes, scorer, options, skipped):
 def seeds_of(options):
     """Return in words how often each system was trained."""
     seeds = f"{options.seeds} seed(s)"
-    if options.rival_seeds != options.seeds:
-        seeds += f", rivals {options.rival_seeds}"
+    if options.baseline_seeds != options.seeds:
+        seeds += f", baselines {options.baseline_seeds}"
     return seeds
 
 

@@ -27,10 +27,10 @@ epoch_bar       a progress bar of an epoch's steps
 large_features  40 more features: rhythm, P, QRS, ST, T, spectrum
 adaptation      a trained model for another hospital: its last layer fitted to few labels
 large_model     the model of --recipe large
-linear_rival    the simplest rival: a logistic regression
+baseline    the baseline: a logistic regression
 metrics         intervals, calibration, the rate rule
 report          figures in words
-safe_keras      checks of a .keras file before Keras opens it
+models      checks of a .keras file before Keras opens it
 explain         what moved a probability: integrated gradients
 demo            synthetic 12-lead ECGs
 notices         sentences that stand in several places

@@ -180,7 +180,7 @@ def fit_last_layer(
 
 
 # ----------------------------------------------------------------------------------------- choose
-def deal_patients(patients: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
+def patient_folds(patients: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
     """Return for each record the number of its fold: of whole patients, classes spread evenly."""
     table = pd.DataFrame({"patient": patients, "target": targets})
     of_patient = table.groupby("patient")["target"].min()
@@ -219,7 +219,7 @@ def adapt(
     start : LastLayer
     seed : int, of the folds
     """
-    fold = deal_patients(patients, targets, seed)
+    fold = patient_folds(patients, targets, seed)
     moved = start.logits(inputs)
     for number in np.unique(fold):
         is_seen = fold != number

@@ -6,7 +6,7 @@ a run all show it.
 
 from typing import Any
 
-from ecg import beats, labels_origin, notices, r_peaks
+from ecg import origin, r_peaks
 
 # What the script prepares a record by and no recipe changes; a test compares them with the script's
 SECONDS = 10            # of a record
@@ -111,8 +111,8 @@ def _preparation(recipe):
         *_transform(recipe["high_pass"], points),
         f"Scale: of the {points} points of a lead take the quantiles {low:g}, 0.5 and "
         f"{1 - low:g} (interpolated linearly). Subtract the middle one, and divide by the distance "
-        f"of the outer two over {recipe['span']:g}. If that distance is less than 0.001 of the "
-        "lead's range, divide by its standard deviation instead. A lead that was 0 stays 0.",
+        f"of the outer two over {recipe['scale_span']:g}. If that distance is less than 0.001 of "
+        "the lead's range, divide by its standard deviation instead. A lead that was 0 stays 0.",
         "Clip to -3 and 3.",
     ]
 
@@ -165,17 +165,17 @@ def _r_peaks():
         "differences over 0.02 s.",
         "Energy: band-pass from 5 to 20 Hz (second-order Butterworth, forwards and backwards), "
         "derivative in mV/s, square, and twice a moving average over 0.08 s.",
-        f"Envelope: subtract {beats.LEAST_ENERGY:g} (mV/s)^2 or, if it is more, "
-        f"1/{1 / beats.LEAST_SIZE**2:g} of the largest energy that is 0.5 s or more from the "
+        f"Envelope: subtract {r_peaks.LEAST_ENERGY:g} (mV/s)^2 or, if it is more, "
+        f"1/{1 / r_peaks.LEAST_SIZE**2:g} of the largest energy that is 0.5 s or more from the "
         "largest of all; what is negative becomes 0; cut off at twice the median of the largest "
         "values in windows of 2 s.",
 
         "Candidates: summits as high as half the envelope's standard deviation, 0.25 s apart.",
-        f"T waves are left out: a summit up to {beats.T_WAVE_DELAY:g} s after another and less "
-        f"than 1/4 as high; where beats are {beats.SLOW_INTERVAL:g} s or more apart, up to "
-        f"{beats.LATE_T_WAVE_DELAY:g} s after it and less than 1/16.",
-        f"Fast rates: summits from {beats.REFRACTORY:g} s apart count too if a quarter of the "
-        f"intervals are then below {beats.CLOSE_INTERVAL:g} s.",
+        f"T waves are left out: a summit up to {r_peaks.T_WAVE_DELAY:g} s after another and less "
+        f"than 1/4 as high; where beats are {r_peaks.SLOW_INTERVAL:g} s or more apart, up to "
+        f"{r_peaks.LATE_T_WAVE_DELAY:g} s after it and less than 1/16.",
+        f"Fast rates: summits from {r_peaks.REFRACTORY:g} s apart count too if a quarter of the "
+        f"intervals are then below {r_peaks.CLOSE_INTERVAL:g} s.",
         f"Refine: in the lead from 1 to 40 Hz, move each by up to {r_peaks.MOST_SHIFT:g} s to "
         f"where the window of {r_peaks.HALF_BEAT:g} s on either side correlates best with the "
         "median window, then by a parabola to a fraction of a sample. The R peak is the median "
@@ -221,7 +221,7 @@ def _threshold(name, found):
 def _labels(card):
     """Return where the labels come from."""
     of_test = str(card.get("test_labels_origin", ""))
-    words = notices.about_results(labels_origin.of_card(card), of_test)
+    words = origin.about_results(origin.of_card(card), of_test)
     if card.get("synthetic"):
-        words = f"{notices.TRAINED_ON_SYNTHETIC} {words}"
-    return [words, *filter(None, [labels_origin.caution(card)])]
+        words = f"{origin.TRAINED_ON_SYNTHETIC} {words}"
+    return [words, *filter(None, [origin.caution(card)])]

@@ -2,12 +2,11 @@
 
 import contextlib
 import os
+import re
 import sys
 import traceback as tracebacks
 from collections.abc import Callable, Iterator
 from typing import Any
-
-from ecg.escape import shown
 
 MOST_LETTERS = 2000    # of an error
 
@@ -15,11 +14,11 @@ MOST_LETTERS = 2000    # of an error
 class UserError(Exception):
     """An error that the user can fix: a program prints it as one line and exits with code 2.
 
-    What it says may come from a file: `ecg.escape.shown` makes it safe.
+    What it says may come from a file: `printable` makes it safe.
     """
 
     def __init__(self, message: object) -> None:
-        super().__init__(shown(" ".join(str(message).split()), MOST_LETTERS))
+        super().__init__(printable(" ".join(str(message).split()), MOST_LETTERS))
 
 
 class RecordError(ValueError):
@@ -85,3 +84,25 @@ def _drop_what_cannot_be_printed() -> None:
     except (AttributeError, OSError, ValueError):
         with contextlib.suppress(AttributeError, OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# -------------------------------------------------------------------------------- text from files
+MOST = 4096    # letters; no path is longer
+
+
+def printable(text: object, most: int = MOST) -> str:
+    """Return text with a ? for each letter that cannot be printed, cut to `most` letters.
+
+    What is left has no ends of lines, no escape sequences, nothing that changes the direction of
+    writing, and none of the surrogates that stand for bytes of a name that is not UTF-8.
+    """
+    letters = str(text)
+    if len(letters) > most:
+        letters = letters[:most - 3] + "..."
+    return "".join(letter if letter.isprintable() else "?" for letter in letters)
+
+
+def markdown(text: object, most: int = 1000) -> str:
+    """Return `printable` text on which neither Markdown nor HTML acts."""
+    line = printable(" ".join(str(text).split()), most)
+    return re.sub(r"([\\|`*\[\]<>#&]|(?<!\w)_|_(?!\w))", r"\\\1", line)

@@ -183,8 +183,8 @@ def project(ops: Any, inputs: Any, kernel: Any, bias: Any) -> Any:
     return ops.reshape(product, (-1, inputs.shape[1], product.shape[1]))
 
 
-def can_be_quickened(keras: Any, lstm: Any) -> bool:
-    """Return whether a layer is an LSTM of the kind that `quicken` knows."""
+def can_speed_up(keras: Any, lstm: Any) -> bool:
+    """Return whether a layer is an LSTM of the kind that `speed_up` knows."""
     if not isinstance(lstm, keras.layers.LSTM):
         return False
     if not hasattr(type(lstm), "inner_loop"):    # another version of Keras
@@ -198,7 +198,7 @@ def can_be_quickened(keras: Any, lstm: Any) -> bool:
     return cell.recurrent_activation.__name__ == "sigmoid"
 
 
-def quicken(keras: Any, lstm: Any) -> bool:
+def speed_up(keras: Any, lstm: Any) -> bool:
     """Let an LSTM layer of Keras compute faster, if possible.
 
     Only `inner_loop` of this one object is replaced: it is still saved as Keras's own layer, and
@@ -214,7 +214,7 @@ def quicken(keras: Any, lstm: Any) -> bool:
     bool
         Whether that was possible.
     """
-    if not can_be_quickened(keras, lstm):
+    if not can_speed_up(keras, lstm):
         return False
 
     ops = keras.ops
@@ -243,11 +243,11 @@ def quicken(keras: Any, lstm: Any) -> bool:
     return True
 
 
-def quicken_all(keras: Any, model: Any) -> None:
+def speed_up_lstms(keras: Any, model: Any) -> None:
     """Quicken each LSTM layer of a model, as far as possible."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.LSTM):
-            quicken(keras, layer)
+            speed_up(keras, layer)
 
 
 def xla_works(tf: Any) -> bool:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg import linear_rival
+from ecg.baseline import HINGES, LIMIT, MIDDLE, MOST, PER_HINGE, LinearBaseline
 from ecg.large_features import EXTRA_FEATURES
-from ecg.linear_rival import LinearRival
 
 FEATURE_LIMIT = 2.5         # deviations from the mean at which a feature is cut off
 FEATURE_NOISE = 0.5         # deviations; rates are spared, since 60 and 100 bpm divide classes
@@ -132,26 +131,26 @@ def _feature_branch(keras, features, mean, variance, heart_rate):
 
 
 # ------------------------------------------------------------------------------------- regression
-def linear_inputs(keras: Any, features: Any, rival: LinearRival) -> Any:
-    """Compute `LinearRival.inputs` of features (n, n_features), in stock layers without weights."""
+def linear_inputs(keras: Any, features: Any, baseline: LinearBaseline) -> Any:
+    """Compute `LinearBaseline.inputs` of features (n, n_features), in weight-free stock layers."""
     layers, ops = keras.layers, keras.ops
-    scaled = layers.Normalization(mean=rival.mean, variance=rival.variance)(
-        features[:, rival.first:])
-    scaled = ops.clip(ops.nan_to_num(scaled, nan=0.0), -linear_rival.LIMIT, linear_rival.LIMIT)
+    scaled = layers.Normalization(mean=baseline.mean, variance=baseline.variance)(
+        features[:, baseline.first:])
+    scaled = ops.clip(ops.nan_to_num(scaled, nan=0.0), -LIMIT, LIMIT)
 
-    rate = features[:, rival.heart_rate:rival.heart_rate + 1]
-    rate = ops.nan_to_num(rate, nan=linear_rival.MIDDLE)
+    rate = features[:, baseline.heart_rate:baseline.heart_rate + 1]
+    rate = ops.nan_to_num(rate, nan=MIDDLE)
     hinges = []
-    for limit in linear_rival.HINGES:
-        unit = linear_rival.PER_HINGE**2
+    for limit in HINGES:
+        unit = PER_HINGE**2
         distance = layers.Normalization(mean=[limit], variance=[unit])(rate)
-        is_lower = limit < linear_rival.MIDDLE
-        reach = (-linear_rival.MOST, 0) if is_lower else (0, linear_rival.MOST)
+        is_lower = limit < MIDDLE
+        reach = (-MOST, 0) if is_lower else (0, MOST)
         hinges.append(ops.clip(distance, *reach))
     return layers.Concatenate()([scaled, *hinges])
 
 
-def blend_with_regression(keras: Any, model: Any, rival: LinearRival, share: float) -> Any:
+def blend_with_regression(keras: Any, model: Any, baseline: LinearBaseline, share: float) -> Any:
     """Return a trained model that averages its logits with those of a logistic regression.
 
     That is the geometric mean of both probabilities, in one last Dense layer. With few records, the
@@ -162,19 +161,19 @@ def blend_with_regression(keras: Any, model: Any, rival: LinearRival, share: flo
     keras : module
     model : keras.Model
         Its second input takes the features; its last layer is Dense with softmax.
-    rival : LinearRival
+    baseline : LinearBaseline
         Fitted on the same training records.
     share : float
         Weight of the regression, 0 to 1.
     """
     layers = keras.layers
     last = model.layers[-1]
-    inputs = linear_inputs(keras, model.inputs[1], rival)
+    inputs = linear_inputs(keras, model.inputs[1], baseline)
     blend = layers.Dense(last.units, activation="softmax")
     probabilities = blend(layers.Concatenate()([last.input, inputs]))
 
     deep_weights, deep_bias = last.get_weights()
-    weights = np.vstack([(1 - share) * deep_weights, share * rival.weights])
-    bias = (1 - share) * deep_bias + share * rival.bias
+    weights = np.vstack([(1 - share) * deep_weights, share * baseline.weights])
+    bias = (1 - share) * deep_bias + share * baseline.bias
     blend.set_weights([weights, bias])
     return keras.Model(model.inputs, probabilities, name=model.name)

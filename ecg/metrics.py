@@ -1,4 +1,4 @@
-"""Measure probabilities: accuracy with intervals, calibration, and the simplest rival, a rate rule.
+"""Measure probabilities: accuracy with intervals, calibration, and the baseline, a rate rule.
 
 Arrays in, numbers out.
 """

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg import labels_origin, left_out, notices
+from ecg import left_out, origin
 
 KEPT = "1.00", "0.90", "0.75", "0.50", "0.25"    # shares of the records
 
@@ -144,9 +144,9 @@ def in_full(words: str, card: dict[str, Any], is_synthetic: bool) -> str:
     `card` is the run's; `is_synthetic` tells whether its records are the demo's.
     """
     tested = card["metrics"]
-    unseen = labels_origin.unseen(card, card["recipe"]["epochs"] > 0)
+    unseen = origin.unseen(card, card["recipe"]["epochs"] > 0)
     lines = ["", f"Test on {tested['records']} records of {tested['patients']} patients{unseen}",
-             *filter(None, [labels_origin.caution(card)]), ""]
+             *filter(None, [origin.caution(card)]), ""]
     closing = closing_words(
         card["left_out"], card["unusual"], is_synthetic, card["labels_origin"],
         card.get("test_labels_origin", ""))
@@ -154,7 +154,7 @@ def in_full(words: str, card: dict[str, Any], is_synthetic: bool) -> str:
 
 
 def closing_words(unusable: list[tuple[str, str]], unusual: list[tuple[str, str]],
-                  is_synthetic: bool, origin: str, of_test: str = "") -> str:
+                  is_synthetic: bool, of_labels: str, of_test: str = "") -> str:
     """Return the end of the report: records left out or unusual, and what it is not.
 
     Parameters
@@ -162,13 +162,13 @@ def closing_words(unusable: list[tuple[str, str]], unusual: list[tuple[str, str]
     unusable, unusual : list of (path, reason) and of (path, remark)
     is_synthetic : bool
         Whether the model was trained on the demo.
-    origin, of_test : str
+    of_labels, of_test : str
         Where the labels come from, and those of another test file, if there is one.
     """
     remarks = [(path, remark) for path, several in unusual for remark in several.split("; ")]
     lines = ["", f"left out: {left_out.reasons(unusable)}",
              f"used although unusual: {left_out.reasons(remarks)}",
-             notices.about_results(origin, of_test)]
+             origin.about_results(of_labels, of_test)]
     if is_synthetic:
-        lines.append(notices.SYNTHETIC)
+        lines.append(origin.SYNTHETIC)
     return "\n".join(lines) + "\n"

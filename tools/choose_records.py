@@ -31,8 +31,7 @@ import pandas as pd
 
 import too_feature as script
 from ecg import files
-from ecg.errors import UserError, exit_code, user_errors
-from ecg.escape import shown
+from ecg.errors import UserError, exit_code, printable, user_errors
 from ecg.label_file import SAFE_PATH, is_patient
 from ecg.settings import Parser, whole_number
 from tools import classify
@@ -120,7 +119,7 @@ def drop_unsafe(paths: list[str]) -> list[str]:
         if re.fullmatch(SAFE_PATH, path) and is_patient(patient_of(path)):
             fit.append(path)
             continue
-        print(f"choose_records.py: left out {shown(path)}: no name that a label file takes",
+        print(f"choose_records.py: left out {printable(path)}: no name that a label file takes",
               file=sys.stderr)
     return fit
 
@@ -169,7 +168,7 @@ def run(asked: argparse.Namespace) -> None:
     usable = [place for place, one in enumerate(found) if not one.left_out]
     for one in found:
         if one.left_out:
-            print(f"choose_records.py: left out {shown(one.record)}: {shown(one.left_out)}",
+            print(f"choose_records.py: left out {printable(one.record)}: {printable(one.left_out)}",
                   file=sys.stderr)
     if not usable:
         raise UserError(f"{asked.data}: none of the records can be used")

@@ -40,9 +40,8 @@ import pandas as pd
 from tqdm import tqdm
 
 import too_feature as script
-from ecg import adaptation, files, labels_origin
-from ecg.errors import RecordError, UserError, exit_code, user_errors
-from ecg.escape import shown
+from ecg import adaptation, files, origin
+from ecg.errors import RecordError, UserError, exit_code, printable, user_errors
 from ecg.explain import Importance, explain, in_brief, spread, summed
 from ecg.left_out import reasons
 from ecg.output.read import feature_column
@@ -179,7 +178,8 @@ def prepare_windows(path: str, recipe) -> Iterator[tuple]:
             reason = str(error)
             if start and reason.startswith("too short"):
                 if not reason.startswith("too short: 0 s"):
-                    print(f"classify.py: not classified: {shown(path)} from {start} s on: {reason}",
+                    print(f"classify.py: not classified: {printable(path)} from {start} s on: "
+                          f"{reason}",
                           file=sys.stderr)
                 return
 
@@ -471,7 +471,7 @@ def as_table(frame: pd.DataFrame, classes: list[str], wide: bool, width: int) ->
     wide : whether to write all probabilities and the first eight features, whatever the width
     width : of the terminal, in characters
     """
-    columns = [("record", [shown(name) for name in frame["record"]])]
+    columns = [("record", [printable(name) for name in frame["record"]])]
     if START in frame:
         columns.append(("start s", [str(start) for start in frame[START]]))
     if wide:
@@ -501,8 +501,8 @@ def as_words(result: Result, classes: list[str]) -> list[str]:
     """Write down what moved the probability of a record's class, as lines of text."""
     moved = result.importance
     name = classes[result.probabilities.argmax()]
-    lines = [f"{shown(name_of(result))}: from {moved['baseline']:.3f} (flat ECG, average features) "
-             f"to {moved['probability']:.3f} for {name} by"]
+    lines = [f"{printable(name_of(result))}: from {moved['baseline']:.3f} (flat ECG, average "
+             f"features) to {moved['probability']:.3f} for {name} by"]
     for kind in ("lead", "second", "feature"):
         changes = list(moved[kind].items())
         if kind != "second":    # which stay in the order of time
@@ -523,7 +523,7 @@ def record_as_json(row: dict, result: Result, classes: list[str], names) -> dict
     for name, unit, _ in names:
         value = row[feature_column(name, unit)]
         features[name] = value if np.isfinite(value) else None
-    record = {"record": shown(row["record"]), "predicted": row["predicted"],
+    record = {"record": printable(row["record"]), "predicted": row["predicted"],
               "confidence": row["confidence"],
               "probabilities": {name: row[f"p {name}"] for name in classes},
               "features": features}
@@ -536,7 +536,7 @@ def record_as_json(row: dict, result: Result, classes: list[str], names) -> dict
 
 def left_out_as_json(result: Result) -> dict:
     """Return what the JSON document says about a record that was left out."""
-    record = {"record": shown(result.record), "reason": shown(result.left_out)}
+    record = {"record": printable(result.record), "reason": printable(result.left_out)}
     if result.start is not None:
         record["start"] = result.start
     return record
@@ -551,11 +551,11 @@ def as_json(frame: pd.DataFrame, found: list[Result], left_out: list[Result],
         records.append(record_as_json(row, result, loaded.classes, names))
 
     return {
-        "model": shown(model_path),
+        "model": printable(model_path),
         "model_sha256": files.sha256(model_path),
         "synthetic": bool(loaded.card.get("synthetic")),
-        "labels_origin": labels_origin.of_card(loaded.card),
-        "note": labels_origin.note(loaded.card),
+        "labels_origin": origin.of_card(loaded.card),
+        "note": origin.note(loaded.card),
         "classes": loaded.classes,
         "units": {name: unit or "1" for name, unit, _ in names},
         "usual": {name: usual for name, _, usual in names if usual},
@@ -568,14 +568,14 @@ def as_json(frame: pd.DataFrame, found: list[Result], left_out: list[Result],
 def page(result: Result, classes: list[str], note: str):
     """Return a record's ECG page (a matplotlib Figure), its importance, not summed, over it.
 
-    `note` is printed at its foot: `ecg.labels_origin.note` of the model's card.
+    `note` is printed at its foot: `ecg.origin.note` of the model's card.
     """
     from ecg.output import ecg_page, style
 
     signal, fs = script.read_record(result.record, start=result.start or 0)
     classes = style.drawable(classes)
     order = np.argsort(-result.probabilities, kind="stable")
-    title = f"Predicted {classes[order[0]]}: record {shown(os.path.basename(name_of(result)))}"
+    title = f"Predicted {classes[order[0]]}: record {printable(os.path.basename(name_of(result)))}"
     words = [f"{classes[i]} {result.probabilities[i]:.2f}" for i in order]
     text = textwrap.fill("Probabilities: " + ", ".join(words), 125)
     names = [name for name, _, _ in (script.FEATURES + script.EXTRA_FEATURES)]
@@ -616,7 +616,7 @@ def plot(result: Result, loaded, asked, taken: set[str]) -> Result:
         with user_errors("--plot"):
             from ecg.output import style
 
-            drawn = page(result, loaded.classes, labels_origin.note(loaded.card))
+            drawn = page(result, loaded.classes, origin.note(loaded.card))
             written = style.save(drawn, file, kinds, dpi=150)
     except RecordError as error:
         return Result(result.record, str(error), start=result.start)
@@ -687,7 +687,7 @@ def classify_all(
             found.append(sum_up(result, names))
             continue
         left_out.append(result)
-        print(f"classify.py: left out {shown(name_of(result))}: {shown(result.left_out)}",
+        print(f"classify.py: left out {printable(name_of(result))}: {printable(result.left_out)}",
               file=sys.stderr)
     return found, left_out, problem
 
@@ -705,8 +705,8 @@ def folded(lines: list[str], width: int) -> str:
 
 def tell_pages(found: list[Result], folder: str) -> None:
     """Say on stderr which pages were drawn: stdout may be a table."""
-    pages = [shown(result.page) for result in found]
-    drawn = pages[0] if len(pages) == 1 else f"{len(pages)} pages in {shown(folder)}"
+    pages = [printable(result.page) for result in found]
+    drawn = pages[0] if len(pages) == 1 else f"{len(pages)} pages in {printable(folder)}"
     print(f"classify.py: drawn: {drawn}", file=sys.stderr)
 
 
@@ -720,7 +720,7 @@ def print_found(found: list[Result], left_out: list[Result], loaded, asked) -> N
         print(json.dumps(document, indent=1, allow_nan=False))
         return
     if asked.csv:
-        frame["record"] = frame["record"].map(shown)
+        frame["record"] = frame["record"].map(printable)
         print(frame.drop(columns="left_out").to_csv(index=False), end="")
         return
 
@@ -729,7 +729,7 @@ def print_found(found: list[Result], left_out: list[Result], loaded, asked) -> N
     for result in found:
         if result.importance:
             lines += [folded(as_words(result, loaded.classes), width), ""]
-    print("\n".join([*lines, labels_origin.note(loaded.card)]))
+    print("\n".join([*lines, origin.note(loaded.card)]))
 
 
 def check_flags(asked: argparse.Namespace) -> None:
@@ -750,7 +750,7 @@ def run(asked: argparse.Namespace) -> int:
     asked.model = choose_model(asked.model)
     loaded = script.load(asked.model)
     if not is_named:
-        print(f"classify.py: no --model is named: using {shown(asked.model)}", file=sys.stderr)
+        print(f"classify.py: no --model is named: using {printable(asked.model)}", file=sys.stderr)
     if text := warning(loaded.card, paths):
         print(f"classify.py: {text}", file=sys.stderr)
     if asked.embeddings:

@@ -31,7 +31,7 @@ require_packages()
 import numpy as np
 
 import too_feature as script
-from ecg import files, labels_origin
+from ecg import files, origin
 from ecg.card import contract
 from ecg.errors import UserError, exit_code, user_errors
 from ecg.explain import flat_layers
@@ -124,8 +124,8 @@ def describe(loaded: script.Loaded, model_path) -> dict[str, str]:
         "preparation": {name: getattr(recipe, name) for name in script.PREPARATION},
         "synthetic": bool(loaded.card.get("synthetic")),
         "model_sha256": files.sha256(model_path),
-        "labels_origin": labels_origin.of_card(loaded.card),
-        "note": labels_origin.note(loaded.card),
+        "labels_origin": origin.of_card(loaded.card),
+        "note": origin.note(loaded.card),
         "contract": contract(loaded.card),
     }
     return {name: json.dumps(value) for name, value in values.items()}

@@ -37,8 +37,7 @@ from tqdm import tqdm
 
 import too_feature as script
 from ecg import files
-from ecg.errors import RecordError, UserError, exit_code, user_errors
-from ecg.escape import shown
+from ecg.errors import RecordError, UserError, exit_code, printable, user_errors
 from ecg.settings import Parser, number, whole_number
 
 URL = "https://physionet.org/files/mimic-iv-ecg/1.0/"
@@ -353,7 +352,7 @@ def run(own: argparse.Namespace, others: list[str]) -> int:
     with tqdm(desc=SUMS, unit="B", unit_scale=True, mininterval=1) as bar:
         failed = Fetcher(own.url, settings.data_dir, bar).fetch_all(paths, own.connections)
     for path, error in reversed(failed.items()):    # the reason for giving up, if so, comes last
-        print(shown(f"failed: {path}: {error}"), file=sys.stderr)
+        print(printable(f"failed: {path}: {error}"), file=sys.stderr)
     command = shlex.join(["python", os.path.relpath(script.__file__), *others])
     print(f"{len(paths) - len(failed)} of {len(paths)} records are in {settings.data_dir}; "
           f"to train on them:\n{command}")

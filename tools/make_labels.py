@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ecg import labels_origin, notices
+from ecg import origin
 from ecg.errors import UserError, exit_code, user_errors
 from ecg.files import check_target, holds, sha256, write_whole
 from ecg.label_file import SAFE_PATH
@@ -514,7 +514,7 @@ all wordings together, uncertain ones too, stand in {AF_STATEMENTS:,} statements
 and so in no more of its records.
 By rr_interval {too_fast:.1%} of bradycardia is above 60 bpm, {too_slow:.1%} of \
 tachycardia below 100 bpm.
-{notices.origin_of_labels(summary["labels_origin"])}
+{origin.origin_of_labels(summary["labels_origin"])}
 
 Left out
 {as_text(summary["left_out"])}
@@ -571,7 +571,7 @@ def sidecar_of(labels):
 def is_own(labels):
     """Tell whether this program has written a label file, which nobody has edited since."""
     try:
-        labels_origin.read_sidecar(labels, sidecar_of(labels))
+        origin.read_sidecar(labels, sidecar_of(labels))
     except (OSError, ValueError):
         return False
     return True
@@ -618,8 +618,8 @@ def check_release(options):
         with user_errors(path):
             release[source] = is_release(path, size, digest)
 
-    origin = ORIGIN_RELEASE if all(release.values()) else ORIGIN_OTHER
-    return {"labels_origin": origin, "release": release}
+    stated = ORIGIN_RELEASE if all(release.values()) else ORIGIN_OTHER
+    return {"labels_origin": stated, "release": release}
 
 
 def read_measurements(options):

@@ -14,8 +14,8 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ecg import labels_origin
-from ecg.escape import shown
+from ecg import origin
+from ecg.errors import printable
 from ecg.output.read import Predictions, read_predictions, reading_arrays
 from ecg.output.style import BLUE, ORANGE, breadth, drawable, short, styled
 
@@ -329,7 +329,7 @@ def draw_tested(found: Predictions, data: Mapping[str, Any], number: int) -> Fig
     record = str(data[f"record_{number}"])    # as it is in predictions.csv
     rows = np.flatnonzero(found.table["record"] == record)
     if not len(rows):
-        raise ValueError(f"record {shown(record, 80)} is not in predictions.csv")
+        raise ValueError(f"record {printable(record, 80)} is not in predictions.csv")
 
     row = rows[0]
     names = drawable(found.run["classes"])
@@ -344,8 +344,8 @@ def draw_tested(found: Predictions, data: Mapping[str, Any], number: int) -> Fig
         data[f"r_peaks_{number}"],
         title=f"Label {label}, predicted {predicted}",
         text=write_probabilities(names, found.probabilities[row]),
-        note=labels_origin.note(found.run),
-        measured=short(f"{write_measured(values)}, record {shown(record, 200)}", 100))
+        note=origin.note(found.run),
+        measured=short(f"{write_measured(values)}, record {printable(record, 200)}", 100))
 
 
 def example_pages(folder: str | os.PathLike[str]) -> dict[str, Figure]:

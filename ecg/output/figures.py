@@ -22,8 +22,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from sklearn import metrics as scores
 
 from ecg.card import feature_title
-from ecg.garbage import no_collection
-from ecg.notices import SYNTHETIC_MARK
+from ecg.origin import SYNTHETIC_MARK
 from ecg.output.areas import areas
 from ecg.output.ecg_page import example_pages
 from ecg.output.model_card import write_card
@@ -196,13 +195,13 @@ def kept_epoch(run: dict[str, Any], rows: pd.DataFrame) -> int:
         count, as training begins anew with a phase
     """
     method = run["method"]
-    if method["keep"] == "last":
+    if method["keep_weights"] == "last":
         return int(rows["epoch"].iloc[-1])
 
     n_classes = len(run["classes"])
     records = run["settings"]["train_samples"] // n_classes * n_classes
     steps = max(1, records // method["batch_size"])
-    settled = math.ceil(method["settle"] / steps)
+    settled = math.ceil(method["freeze_bn_after"] / steps)
     last_phase = rows[rows["epoch"] > settled] if settled < len(rows) else rows
     return int(last_phase["epoch"][last_phase["val_accuracy"].idxmax()])
 
@@ -531,7 +530,6 @@ NAMES = [*FIGURES, "examples", "model_card", "page"]    # the page shows what wa
 ERRORS_OF_A_RUN = 4    # drawn at its end, a tenth of a second each; tools/figures.py draws more
 
 
-@no_collection()    # with a model in memory, it takes a fifth of the time; costs some 30 MB
 def make_all(folder: Folder, only: Sequence[str] | None = None,
              errors: int = ERRORS_OF_A_RUN, force: bool = False) -> list[Path]:
     """Draw figures, and write the model card and index.html into the results folder of a run.

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from ecg import labels_origin, notices
+from ecg import origin
 from ecg.card import contract, in_markdown
-from ecg.escape import markdown
+from ecg.errors import markdown
 from ecg.output.read import Folder, read_metrics, read_run, read_table, reading
 from ecg.output.write import PAGES, write_bytes
 
@@ -192,8 +192,8 @@ def _claim(run):
 
     Of a model without a start nothing is claimed: those in models/ have seen all patients.
     """
-    unseen = labels_origin.unseen(run, not _is_evaluation(run)) if labels_origin.starts(run) else ""
-    caution = labels_origin.caution(run)
+    unseen = origin.unseen(run, not _is_evaluation(run)) if origin.starts(run) else ""
+    caution = origin.caution(run)
     return f"{unseen}. **{caution}**" if caution else f"{unseen}."
 
 
@@ -246,26 +246,26 @@ def _introduction(run):
     """Return the warning that stands first where the data is synthetic, or ""."""
     if not run["synthetic"]:
         return ""
-    return f"**{notices.TRAINED_ON_SYNTHETIC} Nothing here is about real patients.**\n\n"
+    return f"**{origin.TRAINED_ON_SYNTHETIC} Nothing here is about real patients.**\n\n"
 
 
 def _origin(run):
     """Return the sentences on where the labels come from."""
     of_test = run.get("test_labels_origin", "")
-    words = notices.origin_of_labels(markdown(labels_origin.of_card(run)), markdown(of_test))
-    for number, start in enumerate(labels_origin.starts(run)):
+    words = origin.origin_of_labels(markdown(origin.of_card(run)), markdown(of_test))
+    for number, start in enumerate(origin.starts(run)):
         name = markdown(Path(start["model"]).name)
-        origin = markdown(start["labels_origin"])
+        of_start = markdown(start["labels_origin"])
         words += (f" {'That started' if number else 'Started'} from the model {name} (SHA-256 "
-                  f"{markdown(start['sha256'])}), origin of its labels: {origin}.")
+                  f"{markdown(start['sha256'])}), origin of its labels: {of_start}.")
     return words
 
 
 def _trained_on(run):
     """Return a sentence on the label files that the model has learnt from, if it was adapted."""
-    if not labels_origin.starts(run):
+    if not origin.starts(run):
         return ""
-    hashes = ", ".join(map(markdown, labels_origin.trained_on(run))) or "not stated"
+    hashes = ", ".join(map(markdown, origin.trained_on(run))) or "not stated"
     return f" The model has learnt from the label files with the SHA-256 {hashes}, the last first."
 
 
@@ -292,7 +292,7 @@ def model_card(folder: Folder) -> str:
     with reading(Path(folder) / "run.json"):
         return CARD.format(
             synthetic=_introduction(run),
-            not_medical=notices.NOT_MEDICAL,
+            not_medical=origin.NOT_MEDICAL,
             classes=", ".join(map(markdown, run["classes"])),
             records=markdown(run["records"]),
             patients=markdown(run["patients"]),

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ecg import labels_origin, notices
-from ecg.escape import shown
+from ecg import origin
+from ecg.errors import printable
 from ecg.output import ecg_page, style
 from ecg.output.model_card import left_out_by_reason, listed_settings, model_card
 from ecg.output.read import (
@@ -95,7 +95,7 @@ PAGE = """<!DOCTYPE html>
 # ------------------------------------------------------------------------------------------ HTML
 def safe(text: object, most: int = 500) -> str:
     """Return text from a file as HTML that shows it: nothing in it is taken for markup."""
-    return html.escape(shown(text, most))
+    return html.escape(printable(text, most))
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -153,15 +153,15 @@ def _interval(found):
 
 
 def _headline(run, metrics):
-    """Return what the model reached, next to its rivals, and what it is not."""
+    """Return what the model reached, next to its baselines, and what it is not."""
     kinds = ["balanced accuracy", "accuracy"]
-    rivals = {"model": "this model", "rate rule": "heart rate alone",
+    baselines = {"model": "this model", "rate rule": "heart rate alone",
               "logistic regression": "logistic regression on the same features"}
     rows = [[words, *(_interval(metrics[who][kind]) for kind in kinds)]
-            for who, words in rivals.items()]
-    notice = " ".join(filter(None, [labels_origin.caution(run), labels_origin.note(run)]))
+            for who, words in baselines.items()]
+    notice = " ".join(filter(None, [origin.caution(run), origin.note(run)]))
     patients = safe(metrics["patients"])
-    unseen = labels_origin.unseen(run, run["method"].get("epochs") != 0)
+    unseen = origin.unseen(run, run["method"].get("epochs") != 0)
     return "\n".join([
         f'<p class="headline">Balanced accuracy <b>{_interval(metrics["model"][kinds[0]])}</b> '
         f"on {metrics['records']} records of {patients} patients{unseen} "
@@ -453,7 +453,7 @@ def page(folder: Folder, errors: int = ERRORS) -> str:
         _left_out(folder),
         settings,
         section("card", card_as_html(model_card(folder))),
-        f"<p>{notices.NOT_MEDICAL}</p>",
+        f"<p>{origin.NOT_MEDICAL}</p>",
     ])
     return PAGE.format(title=f"ECG classifier {name}", style=STYLE, body=body)
 

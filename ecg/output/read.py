@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ecg.errors import UserError
-from ecg.labels_origin import DEMO
+from ecg.origin import DEMO
 
 MOST_BYTES = 2**30         # of a file
 MOST_TEXT = 2**25          # bytes of a JSON, which takes ten times that in memory

@@ -68,7 +68,7 @@ def test_the_recipe_best_has_left_the_comparison():
 
 def test_defaults_of_the_command_line():
     options = accuracy.parse_options(REQUIRED)
-    assert (options.seeds, options.rival_seeds, options.folds, options.jobs) == (3, 3, 1, 1)
+    assert (options.seeds, options.baseline_seeds, options.folds, options.jobs) == (3, 3, 1, 1)
     assert options.systems == list(accuracy.SYSTEMS)
     curve = accuracy.parse_options([*REQUIRED, "--learning-curve"])
     assert curve.systems == ["regression", "minirocket", "default", "large"]

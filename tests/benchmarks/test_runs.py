@@ -131,8 +131,8 @@ def test_what_does_not_depend_on_the_seed_is_trained_once():
     assert result.probabilities.shape == (3, 4, 2)
 
 
-def test_rivals_may_have_fewer_seeds_than_ours():
-    runner = runner_of(seeds=3, rival_seeds=1)
+def test_baselines_may_have_fewer_seeds_than_ours():
+    runner = runner_of(seeds=3, baseline_seeds=1)
     assert len(measure(runner, system_of(Calls())).probabilities) == 3
     assert len(measure(runner, system_of(Calls()), "forest").probabilities) == 1
 

@@ -109,11 +109,11 @@ def test_more_patients_make_a_narrower_interval():
 # ------------------------------------------------------------------------------------ differences
 def test_a_difference_is_paired_resample_by_resample():
     ours = np.array([0.8, 0.6, 0.7, 0.9])
-    rival = ours - 0.1    # whose own interval overlaps with ours
-    found = scores.difference(ours, rival)
+    baseline = ours - 0.1    # whose own interval overlaps with ours
+    found = scores.difference(ours, baseline)
     assert found == pytest.approx((0.1, 0.1, 0.1))
-    assert scores.versus(ours, rival) == "+0.100 (+0.100 to +0.100), beats"
-    assert scores.versus(rival, ours) == "-0.100 (-0.100 to -0.100), loses"
+    assert scores.versus(ours, baseline) == "+0.100 (+0.100 to +0.100), beats"
+    assert scores.versus(baseline, ours) == "-0.100 (-0.100 to -0.100), loses"
 
 
 def test_the_same_predictions_differ_by_nothing_in_every_resample():
@@ -135,10 +135,10 @@ def test_the_same_predictions_differ_by_nothing_in_every_resample():
     ([0.01] * 1 + [-0.01] * 99, "loses"),
 ])
 def test_beats_and_loses_need_an_interval_without_0(gains, verdict):
-    rival = np.full(1 + len(gains), 0.7)
-    ours = rival + np.array([0.01, *gains])
-    assert scores.difference(ours, rival).verdict == verdict
-    assert scores.versus(ours, rival).endswith(f", {verdict}" if verdict else ")")
+    baseline = np.full(1 + len(gains), 0.7)
+    ours = baseline + np.array([0.01, *gains])
+    assert scores.difference(ours, baseline).verdict == verdict
+    assert scores.versus(ours, baseline).endswith(f", {verdict}" if verdict else ")")
 
 
 def test_the_value_of_a_difference_is_that_of_the_records_as_they_are():

@@ -54,7 +54,7 @@ def test_ways_are_measured_in_turn_and_a_failure_stops_only_its_own():
     assert values == {"a": [1, 2, 3], "b": "failed: ValueError: broken", "c": [1, 2, 3]}
 
 
-def test_a_rival_that_is_not_installed_is_not_measured(monkeypatch):
+def test_a_baseline_that_is_not_installed_is_not_measured(monkeypatch):
     monkeypatch.setattr(speed.importlib.util, "find_spec", lambda package: None)
     ways = {"PyTorch, 1 thread": lambda: pytest.fail("measured"), "Keras": lambda: 1.0}
     values = speed.alternate(ways, 1, "test")
@@ -62,13 +62,13 @@ def test_a_rival_that_is_not_installed_is_not_measured(monkeypatch):
 
 
 def test_rows_are_compared_with_the_script():
-    values = {speed.OWN: [2.0, 4.0], "rival": [6.0, 8.0], "torch": "not installed"}
+    values = {speed.OWN: [2.0, 4.0], "baseline": [6.0, 8.0], "torch": "not installed"}
     slower = speed.compare(values, "ms")
     assert "| **the script** | 3 (2-4) | 1 |" in slower
-    assert "| rival | 7 (6-8) | 2.5 (2-3) |" in slower
+    assert "| baseline | 7 (6-8) | 2.5 (2-3) |" in slower
     assert "| torch | not installed |  |" in slower
     per_second = speed.compare(values, "records per second", less_is_faster=False)
-    assert "| rival | 7 (6-8) | 0.417 (0.333-0.5) |" in per_second
+    assert "| baseline | 7 (6-8) | 0.417 (0.333-0.5) |" in per_second
 
 
 def test_targets_are_met_by_the_median():
@@ -101,11 +101,11 @@ def test_the_command_lines_are_ones_that_the_script_accepts(options):
 
 def test_a_worker_makes_settings_of_its_task(options):
     task = {"settings": speed.worker_settings(options, train_samples=320, cache=False),
-            "recipe": {"epochs": 3, "settle": 0, "stop_patience": speed.NEVER}}
+            "recipe": {"epochs": 3, "freeze_bn_after": 0, "stop_patience": speed.NEVER}}
     settings = speed_workers.settings_of(json.loads(json.dumps(task)))
     assert settings.data_dir == str(options.data_dir)
     assert (settings.train_samples, settings.jobs, settings.cache) == (320, 1, False)
-    assert (settings.recipe.epochs, settings.recipe.settle) == (3, 0)
+    assert (settings.recipe.epochs, settings.recipe.freeze_bn_after) == (3, 0)
 
 
 def test_every_worker_that_is_asked_for_exists():

@@ -34,7 +34,7 @@ def made_up_pool(paths=None):
 FOLD = Fold(np.arange(N, 2 * N), np.arange(N, 2 * N), np.arange(N))
 TRUTH = np.tile([0, 1], ENOUGH)
 ALL_FAST = np.zeros(N, dtype=int)
-OPTIONS = SimpleNamespace(seeds=1, rival_seeds=1, quick=False, epochs=None)
+OPTIONS = SimpleNamespace(seeds=1, baseline_seeds=1, quick=False, epochs=None)
 
 
 def cells(table):
@@ -43,7 +43,7 @@ def cells(table):
     return [[cell.strip() for cell in row] for row in [rows[0], *rows[2:]]]
 
 
-def test_the_main_table_of_a_rival_and_of_ours():
+def test_the_main_table_of_a_baseline_and_of_ours():
     scorer = Scorer(TRUTH, np.arange(N), 2)
     results = {"rule": result("rate rule", ALL_FAST, seconds=0.2, parameters=0),
                "default": result("**our default**", TRUTH, seconds=95.4, parameters=8461)}
@@ -67,7 +67,7 @@ def test_a_class_without_test_records_has_an_empty_recall():
 def test_several_seeds_get_a_deviation_and_ours_an_ensemble():
     results = {"rule": result("rate rule", ALL_FAST, ALL_FAST),
                "default": result("**our default**", TRUTH, ALL_FAST, sure=0.9)}
-    options = SimpleNamespace(seeds=2, rival_seeds=2, quick=False, epochs=None)
+    options = SimpleNamespace(seeds=2, baseline_seeds=2, quick=False, epochs=None)
     text = tables.protocol_tables(results, made_up_pool(), "one split", [FOLD], options, {})
     rows = {row[0]: row for row in cells(text)[1:4]}
     assert set(rows) == {"rate rule", "**our default**", "**our default**, ensemble of 2"}
@@ -85,11 +85,11 @@ def test_the_notes_say_what_was_averaged_chosen_skipped_and_cut_short():
     assert "Skipped: minirocket (No module 'aeon')." in text
     assert "--quick" not in text
 
-    quick = SimpleNamespace(seeds=3, rival_seeds=1, quick=True)
+    quick = SimpleNamespace(seeds=3, baseline_seeds=1, quick=True)
     text = tables.notes(results, CLASSES, scorer, quick, {})
-    assert "3 seed(s), rivals 1:" in text
+    assert "3 seed(s), baselines 1:" in text
     assert "**--quick: one trial" in text
-    few = SimpleNamespace(seeds=1, rival_seeds=1, quick=False, epochs=2)
+    few = SimpleNamespace(seeds=1, baseline_seeds=1, quick=False, epochs=2)
     assert "**--epochs 2: these are not the systems' results.**" in tables.notes(
         results, CLASSES, scorer, few, {})
 

@@ -127,7 +127,7 @@ def test_half_of_a_change_that_goes_too_far_is_kept(monkeypatch, start, inputs):
 def test_no_patient_is_both_fitted_and_judged(monkeypatch, start, inputs):
     patients = np.arange(N) // 3
     targets = np.arange(N) // 3 % CLASSES
-    fold = adaptation.deal_patients(patients, targets, 42)
+    fold = adaptation.patient_folds(patients, targets, 42)
     assert pd.Series(fold).groupby(patients).nunique().max() == 1
     assert np.ptp(np.bincount(fold)) <= 3
     assert pd.crosstab(fold, targets).to_numpy().min() >= 3    # classes are spread evenly

@@ -435,7 +435,7 @@ def test_a_folder_in_a_files_place_is_an_error_that_names_it(data, store):
 
 # -------------------------------------------------------------------------------- what goes wrong
 def test_more_batches_than_files_may_be_open_at_first_are_no_trouble(data, store, expected):
-    """As on a Mac, where 256 may be, and each batch that is mapped into memory counts."""
+    """As on a Mac, where 256 may be, and each batch that is mapped into lstm_memory counts."""
     few = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (30, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -632,7 +632,7 @@ def test_what_is_taken_of_signals_can_be_changed_without_changing_them(stored):
 
 
 def mapped(array):
-    """Return whether an array's memory is that of a file."""
+    """Return whether an array's lstm_memory is that of a file."""
     while isinstance(array, np.ndarray | np.void):
         if isinstance(array, np.memmap):
             return True
@@ -659,7 +659,7 @@ def test_stored_signals_stay_on_disk_until_they_are_asked_for(data, store):
 
 
 def test_800_000_records_of_a_split_take_a_tenth_of_2_gb(store, monkeypatch):
-    """What stays in memory of a record beyond its row of the label file."""
+    """What stays in lstm_memory of a record beyond its row of the label file."""
     def prepare_rows(batch):
         rows = np.zeros(len(batch.paths), batch.row_type)
         rows["checksum"] = cache.checksum(rows[0])
@@ -710,7 +710,7 @@ def prepare_ecgs(data, store, recipe=None, **settings):
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("high_pass", 0.6), ("sequence_length", 400), ("central_share", 0.9), ("span", 2.9),
+    ("high_pass", 0.6), ("sequence_length", 400), ("central_share", 0.9), ("scale_span", 2.9),
     ("model", "large")])
 def test_another_preparation_makes_new_rows_and_keeps_the_old(name, value, ecg_data, store):
     before, rows = prepare_ecgs(ecg_data, store)
@@ -723,7 +723,7 @@ def test_another_preparation_makes_new_rows_and_keeps_the_old(name, value, ecg_d
 
 def test_settings_that_do_not_change_the_rows_share_them(ecg_data, store):
     before = prepare_ecgs(ecg_data, store)
-    recipe = script.Recipe(epochs=3, batch_size=8, learning_rate=0.1, memory=1.0, shift=0.0)
+    recipe = script.Recipe(epochs=3, batch_size=8, learning_rate=0.1, lstm_memory=1.0, shift=0.0)
     assert prepare_ecgs(ecg_data, store, recipe) == before
     assert prepare_ecgs(ecg_data, store, seed=1, repeats=2, train_samples=20, jit=False) == before
 

@@ -13,7 +13,7 @@ from ecg import checkpoint
 from ecg.checkpoint import Checkpoint
 
 _, keras = script.load_tensorflow()
-KEY = {"seed": 1, "recipe": {"epochs": 4, "memory": 1.0}, "records": [123]}
+KEY = {"seed": 1, "recipe": {"epochs": 4, "lstm_memory": 1.0}, "records": [123]}
 N_EPOCHS = 4
 
 
@@ -136,7 +136,7 @@ def test_only_starting_afresh_empties_the_folder(state_file):
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"seed": 2}, "seed 1, not 2"), ({"records": [5]}, "other records"),
-    ({"recipe": {"epochs": 5, "memory": 1.0}}, "epochs 4, not 5"),
+    ({"recipe": {"epochs": 5, "lstm_memory": 1.0}}, "epochs 4, not 5"),
     ({"new": 3}, "new None, not 3")])
 def test_a_state_of_another_run_is_refused_with_what_differs(changes, message, interrupted):
     with pytest.raises(ValueError, match=f"the interrupted run had {message}: give the same"):

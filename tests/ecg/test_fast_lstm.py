@@ -17,7 +17,7 @@ DROPOUT = 0.2
 
 
 def pair(units, steps, leads, dropout=DROPOUT, quick=True):
-    """Return a stock LSTM and a quickened one, of the same weights and the same random numbers."""
+    """Return a stock LSTM and a speed_uped one, of the same weights and the same random numbers."""
     layers, rng = [], np.random.default_rng(0)
     for _ in range(2):
         keras.utils.set_random_seed(3)
@@ -27,7 +27,7 @@ def pair(units, steps, leads, dropout=DROPOUT, quick=True):
         value = rng.normal(0, 0.3, variables[0].shape)
         for variable in variables:
             variable.assign(value)
-    assert not quick or fast_lstm.quicken(keras, layers[1])
+    assert not quick or fast_lstm.speed_up(keras, layers[1])
     return layers
 
 
@@ -103,7 +103,7 @@ def test_one_training_step_moves_all_weights_of_the_model_as_the_stock_layer_doe
         keras.utils.set_random_seed(1)
         model = create_lightweight_lstm_model(3, 30)
         if quick:
-            assert fast_lstm.quicken(keras, lstm_of(model))
+            assert fast_lstm.speed_up(keras, lstm_of(model))
         model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy",
                       jit_compile=False)
         before = model.get_weights()
@@ -119,7 +119,7 @@ def test_one_training_step_moves_all_weights_of_the_model_as_the_stock_layer_doe
 def test_the_layers_own_weights_are_trained():
     model, some = create_lightweight_lstm_model(3, 30), records(40)
     lstm = lstm_of(model)
-    fast_lstm.quicken(keras, lstm)
+    fast_lstm.speed_up(keras, lstm)
     before = lstm.get_weights()
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy",
                   jit_compile=False)
@@ -141,7 +141,7 @@ def trained():
     return script.train(some, some, 3, Settings(recipe=recipe, jit=False))[0], some
 
 
-def test_a_trained_model_is_quickened_but_saved_as_keras_own_and_predicts_the_same(
+def test_a_trained_model_is_speed_uped_but_saved_as_keras_own_and_predicts_the_same(
         trained, tmp_path):
     model, some = trained
     assert "inner_loop" in vars(lstm_of(model))
@@ -179,14 +179,14 @@ def test_a_layer_that_it_cannot_compute_is_refused_and_left_as_it_is(kind):
         keras.utils.set_random_seed(3)
         layers.append(REFUSED[kind]())
         layers[-1].build((None, 6, 3))
-    assert fast_lstm.quicken(keras, layers[1]) is False
+    assert fast_lstm.speed_up(keras, layers[1]) is False
     assert "inner_loop" not in vars(layers[1])
     x = np.random.default_rng(1).normal(size=(2, 6, 3)).astype(np.float32)
     np.testing.assert_array_equal(*(np.asarray(layer(x, training=True)) for layer in layers))
 
 
 def test_a_mask_is_not_ignored():
-    """Masked steps change nothing in the stock layer: a quickened one does so too, or refuses."""
+    """Masked steps change nothing in the stock layer: a speed_uped one does so too, or refuses."""
     stock, quick = pair(4, 6, 3, dropout=0.0)
     x = np.random.default_rng(1).normal(size=(2, 6, 3)).astype(np.float32)
     mask = tf.constant([[True] * 4 + [False] * 2] * 2)

@@ -29,7 +29,7 @@ from matplotlib.text import Text
 from sklearn import metrics as scores
 
 import too_feature as script
-from ecg import explain, labels_origin, notices
+from ecg import explain, origin
 from ecg.errors import UserError
 from ecg.output import areas, ecg_page, figures, model_card, style
 from tests.support.results import CLASSES, FEATURES, write_results
@@ -156,12 +156,12 @@ def test_training_curves(results):
     assert all(re.fullmatch(r"0|0\.\d{1,5}", tick) for tick in ticks)
 
 
-@pytest.mark.parametrize(("settle", "best"), [(0, 2), (5, 4)])
+@pytest.mark.parametrize(("freeze_bn_after", "best"), [(0, 2), (5, 4)])
 def test_training_curves_mark_whose_weights_are_kept_and_where_training_stopped(
-        settle, best, results, tmp_path):
+        freeze_bn_after, best, results, tmp_path):
     folder = shutil.copytree(results, tmp_path / "run")
-    edit("run.json", lambda run: run["recipe"].update(keep="best", settle=settle, batch_size=10)
-         )(folder)
+    edit("run.json", lambda run: run["recipe"].update(
+        keep_weights="best", freeze_bn_after=freeze_bn_after, batch_size=10))(folder)
     edit("run.json", lambda run: run["settings"].update(train_samples=22))(folder)
     history = pd.read_csv(folder / "history.csv")
     history = history[history["repeat"] == 0].assign(
@@ -214,9 +214,9 @@ def test_a_run_without_epochs_has_no_training_curves_not_even_those_of_an_earlie
 def test_figures_of_a_model_of_patients_that_is_tested_on_the_demo_are_marked(results, tmp_path):
     folder = shutil.copytree(results, tmp_path / "run")
     edit("run.json", lambda run: run.update(synthetic=False))(folder)
-    assert notices.SYNTHETIC_MARK not in page(figures.reliability(folder))
-    edit("run.json", lambda run: run.update(test_labels_origin=labels_origin.DEMO))(folder)
-    assert notices.SYNTHETIC_MARK in page(figures.reliability(folder))
+    assert origin.SYNTHETIC_MARK not in page(figures.reliability(folder))
+    edit("run.json", lambda run: run.update(test_labels_origin=origin.DEMO))(folder)
+    assert origin.SYNTHETIC_MARK in page(figures.reliability(folder))
 
 
 def test_training_curves_without_learning_rate(results, tmp_path):
@@ -465,9 +465,9 @@ def test_ecg_colours_what_is_important():
 
 
 @pytest.mark.parametrize("origin", [
-    labels_origin.NOT_STATED, labels_origin.DEMO, make_labels.ORIGIN_OTHER, "o" * 100, "心" * 100])
+    origin.NOT_STATED, origin.DEMO, make_labels.ORIGIN_OTHER, "o" * 100, "心" * 100])
 def test_ecg_texts_do_not_cover_each_other_or_the_colour_bar(origin):
-    note = notices.about_model(origin, is_synthetic=True)
+    note = origin.about_model(origin, is_synthetic=True)
     spikes = 3.0 * (np.arange(5000) % 500 < 20)[:, None] * np.ones(12)    # mV: half the gain
     names = [name for name, _, _ in script.feature_names(script.RECIPES["large"])]
     importance = explain.Importance(np.zeros((500, 12)), np.linspace(1, 0, 48), 0, 1, 0)
@@ -630,7 +630,7 @@ def test_widths_are_a_papers(results):
 
 def test_synthetic_data_is_marked_and_no_other(results, odd):
     for name, figure in all_figures(results).items():
-        mark = notices.TRAINED_ON_SYNTHETIC if name.startswith("ecg") else "synthetic demo data"
+        mark = origin.TRAINED_ON_SYNTHETIC if name.startswith("ecg") else "synthetic demo data"
         assert mark in page(figure)
     assert not any("synthetic" in page(figure) for figure in all_figures(odd).values())
 
@@ -664,7 +664,7 @@ def test_model_card(results):
     card = model_card.model_card(results)
     metrics = json.loads((results / "metrics.json").read_text())
     split = pd.read_csv(results / "split.csv")
-    assert notices.TRAINED_ON_SYNTHETIC in card.split("\n\n")[1]
+    assert origin.TRAINED_ON_SYNTHETIC in card.split("\n\n")[1]
     assert "**Origin of the labels: synthetic records, not patients.**" in card
     for text in ("not a medical device", "Intended use", "Not to be used", "### Preparation",
                  r"mean, lead II \[mV\]: mean of x", "temperature (1.234) is inside",
@@ -804,7 +804,7 @@ DAMAGES = {
     "no class": ("metrics.json", edit("metrics.json", lambda x: x["per class"].pop("Normal"))),
     "a class twice": ("run.json", edit("run.json", lambda x: x.update(classes=["a", "a"]))),
     "no temperature": ("run.json", edit("run.json", lambda x: x.pop("temperature"))),
-    "no setting": ("run.json", edit("run.json", lambda x: x["recipe"].pop("span"))),
+    "no setting": ("run.json", edit("run.json", lambda x: x["recipe"].pop("scale_span"))),
     "a list": ("run.json", lambda folder: (folder / "run.json").write_text("[]")),
     "another class": ("predictions.csv", edit(
         "run.json", lambda x: x["classes"].__setitem__(3, "Else"))),

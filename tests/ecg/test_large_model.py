@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 import too_feature as script
+from ecg.baseline import LinearBaseline
 from ecg.large_features import EXTRA_FEATURES
 from ecg.large_model import blend_with_regression, create_large_model
-from ecg.linear_rival import LinearRival
 from tests.support import models
 from tools import classify
 
@@ -41,17 +41,17 @@ def records():
 
 
 @pytest.fixture(scope="module")
-def rival(records):
+def baseline(records):
     """A regression on the features that the large model sees."""
-    return LinearRival(records[1], np.arange(60) % 5, 5, script.HEART_RATE, script.HEART_RATE)
+    return LinearBaseline(records[1], np.arange(60) % 5, 5, script.HEART_RATE, script.HEART_RATE)
 
 
-def blended(model, rival, share):
-    return blend_with_regression(script.load_tensorflow()[1], model, rival, share)
+def blended(model, baseline, share):
+    return blend_with_regression(script.load_tensorflow()[1], model, baseline, share)
 
 
-def test_the_large_model_has_at_most_200_000_parameters(model, rival):
-    assert 8461 < model.count_params() < blended(model, rival, 2 / 3).count_params() <= 200_000
+def test_the_large_model_has_at_most_200_000_parameters(model, baseline):
+    assert 8461 < model.count_params() < blended(model, baseline, 2 / 3).count_params() <= 200_000
 
 
 def test_its_inputs_are_ecg_and_all_features_and_its_output_probabilities(model):
@@ -64,30 +64,30 @@ def test_its_inputs_are_ecg_and_all_features_and_its_output_probabilities(model)
     assert np.ptp(out, axis=0).max() > 1e-4
 
 
-def test_its_last_layer_takes_a_temperature(model, rival):
+def test_its_last_layer_takes_a_temperature(model, baseline):
     """`calibrate` divides the weights of the last layer: it has to be the softmax's own."""
-    for one in (model, blended(model, rival, 0.5)):
+    for one in (model, blended(model, baseline, 0.5)):
         last = one.layers[-1]
         assert (type(last).__name__, last.activation.__name__) == ("Dense", "softmax")
 
 
 # ------------------------------------------------------------------------ the regression in it
-def test_a_share_of_one_gives_the_probabilities_of_the_regression(model, rival, records):
-    found = np.asarray(blended(model, rival, 1.0)(records))
-    np.testing.assert_allclose(found, rival.predict(records[1]), atol=1e-5)
+def test_a_share_of_one_gives_the_probabilities_of_the_regression(model, baseline, records):
+    found = np.asarray(blended(model, baseline, 1.0)(records))
+    np.testing.assert_allclose(found, baseline.predict(records[1]), atol=1e-5)
     assert np.ptp(found, axis=0).min() > 0.1    # else this would say little
 
 
-def test_a_share_of_none_leaves_the_network_as_it_was(model, rival, records):
-    found = np.asarray(blended(model, rival, 0.0)(records))
+def test_a_share_of_none_leaves_the_network_as_it_was(model, baseline, records):
+    found = np.asarray(blended(model, baseline, 0.0)(records))
     np.testing.assert_allclose(found, np.asarray(model(records)), atol=1e-6)
 
 
-def test_a_share_between_gives_the_weighted_geometric_mean(model, rival, records):
-    deep, linear = np.asarray(model(records)), rival.predict(records[1])
+def test_a_share_between_gives_the_weighted_geometric_mean(model, baseline, records):
+    deep, linear = np.asarray(model(records)), baseline.predict(records[1])
     product = deep ** (1 / 3) * linear ** (2 / 3)
     np.testing.assert_allclose(
-        np.asarray(blended(model, rival, 2 / 3)(records)),
+        np.asarray(blended(model, baseline, 2 / 3)(records)),
         product / product.sum(axis=1, keepdims=True), atol=1e-5)
 
 
@@ -99,15 +99,15 @@ def test_a_training_of_the_large_recipe_ends_with_the_regression_in_the_model(mo
     monkeypatch.setattr(script, "calibrate", lambda *_: 1.0)
     settings = script.Settings(recipe=script.RECIPES["large"], jit=False)
     model, _, _ = script.train(training, training, 5, settings)
-    once = LinearRival(
+    once = LinearBaseline(
         records[1][:40], np.arange(40) % 5, 5, script.HEART_RATE, script.HEART_RATE)
     kernel, _ = model.layers[-1].get_weights()
     np.testing.assert_allclose(kernel[-len(once.weights):], 2 / 3 * once.weights, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_it_is_saved_without_custom_objects_and_opens_in_safe_mode(model, rival, tmp_path):
-    model = blended(model, rival, 2 / 3)
+def test_it_is_saved_without_custom_objects_and_opens_in_safe_mode(model, baseline, tmp_path):
+    model = blended(model, baseline, 2 / 3)
     script.save(model, models.card("large"), tmp_path / "large.keras")
     code = ("import sys, json, numpy as np, keras\n"
             "model = keras.models.load_model('large.keras', safe_mode=True)\n"

@@ -15,7 +15,7 @@ import pytest
 from matplotlib import image
 
 import too_feature as script
-from ecg import notices
+from ecg import origin
 from ecg.output import ecg_page, model_card, page, write
 from tests.support.results import CLASSES, write_results
 
@@ -116,7 +116,7 @@ def test_a_page_at_200_dpi_becomes_half_as_large_and_keeps_its_colours():
     np.testing.assert_allclose(smaller * 255, whole[::2, ::2, :3], atol=0.01)
 
 
-def test_headline_and_rivals_are_those_of_metrics_json(text, results):
+def test_headline_and_baselines_are_those_of_metrics_json(text, results):
     metrics = json.loads((results / "metrics.json").read_text())
     for who in ("model", "rate rule", "logistic regression"):
         for value, low, high in metrics[who].values():
@@ -138,7 +138,7 @@ def test_page_and_model_card_of_an_adapted_model_claim_no_more_than_is_true(
     headline = shown.split("<nav>")[0]
     for text, times in ((card, 2), (headline, 1)):    # the card: with the results and the labels
         assert " patients that adapting never saw" in text
-        assert text.count(notices.MAY_HAVE_SEEN) == seen * times
+        assert text.count(origin.MAY_HAVE_SEEN) == seen * times
     assert "training never saw" not in card + shown
     assert "Started from the model near.keras (SHA-256 near\\`0), origin" in card
     assert "That started from the model far.keras" in card

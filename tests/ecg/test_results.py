@@ -125,7 +125,7 @@ def test_settings_and_versions_of_the_run_are_kept(demo_run):
     kept = json.loads((demo_run.results / "run.json").read_text())
     assert {name: demo_run.card[name] for name in kept} == kept
     assert kept["settings"]["train_samples"] == 100
-    assert kept["recipe"]["settle"] == 25
+    assert kept["recipe"]["freeze_bn_after"] == 25
     assert kept["versions"]["keras"]
     assert kept["synthetic"] is True
     assert kept["records"] == 597

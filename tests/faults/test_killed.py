@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecg import checkpoint, files, safe_keras
+from ecg import checkpoint, files, models
 from tests.support import faults
 from tests.support.runs import LABELS, once, python
 
@@ -191,7 +191,7 @@ def test_at_any_moment_of_saving_there_is_a_whole_model_with_its_card(
     """The older run's, or the newer's: never a mixture, which classify would refuse."""
     shutil.copytree(whole("plain"), tmp_path, dirs_exist_ok=True)
     assert run(tmp_path, "--epochs", "1", "--seed", "7", before=fault) == -signal.SIGKILL
-    card = safe_keras.read_card(tmp_path / "model.keras")
+    card = models.read_card(tmp_path / "model.keras")
     assert card["settings"]["seed"] == seed
     assert card["model_sha256"] == files.sha256(tmp_path / "model.keras")
     if seed == 42:
@@ -206,10 +206,10 @@ def test_the_new_card_is_used_until_it_is_in_place(whole, tmp_path):
     shutil.copy(whole("plain") / "model.json", tmp_path / "model.json.new")
     other = json.dumps({"model_sha256": "0" * 64})
     (tmp_path / "model.json").write_text(other)
-    assert safe_keras.read_card(model)["settings"]["seed"] == 42
+    assert models.read_card(model)["settings"]["seed"] == 42
     (tmp_path / "model.json.new").write_text(other)
     with pytest.raises(ValueError, match="describes another model"):
-        safe_keras.read_card(model)
+        models.read_card(model)
 
 
 def leave(folder, name, claimed):

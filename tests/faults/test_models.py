@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import too_feature as script
-from ecg import files, safe_keras
+from ecg import files, models
 from ecg.errors import UserError
 from tests.support.models import card, save
 from tools import classify, export_onnx
@@ -49,7 +49,7 @@ def unseen(monkeypatch):
 def as_built(parts, monkeypatch):
     """Have the good model's description in place of one that is built anew each time."""
     own = json.loads(parts["config.json"])
-    monkeypatch.setattr(script, "rebuild", lambda description, *_: safe_keras.check_same(
+    monkeypatch.setattr(script, "rebuild", lambda description, *_: models.check_same(
         description, own))
 
 

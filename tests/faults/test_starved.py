@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ecg import files, safe_keras
+from ecg import files, models
 from ecg.errors import UserError
 from tests.support import faults
 from tests.support.runs import LABELS, ROOT, once
@@ -92,7 +92,7 @@ def small_disk(tmp_path):
 def check_older(folder, older):
     """The older model and results are as they were."""
     assert faults.outcome(folder) == faults.outcome(older)
-    safe_keras.read_card(folder / "model.keras")
+    models.read_card(folder / "model.keras")
 
 
 # ------------------------------------------------------------------------------------- disk full
@@ -115,7 +115,7 @@ def test_on_a_full_disk_the_older_model_survives_and_resume_goes_on_when_there_i
     check_older(small_disk, older)
     if file != "model.json":
         assert run(small_disk, *new, "--resume") == 0
-        card = safe_keras.read_card(small_disk / "model.keras")
+        card = models.read_card(small_disk / "model.keras")
         assert card["recipe"]["learning_rate"] == 0.01
 
 
@@ -131,7 +131,7 @@ def test_on_a_full_disk_the_new_model_is_saved_though_its_results_are_not(
     error = faults.error_of(tmp_path)
     assert file in error
     assert "No space left on device" in error
-    assert safe_keras.read_card(small_disk / "model.keras")["metrics"]
+    assert models.read_card(small_disk / "model.keras")["metrics"]
     assert not faults.scratch_files(small_disk)
 
 

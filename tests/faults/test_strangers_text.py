@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 import too_feature as script
-from ecg.errors import RecordError, UserError, exit_code
-from ecg.escape import markdown, shown
+from ecg.errors import RecordError, UserError, exit_code, markdown, printable
 from ecg.output import figures, model_card, page, read, style
 from tests.support import models
 from tools import export_onnx
@@ -22,9 +21,9 @@ EVIL = "\x1b[2J\x1b]0;title\x07\u202egnp\n<img src=x onerror=alert(1)>"
 
 
 def test_nothing_that_acts_on_a_terminal_is_shown_and_nothing_without_end():
-    assert shown(EVIL) == "?[2J?]0;title??gnp?<img src=x onerror=alert(1)>"
-    assert shown("心 \udcff.hea") == "心 ?.hea"
-    assert shown("x" * 10**6, 10) == "xxxxxxx..."
+    assert printable(EVIL) == "?[2J?]0;title??gnp?<img src=x onerror=alert(1)>"
+    assert printable("心 \udcff.hea") == "心 ?.hea"
+    assert printable("x" * 10**6, 10) == "xxxxxxx..."
     error = str(UserError(f"{EVIL}{'x' * 10**6}"))
     assert error.isprintable()
     assert len(error) == 2000

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import too_feature as script
-from ecg import adaptation, checkpoint, files, notices
+from ecg import adaptation, checkpoint, files, origin
 from tests.support import models
 from tests.support.runs import LABELS, TINY, card_of
 
@@ -113,7 +113,7 @@ def test_labels_that_the_start_was_trained_on_are_told_of_before_the_work(tmp_pa
     settings = script.Settings(labels=str(LABELS), start_from=str(path))
     card = script.describe_run(settings, script.read_labels(LABELS), models.CLASSES, True)
     script.describe_start(settings, card | {"labels_origin": "two nurses"})
-    assert f"notice: {notices.MAY_HAVE_SEEN}" in capsys.readouterr().out
+    assert f"notice: {origin.MAY_HAVE_SEEN}" in capsys.readouterr().out
 
 
 def test_an_interrupted_run_is_not_continued_from_another_start(start, tmp_path):
@@ -153,7 +153,7 @@ def test_weights_trained_further_are_kept_where_validation_patients_speak_for_it
         scores, kept, start, monkeypatch, capsys):
     given = iter(scores)
     monkeypatch.setattr(adaptation, "score", lambda *_: next(given))
-    decaying = {"settle": 0, "weight_decay": 0.5}    # as the large model's, but more
+    decaying = {"freeze_bn_after": 0, "weight_decay": 0.5}    # as the large model's, but more
     settings = settings_of(start, decaying, adapt="all")
     model, _, history = script.train(noise(20), noise(8), 5, settings)
     assert len(history) == 1
@@ -232,7 +232,7 @@ def test_epochs_0_evaluates_the_start_and_says_whose_labels_it_learnt(
     assert f"of {card['metrics']['patients']} patients; nothing was trained\n" in report
     assert "training never saw" not in report
     for said in (report, card["contract"]["Labels"]):
-        assert notices.MAY_HAVE_SEEN in said
+        assert origin.MAY_HAVE_SEEN in said
     assert card["labels_origin"] == "three nurses"
     assert card["test_labels_origin"] == "synthetic records, not patients"
     assert card["history"] == [[]]

@@ -1,4 +1,4 @@
-"""The report: intervals, the rivals, weights, calibration, thresholds and what is printed."""
+"""The report: intervals, the baselines, weights, calibration, thresholds and what is printed."""
 
 import json
 import re
@@ -34,13 +34,13 @@ def made_test(targets, subjects=None, heart_rate=70.0):
                    np.asarray(targets))
 
 
-def evaluate(probabilities, test, temperature=1.0, rival=None, label_file="own.csv",
+def evaluate(probabilities, test, temperature=1.0, baseline=None, label_file="own.csv",
              classes=CLASSES):
     """As a run does: print the report and return its figures."""
     predicted = Predicted(test, probabilities[None])
-    rival = probabilities if rival is None else rival
+    baseline = probabilities if baseline is None else baseline
     report, figures = script.evaluate(
-        predicted, predicted, [temperature], classes, SHARES, rival, label_file)
+        predicted, predicted, [temperature], classes, SHARES, baseline, label_file)
     print(report)
     return figures
 
@@ -175,10 +175,10 @@ def test_the_report_of_another_hospital_says_nothing_of_the_label_files_shares(c
     assert "shares" not in capsys.readouterr().out.replace("by share kept", "")
 
 
-def test_the_simplest_rival_has_a_line_of_its_own(capsys):
+def test_the_simplest_baseline_has_a_line_of_its_own(capsys):
     targets = np.repeat(np.arange(5), 8)
-    rival = certain(np.where(targets < 2, 0, targets))
-    figures = evaluate(certain(targets), made_test(targets), rival=rival)
+    baseline = certain(np.where(targets < 2, 0, targets))
+    figures = evaluate(certain(targets), made_test(targets), baseline=baseline)
     assert figures["logistic regression"]["balanced accuracy"][0] == pytest.approx(0.8)
     assert re.search(r"A logistic regression on the same features and training records\n"
                      r"accuracy 0\.800 .*\nbalanced accuracy 0\.800 \(95 % interval 0\.\d\d-",

@@ -1,4 +1,4 @@
-"""The model: its layers, scaling and curve of the rate, its memory at the start."""
+"""The model: its layers, scaling and curve of the rate, its lstm_memory at the start."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def test_every_recipe_of_the_lstm_has_the_same_8461_parameters(name):
     recipe = RECIPES[name]
     model = create_lightweight_lstm_model(
         sequence_length=recipe.sequence_length, feature_limit=recipe.feature_limit,
-        memory=recipe.memory, rate_curve=recipe.rate_curve)
+        lstm_memory=recipe.lstm_memory, rate_curve=recipe.rate_curve)
     assert model.count_params() == 8461
 
 
@@ -128,32 +128,33 @@ def test_the_default_sees_the_heart_rate_through_its_curve_alone():
 
 
 def kept_of_memory(model):
-    """Share of each LSTM unit's memory that one step with nothing to see keeps."""
+    """Share of each LSTM unit's lstm_memory that one step with nothing to see keeps."""
     cell = next(layer for layer in model.layers if type(layer).__name__ == "LSTM").cell
-    _, (_, memory) = cell(np.zeros((1, 12)), [np.zeros((1, 32)), np.ones((1, 32))])
-    return np.asarray(memory, dtype=float)[0]
+    _, (_, lstm_memory) = cell(np.zeros((1, 12)), [np.zeros((1, 32)), np.ones((1, 32))])
+    return np.asarray(lstm_memory, dtype=float)[0]
 
 
-@pytest.mark.parametrize(("memory", "length"), [(4.0, 500), (1.0, 500), (8.0, 50), (10.0, 5000)])
-def test_memories_of_all_lengths_up_to_that_set_are_there_at_the_start(memory, length):
-    kept = kept_of_memory(create_lightweight_lstm_model(5, length, memory=memory))
+@pytest.mark.parametrize(
+    ("lstm_memory", "length"), [(4.0, 500), (1.0, 500), (8.0, 50), (10.0, 5000)])
+def test_memories_of_all_lengths_up_to_that_set_are_there_at_the_start(lstm_memory, length):
+    kept = kept_of_memory(create_lightweight_lstm_model(5, length, lstm_memory=lstm_memory))
     seconds = 10 / length / (1 - kept)    # until a share of 1 / e is left
-    assert seconds.max() == pytest.approx(memory, rel=0.01)
+    assert seconds.max() == pytest.approx(lstm_memory, rel=0.01)
     assert seconds.min() == pytest.approx(2 * 10 / length)    # two steps
-    np.testing.assert_allclose(np.diff(seconds, 2), 0, atol=0.01 * memory)    # evenly between
+    np.testing.assert_allclose(np.diff(seconds, 2), 0, atol=0.01 * lstm_memory)    # evenly between
 
 
 def test_gate_biases_are_as_documented_in_keras_order():
     """Input, forget, cell, output; the input gate lets in what the forget gate makes room for."""
     steps = np.linspace(1, 4 * 50 - 1, 32)
-    for model in (create_lightweight_lstm_model(), create_lightweight_lstm_model(memory=4.0)):
+    for model in (create_lightweight_lstm_model(), create_lightweight_lstm_model(lstm_memory=4.0)):
         bias = next(x for x in model.weights if x.path.endswith("lstm_cell/bias"))
         np.testing.assert_allclose(np.split(np.asarray(bias), 4), [
             -np.log(steps), np.log(steps), np.zeros(32), np.zeros(32)], atol=1e-5)
 
 
 def test_memory_zero_leaves_keras_own_start():
-    bias = next(x for x in create_lightweight_lstm_model(memory=0).weights
+    bias = next(x for x in create_lightweight_lstm_model(lstm_memory=0).weights
                 if x.path.endswith("lstm_cell/bias"))
     np.testing.assert_array_equal(np.split(np.asarray(bias), 4),
                                   np.repeat([[0.0], [1], [0], [0]], 32, axis=1))

@@ -76,18 +76,20 @@ def test_gain_and_offset_of_one_lead_change_nothing(lead, gain, offset):
     np.testing.assert_allclose(after[:, lead], before[:, lead], atol=1e-4)
 
 
-@pytest.mark.parametrize(("share", "span"), [(0.99, 3.0), (0.5, 1.0), (0.9, 2.0)])
-def test_each_lead_is_centred_on_its_median_and_its_central_share_spans_what_was_asked(share, span):
-    result = stable_preprocess_ecg(simulated()[0], central_share=share, span=span)
+@pytest.mark.parametrize(("share", "scale_span"), [(0.99, 3.0), (0.5, 1.0), (0.9, 2.0)])
+def test_each_lead_is_centred_on_its_median_and_its_central_share_spans_what_was_asked(
+        share, scale_span):
+    result = stable_preprocess_ecg(simulated()[0], central_share=share, scale_span=scale_span)
     low, median, high = np.quantile(result, [(1 - share) / 2, 0.5, (1 + share) / 2], axis=0)
     np.testing.assert_allclose(median, 0, atol=1e-5)
-    np.testing.assert_allclose(high - low, span, rtol=1e-4)
+    np.testing.assert_allclose(high - low, scale_span, rtol=1e-4)
 
 
 def test_by_default_hardly_a_sample_of_a_qrs_complex_is_clipped_and_by_quartiles_many_are():
     signal = simulated("Bundle Branch Block", 70)[0]
     assert np.mean(np.abs(stable_preprocess_ecg(signal)) == 3) < 0.001
-    assert np.mean(np.abs(stable_preprocess_ecg(signal, central_share=0.5, span=1)) == 3) > 0.02
+    by_quartiles = stable_preprocess_ecg(signal, central_share=0.5, scale_span=1)
+    assert np.mean(np.abs(by_quartiles) == 3) > 0.02
 
 
 @pytest.mark.parametrize("phase", [0, 1, np.pi / 2])

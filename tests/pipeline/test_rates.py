@@ -6,8 +6,7 @@ import wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecg.beats import add_close_beats, drop_t_waves
-from ecg.r_peaks import Aligned, rr_intervals, share_repeated
+from ecg.r_peaks import Aligned, add_close_beats, drop_t_waves, rr_intervals, share_repeated
 from too_feature import (
     LEADS,
     RECIPES,

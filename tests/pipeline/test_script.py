@@ -160,12 +160,12 @@ def test_a_loaded_model_gives_the_figures_of_its_run_again(any_run):
     loaded = script.load(any_run.model)
     assert loaded.recipe == script.Recipe(**any_run.card["recipe"])
     models = members_of(loaded.model)
-    rival = script.fit_rival(training, len(loaded.classes), loaded.recipe)
+    baseline = script.fit_baseline(training, len(loaded.classes), loaded.recipe)
     shares = script.read_labels(LABELS)["ecg_category"].value_counts(normalize=True)
     text, figures = script.evaluate(
         script.predict_each(models, validation), script.predict_each(models, test),
         any_run.card["temperature"], loaded.classes, shares[loaded.classes].to_numpy(),
-        rival.predict(test.features), LABELS.name)
+        baseline.predict(test.features), LABELS.name)
     expected = any_run.card["metrics"]
     for name in ("model", "rate rule", "logistic regression", "per class", "thresholds"):
         assert figures[name] == expected[name]

@@ -165,11 +165,11 @@ WRONG = ["", " ", "many", "nan", "inf", "1e400", "0x10", "1.5.2", "1,5", "٣x", 
 
 @pytest.mark.parametrize("value", WRONG, ids=lambda value: repr(value)[1:20])
 @pytest.mark.parametrize(("name", "start"), [
-    ("epochs", "--epochs "), ("test_share", "--test-share "), ("keep", "--set keep="),
+    ("epochs", "--epochs "), ("test_share", "--test-share "), ("keep_weights", "--set keep_weights="),
     ("xla", "--set xla=")])
 def test_a_wrong_value_is_refused_by_saying_what_is_expected(name, start, value, refused):
     """One setting of each kind: a whole number, a number, a choice, yes or no."""
-    expected = {"keep": ": expected one of last, best\n", "xla": ": expected true or false\n"}
+    expected = {"keep_weights": ": expected one of last, best\n", "xla": ": expected true or false\n"}
     line = refused(*written(name, value))
     assert line.startswith(f"too_feature.py: error: {start}")
     assert line.endswith(expected.get(name) or expected_range(name))
@@ -177,7 +177,7 @@ def test_a_wrong_value_is_refused_by_saying_what_is_expected(name, start, value,
 
 @pytest.mark.parametrize("value", ["2.5", "2.0", "1e1", "2_0"])
 def test_a_fraction_is_not_a_whole_number(value, refused):
-    for name in ("epochs", "settle"):
+    for name in ("epochs", "freeze_bn_after"):
         assert refused(*written(name, value)).endswith(expected_range(name))
 
 
@@ -231,7 +231,7 @@ def test_the_thesis_recipe_undoes_all_that_differs_from_the_thesis_and_keeps_its
 def test_set_changes_one_or_several_settings_of_the_method():
     settings = parse_settings(["--set", "shift=1.5", "--set", "keep = best", "--set", "lead-gain=0",
                                "--set", "shift=2"])
-    assert settings == Settings(recipe=Recipe(shift=2.0, keep="best", lead_gain=0.0))
+    assert settings == Settings(recipe=Recipe(shift=2.0, keep_weights="best", lead_gain=0.0))
 
 
 def test_a_flag_wins_over_set_in_any_order():
@@ -268,8 +268,8 @@ def test_quick_makes_all_smaller_that_was_not_asked_for_explicitly():
 
 
 def test_the_card_says_what_runs():
-    settings = parse_settings(["--recipe", "large", "--epochs", "3", "--set", "keep=best"])
-    expected = dataclasses.replace(RECIPES["large"], epochs=3, keep="best")
+    settings = parse_settings(["--recipe", "large", "--epochs", "3", "--set", "keep_weights=best"])
+    expected = dataclasses.replace(RECIPES["large"], epochs=3, keep_weights="best")
     assert settings.recipe == expected
     labels = script.read_labels(ROOT / "ecg_5_class_data.csv")
     settings = dataclasses.replace(settings, labels=str(ROOT / "ecg_5_class_data.csv"), seed=7)
@@ -287,7 +287,7 @@ def test_the_card_says_what_runs():
     (["--label", "x"], "did you mean --labels?"), (["--no-figure"], "did you mean --no-figures?"),
     (["--model", "large"], "--model large is now --recipe large"),
     (["--shift", "3"], "--set shift=VALUE"), (["--lead-gain=0"], "--set lead_gain=VALUE"),
-    (["--weight-decay", "0"], "--set weight_decay=VALUE"), (["--keep", "x"], "--set keep=VALUE"),
+    (["--weight-decay", "0"], "--set weight_decay=VALUE"), (["--keep", "x"], "--set keep_weights=VALUE"),
     (["--recipe", "best"], "--recipe large")])
 def test_a_mistyped_or_old_flag_is_answered_with_the_right_one(flags, words, refused):
     assert words in refused(*flags)

@@ -28,7 +28,7 @@ def trained(monkeypatch, recipe, accuracies=None, watch=lambda model: None):
     """
     settled, seen, frozen = [], [], []
     make_callbacks, fit = script.make_callbacks, script.fit
-    let_freeze = script.batch_norm.let_freeze
+    let_freeze = script.two_phases.let_freeze
 
     def spy(*arguments):
         frozen.append(let_freeze(*arguments))

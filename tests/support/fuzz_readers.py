@@ -29,7 +29,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))    # to run from anywhere
 import too_feature as script
-from ecg import cache, files, labels_origin
+from ecg import cache, files, origin
 from ecg.errors import UserError
 from ecg.output import figures
 from tests.support import models, results, stores
@@ -154,7 +154,7 @@ class Model:
             card = json.dumps(json.loads(card) | {"model_sha256": files.sha256(path)}).encode()
         path.with_suffix(".json").write_bytes(card)
         loaded = script.load_afresh(str(path))
-        assert labels_origin.note(loaded.card).isprintable()
+        assert origin.note(loaded.card).isprintable()
         script.contract(loaded.card)
 
 
@@ -174,7 +174,7 @@ class Labels:
             if rng.random() < 0.5:
                 card["sha256"] = {"my.csv": files.sha256(folder / "my.csv")}
             sidecar.write_text(json.dumps(card))
-        assert labels_origin.of_file(str(folder / "my.csv")).isprintable()
+        assert origin.of_file(str(folder / "my.csv")).isprintable()
         script.read_labels(str(folder / "my.csv"))
 
 

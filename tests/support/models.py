@@ -7,7 +7,7 @@ import numpy as np
 
 import too_feature as script
 from ecg import __version__, files, large_features, large_model
-from ecg.linear_rival import LinearRival
+from ecg.baseline import LinearBaseline
 
 CLASSES = ["Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
 MEAN = [0, 0.2, 1, 2, 75, 80, 80, 0.1]                # of the eight features
@@ -51,8 +51,8 @@ def large(keras):
     rng = np.random.default_rng(1)
     features = rng.normal(0.5, 1, (50, width))
     features[:, script.HEART_RATE] = rng.uniform(40, 140, 50)
-    rival = LinearRival(features, np.arange(50) % 5, 5, script.HEART_RATE, script.HEART_RATE)
-    return large_model.blend_with_regression(keras, model, rival, 2 / 3)
+    baseline = LinearBaseline(features, np.arange(50) % 5, 5, script.HEART_RATE, script.HEART_RATE)
+    return large_model.blend_with_regression(keras, model, baseline, 2 / 3)
 
 
 def save(kind, path):

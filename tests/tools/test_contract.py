@@ -12,7 +12,7 @@ from scipy import fft
 
 import too_feature as script
 from ecg import card as room
-from ecg.labels_origin import of_card
+from ecg.origin import of_card
 from tests.support import models
 
 LABELS = script.ROOT / "ecg_5_class_data.csv"

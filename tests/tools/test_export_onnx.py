@@ -110,7 +110,7 @@ def test_exporting_leaves_the_model_in_memory_as_it_was(exported):
     assert next(x for x in model.layers if hasattr(x, "cell")).cell.dropout == dropout == 0.2
 
 
-def test_another_models_file_does_not_pass_the_check(exported, tmp_path, capsys):
+def test_another_models_does_not_pass_the_check(exported, tmp_path, capsys):
     path = exported("lstm")
     assert export_onnx.main([str(path), "--check"]) == 0
     assert "the same probabilities" in capsys.readouterr().out

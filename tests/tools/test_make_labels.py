@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import too_feature
-from ecg import demo, labels_origin
+from ecg import demo, origin
 from ecg.files import sha256
 from tools import make_labels
 from tools.make_labels import Meaning
@@ -402,7 +402,7 @@ def test_the_origin_of_the_labels_is_printed_and_kept(tmp_path, capsys, monkeypa
     other = "machine reads of the ECG cart (tables like those of MIMIC-IV-ECG, not release 1.0)"
     _, card = classes(tmp_path, [(800, "LBBB")])
     assert card["labels_origin"] == other
-    assert labels_origin.of_file(str(tmp_path / "labels.csv")) == other
+    assert origin.of_file(str(tmp_path / "labels.csv")) == other
     assert f"Origin of the labels: {other}.\n" in capsys.readouterr().out
 
     monkeypatch.setattr(make_labels, "is_release", lambda *_: True)

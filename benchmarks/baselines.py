@@ -1,4 +1,4 @@
-"""Rivals of our models: two rules, a logistic regression, a forest, MiniRocket and a residual CNN.
+"""Baselines: two rules, a logistic regression, a forest, MiniRocket and a residual CNN.
 
 The candidate settings of each did well on folds of the records that we develop on.
 """
@@ -14,9 +14,9 @@ from sklearn.preprocessing import StandardScaler
 import too_feature as script
 from benchmarks.systems import Fitted, System, epoch_log, fitted, inputs_of
 from ecg import metrics
-from ecg.linear_rival import LinearRival
+from ecg.baseline import LinearBaseline
 
-DEFAULT = script.RECIPES["default"]    # what rivals of the eight features see
+DEFAULT = script.RECIPES["default"]    # what baselines of the eight features see
 LARGE = script.RECIPES["large"]        # and those of all features
 
 
@@ -85,7 +85,7 @@ def fit_regression(task, recipe, first):
     """Fit the regression of each run's report to the features of a recipe from `first` on."""
     _, features = task.pool.inputs(recipe)
     train = task.fold.train
-    regression = LinearRival(features[train], task.pool.targets[train], len(task.pool.classes),
+    regression = LinearBaseline(features[train], task.pool.targets[train], len(task.pool.classes),
                              script.HEART_RATE, first, **task.change)
 
     def predict(numbers):
@@ -281,7 +281,7 @@ CNN_CANDIDATES = (
     {"learning_rate": 3e-3, "dropout": 0.4},
 )
 
-RIVALS = {
+BASELINES = {
     "rule": System("rate rule", fit_rule, prepare=inputs_of(DEFAULT), is_random=False),
     "criteria": System(
         "readable rule: RR, QRS, rate", fit_criteria, CRITERIA_CANDIDATES,

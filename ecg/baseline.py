@@ -1,4 +1,4 @@
-"""The simplest rival of a network: a logistic regression on the same features and records.
+"""The baseline of a network: a logistic regression on the same features and records.
 
 With little data it is hard to beat. Classes end at 60 and 100 bpm, so the heart rate gets hinges
 there: a straight line that bends where one class becomes another. It trains in a second.
@@ -19,7 +19,7 @@ REGULARISATION = 0.1             # scikit-learn's C
 NEVER = -20.0                    # bias of a class without a record
 
 
-class LinearRival:
+class LinearBaseline:
     """A logistic regression on standardised features, with hinges of the heart rate.
 
     Every class counts the same.
@@ -65,16 +65,16 @@ class LinearRival:
 
     @classmethod
     def without_weights(cls, mean: Any, variance: Any, n_classes: int, heart_rate: int,
-                        first: int = 0) -> "LinearRival":
+                        first: int = 0) -> "LinearBaseline":
         """Return a regression of this scaling whose weights and bias are all 0."""
-        rival = cls.__new__(cls)
-        rival.heart_rate = heart_rate
-        rival.first = first
-        rival.mean = np.array(mean)
-        rival.variance = np.array(variance)
-        rival.weights = np.zeros((len(mean) + len(HINGES), n_classes))
-        rival.bias = np.zeros(n_classes)
-        return rival
+        baseline = cls.__new__(cls)
+        baseline.heart_rate = heart_rate
+        baseline.first = first
+        baseline.mean = np.array(mean)
+        baseline.variance = np.array(variance)
+        baseline.weights = np.zeros((len(mean) + len(HINGES), n_classes))
+        baseline.bias = np.zeros(n_classes)
+        return baseline
 
     def inputs(self, features: np.ndarray) -> np.ndarray:
         """Return what the regression sees of features: scaled, cut off, and the hinges."""

@@ -1,4 +1,4 @@
-"""Rivals of the accuracy benchmark, on cases that can be worked out by hand."""
+"""Baselines of the accuracy benchmark, on cases that can be worked out by hand."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import too_feature as script
-from benchmarks import rivals
+from benchmarks import baselines
 from benchmarks.folds import Fold
 from benchmarks.systems import Task
 
@@ -53,12 +53,12 @@ def task_of(features, targets, classes, change, recipe="large"):
 ])
 def test_the_readable_rule_by_hand(rate, irregular, width, expected):
     features = features_of(rate, irregular, width)[None]
-    assert rivals.read_criteria(features, CLASSES, COUNTS, 0.4).tolist() == [expected]
+    assert baselines.read_criteria(features, CLASSES, COUNTS, 0.4).tolist() == [expected]
 
 
 def test_the_readable_rule_names_no_class_that_the_labels_lack():
     features = np.array([features_of(120, 0.9, 130), features_of(70, 0, 90)])
-    found = rivals.read_criteria(features, ["Normal", "Tachycardia"], np.array([5, 5]), 0.4)
+    found = baselines.read_criteria(features, ["Normal", "Tachycardia"], np.array([5, 5]), 0.4)
     assert found.tolist() == [1, 0]
 
 
@@ -67,7 +67,7 @@ def test_the_limit_of_irregularity_is_a_candidate_setting():
     for irregular, expected in (0.3, [0, 1]), (0.4, [1, 1]):
         task = task_of(features, [0, 1], ["Atrial Fibrillation", "Normal"],
                        {"irregular": irregular})
-        found = rivals.RIVALS["criteria"].fit(task).predict(np.array([0, 1]))
+        found = baselines.BASELINES["criteria"].fit(task).predict(np.array([0, 1]))
         assert found.tolist() == np.eye(2)[expected].tolist()
 
 
@@ -81,7 +81,8 @@ def test_the_regression_separates_what_can_be_separated(name, recipe, first):
     targets = np.arange(60) % 3
     features[:, script.HEART_RATE] = np.array([50, 80, 110])[targets]
     change = {"regularisation": 1.0}
-    fitted = rivals.RIVALS[name].fit(task_of(features, targets, ["a", "b", "c"], change, recipe))
+    task = task_of(features, targets, ["a", "b", "c"], change, recipe)
+    fitted = baselines.BASELINES[name].fit(task)
     probabilities = fitted.predict(np.arange(60))
     assert probabilities.argmax(axis=1).tolist() == targets.tolist()
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(60))
@@ -95,7 +96,7 @@ def test_the_regression_is_trained_on_training_records_alone():
     targets[20:] = 1 - targets[20:]    # test records say the opposite
     task = task_of(features, targets, ["a", "b"], {"regularisation": 1.0}, "default")
     fold = Fold(np.arange(20), np.arange(20), np.arange(20, 40))
-    fitted = rivals.RIVALS["regression8"].fit(task._replace(fold=fold))
+    fitted = baselines.BASELINES["regression8"].fit(task._replace(fold=fold))
     assert (fitted.predict(fold.test).argmax(axis=1) != targets[20:]).all()
 
 
@@ -103,9 +104,9 @@ def test_a_smaller_candidate_of_the_regression_makes_smaller_weights():
     features = np.zeros((40, 8))
     features[:, script.HEART_RATE] = np.where(np.arange(40) % 2, 120, 80)
     sure = []
-    for change in rivals.REGRESSION_CANDIDATES:
+    for change in baselines.REGRESSION_CANDIDATES:
         task = task_of(features, np.arange(40) % 2, ["a", "b"], change, "default")
-        fitted = rivals.RIVALS["regression8"].fit(task)
+        fitted = baselines.BASELINES["regression8"].fit(task)
         sure.append((change["regularisation"], fitted.predict(np.array([1]))[0, 1]))
     assert [probability for _, probability in sorted(sure)] == sorted(p for _, p in sure)
     assert len({round(probability, 6) for _, probability in sure}) == len(sure)

@@ -9,13 +9,17 @@ those of all label files that the model has learnt from, itself or the models th
 `trained_on`. These models are listed in `start_from`. Of both lists, the latest is first.
 """
 
+import functools
+import importlib.metadata
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from ecg import files, notices
-from ecg.errors import UserError
-from ecg.escape import shown
+from ecg import files
+from ecg.errors import UserError, printable
 
 NOT_STATED = "not stated"
 DEMO = "synthetic records, not patients"
@@ -103,7 +107,7 @@ def note(card: dict[str, Any]) -> str:
     """Return what has to be said wherever the model of this card speaks."""
     own = of_card(card)
     others = [one["labels_origin"] for one in starts(card) if one["labels_origin"] != own]
-    return notices.about_model(own, bool(card.get("synthetic")), others[0] if others else "")
+    return about_model(own, bool(card.get("synthetic")), others[0] if others else "")
 
 
 # --------------------------------------------------------------------------- what was learnt from
@@ -111,7 +115,7 @@ def starts(card: dict[str, Any]) -> list[dict[str, str]]:
     """Return model, sha256 and labels_origin of each model that this card's comes from."""
     found = card.get("start_from")
     return [
-        {"model": shown(one.get("model", "")), "sha256": shown(one.get("sha256", "")),
+        {"model": printable(one.get("model", "")), "sha256": printable(one.get("sha256", "")),
          "labels_origin": of_card(one)}
         for one in (found if isinstance(found, list) else []) if isinstance(one, dict)]
 
@@ -166,4 +170,66 @@ def unseen(card: dict[str, Any], is_trained: bool) -> str:
 
 def caution(card: dict[str, Any]) -> str:
     """Return the warning that test patients may have been seen after all, or ""."""
-    return notices.MAY_HAVE_SEEN if card.get("start_saw_test_file") else ""
+    return MAY_HAVE_SEEN if card.get("start_saw_test_file") else ""
+
+
+# ---------------------------------------------------------------------------------------- notices
+NOT_MEDICAL = "This is not a medical device."
+TRAINED_ON_SYNTHETIC = "This model was trained on synthetic records."
+SYNTHETIC = "THIS DATA IS SYNTHETIC (the demo): its figures say nothing about real patients."
+MAY_HAVE_SEEN = ("This model comes from one that has learnt from the label file of the test "
+                 "patients, and may have seen them: only other patients can tell how good it is.")
+SYNTHETIC_MARK = "synthetic demo data"    # short, for the foot of a figure
+
+
+def origin_of_labels(origin: str, of_test: str = "") -> str:
+    """Say where the labels come from, and those of another test file where that differs."""
+    words = f"Origin of the labels: {origin.rstrip(' .')}."
+    if of_test and of_test != origin:
+        words += f" Origin of the test labels: {of_test.rstrip(' .')}."
+    return words
+
+
+def about_results(origin: str, of_test: str = "") -> str:
+    """Return what stands at the end of a report."""
+    return f"{origin_of_labels(origin, of_test)} {NOT_MEDICAL}"
+
+
+def about_model(origin: str, is_synthetic: bool, of_start: str = "") -> str:
+    """Return what stands wherever a model speaks, given the origin of its training labels.
+
+    `of_start` is that of the labels of the model from which it was adapted, if it was.
+    """
+    words = about_results(origin)
+    if of_start and of_start != origin:
+        words = f"Adapted from a model whose labels are: {of_start.rstrip(' .')}. {words}"
+    return f"{TRAINED_ON_SYNTHETIC} {words}" if is_synthetic else words
+
+
+# --------------------------------------------------------------------------------------- versions
+# Packages that could change a result
+PACKAGES = r"tensorflow(.cpu|.macos|.metal)?|keras|jax|numpy|scipy|pandas|scikit.learn|wfdb"
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that could change a result."""
+    found = {"python": sys.version.split()[0], "platform": sys.platform}
+    for package in importlib.metadata.distributions():
+        if re.fullmatch(PACKAGES, package.name or ""):    # a broken installation has no name
+            found[package.name] = package.version
+    return found
+
+
+def commit() -> str:
+    """Return the commit of this repository that is checked out, or "" where there is none."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():    # git would look for another project's above
+        return ""
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(    # noqa: S603  a fixed command
+            command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return found.stdout.strip()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ecg import batch_norm
+from ecg import two_phases
 from too_feature import load_tensorflow
 
 _, keras = load_tensorflow()
@@ -42,7 +42,7 @@ def train_stock():
 def ours():
     """Train with our layer, compiled once; return the model and all after both phases."""
     model = small_model()
-    frozen = batch_norm.let_freeze(keras, model)
+    frozen = two_phases.let_freeze(keras, model)
     compile_anew(model)
     model.optimizer.build(model.trainable_variables)
     fresh = [np.array(x) for x in model.optimizer.variables]

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from ecg import files, labels_origin, notices
+from ecg import files, origin
 from ecg.errors import UserError
 from too_feature import parse_settings
 
@@ -28,40 +28,40 @@ def write_sidecar(labels, **changes):
 
 
 def test_the_origin_is_what_make_labels_wrote(labels, capsys):
-    assert labels_origin.of_file(str(labels)) == CART
+    assert origin.of_file(str(labels)) == CART
     assert capsys.readouterr().out == ""
 
 
 def test_a_flag_wins_over_the_file(labels, capsys):
-    assert labels_origin.of_file(str(labels), "two cardiologists") == "two cardiologists"
+    assert origin.of_file(str(labels), "two cardiologists") == "two cardiologists"
     labels.with_suffix(".labels.json").write_text("damaged")
-    assert labels_origin.of_file(str(labels), "two cardiologists") == "two cardiologists"
+    assert origin.of_file(str(labels), "two cardiologists") == "two cardiologists"
     assert capsys.readouterr().out == ""
 
 
 def test_without_either_it_is_not_stated(labels, capsys):
     labels.with_suffix(".labels.json").unlink()
-    assert labels_origin.of_file(str(labels)) == "not stated"
+    assert origin.of_file(str(labels)) == "not stated"
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("asked", ["", "two cardiologists"])
 def test_the_demo_is_synthetic_whatever_else_is_said(labels, asked, capsys):
-    found = labels_origin.of_file(str(labels), asked, is_demo=True)
+    found = origin.of_file(str(labels), asked, is_demo=True)
     assert found == "synthetic records, not patients"
     assert ("notice: --labels-origin is not used" in capsys.readouterr().out) == bool(asked)
 
 
 def test_an_edited_label_file_is_not_what_its_origin_was_stated_of(labels, capsys):
     labels.write_text("1,a/1,Tachycardia\n")
-    assert labels_origin.of_file(str(labels)) == "not stated"
+    assert origin.of_file(str(labels)) == "not stated"
     assert "(edited or renamed?)" in capsys.readouterr().out
 
 
 def test_a_renamed_label_file_is_not_believed(labels, capsys):
     for ending in (".csv", ".labels.json"):
         labels.with_suffix(ending).rename(labels.with_name(f"other{ending}"))
-    assert labels_origin.of_file(str(labels.with_name("other.csv"))) == "not stated"
+    assert origin.of_file(str(labels.with_name("other.csv"))) == "not stated"
     assert "(edited or renamed?)" in capsys.readouterr().out
 
 
@@ -71,7 +71,7 @@ def test_a_renamed_label_file_is_not_believed(labels, capsys):
 def test_a_damaged_file_is_noticed_and_the_origin_not_stated(content, labels, capsys):
     sidecar = labels.with_suffix(".labels.json")
     sidecar.write_bytes(content)
-    assert labels_origin.of_file(str(labels)) == "not stated"
+    assert origin.of_file(str(labels)) == "not stated"
     printed = capsys.readouterr().out
     assert printed.startswith(f"notice: origin of the labels not taken from {sidecar}: it is ")
     assert printed.count("\n") == 1
@@ -81,7 +81,7 @@ def test_a_damaged_file_is_noticed_and_the_origin_not_stated(content, labels, ca
     None, 5, "", "  ", "x" * 101, "a\nb", "\x1b[31m", "\u202ex", "\ud800"])
 def test_an_origin_that_cannot_be_shown_is_not_taken(origin, labels, capsys):
     write_sidecar(labels, labels_origin=origin)
-    assert labels_origin.of_file(str(labels)) == "not stated"
+    assert origin.of_file(str(labels)) == "not stated"
     assert "it is damaged" in capsys.readouterr().out
 
 
@@ -91,11 +91,11 @@ def test_only_a_plain_small_file_is_read(kind, labels, capsys):
     sidecar = labels.with_suffix(".labels.json")
     if kind == "large":
         with sidecar.open("a") as file:
-            file.write(" " * labels_origin.MOST_BYTES)
+            file.write(" " * origin.MOST_BYTES)
     else:
         sidecar.unlink()
         (os.mkdir if kind == "folder" else os.mkfifo)(sidecar)
-    assert labels_origin.of_file(str(labels)) == "not stated"
+    assert origin.of_file(str(labels)) == "not stated"
     assert "not a plain file of at most 1 MB" in capsys.readouterr().out
 
 
@@ -114,8 +114,8 @@ def test_the_flag_refuses_what_cannot_be_shown(text):
 
 # ------------------------------------------------------------------------------------- sentences
 def test_the_origin_of_test_labels_is_said_where_it_differs():
-    assert notices.origin_of_labels("a", "a") == "Origin of the labels: a."
-    assert notices.origin_of_labels("a.", "b") == (
+    assert origin.origin_of_labels("a", "a") == "Origin of the labels: a."
+    assert origin.origin_of_labels("a.", "b") == (
         "Origin of the labels: a. Origin of the test labels: b.")
 
 
@@ -126,7 +126,7 @@ def test_the_origin_of_test_labels_is_said_where_it_differs():
     ({"synthetic": True}, "This model was trained on synthetic records. Origin of the labels: "
      "synthetic records, not patients.")])
 def test_a_model_says_what_its_card_states_and_no_more(card, words):
-    assert labels_origin.note(card) == f"{words} This is not a medical device."
+    assert origin.note(card) == f"{words} This is not a medical device."
 
 
 # --------------------------------------------------------------------------- what was learnt from
@@ -135,7 +135,7 @@ def run_from(start, labels, is_trained=True, **changes):
     own = {"labels_sha256": labels, "labels_origin": f"nurse {labels}", "synthetic": False}
     own |= {"model_sha256": f"model of {labels}", **changes}
     name = f"{start['labels_sha256']}.keras"
-    return own | labels_origin.describe_start(name, start, own, is_trained)
+    return own | origin.describe_start(name, start, own, is_trained)
 
 
 FIRST = {"labels_sha256": "A", "model_sha256": "model of A", "labels_origin": "nurse A"}
@@ -152,7 +152,7 @@ def test_a_chain_of_models_keeps_all_of_them_and_all_label_files_that_they_learn
         {"model": "A.keras", "sha256": "model of A", "labels_origin": "nurse A"}]
     saw = {file: run_from(last, file)["start_saw_test_file"] for file in "ABCDE"}
     assert saw == {"A": True, "B": True, "C": False, "D": True, "E": False}
-    assert "labels are: nurse A." in labels_origin.note(evaluated)
+    assert "labels are: nurse A." in origin.note(evaluated)
 
 
 def test_only_the_file_of_the_test_patients_counts():
@@ -177,15 +177,15 @@ def test_an_evaluation_is_as_synthetic_as_the_model_whatever_it_is_tested_on():
     ("A", False, "; nothing was trained", True)])
 def test_what_is_said_of_test_patients_is_true(start, is_trained, words, warned):
     card = run_from(FIRST, start, is_trained) if start else FIRST
-    assert labels_origin.unseen(card, is_trained) == words
-    assert labels_origin.caution(card) == (notices.MAY_HAVE_SEEN if warned else "")
+    assert origin.unseen(card, is_trained) == words
+    assert origin.caution(card) == (origin.MAY_HAVE_SEEN if warned else "")
 
 
 @pytest.mark.parametrize("junk", [
     1, "x", {"model": 1}, [1, None], [{"model": "\x1b", "sha256": {}}]])
 def test_a_strangers_list_of_models_breaks_nothing(junk):
     card = {"start_from": junk, "trained_on": junk}
-    for start in labels_origin.starts(card):
+    for start in origin.starts(card):
         assert all(value.isprintable() for value in start.values())
-    assert all(isinstance(sha256, str) for sha256 in labels_origin.trained_on(card))
-    assert labels_origin.note(card).startswith("Origin of the labels: not stated.")
+    assert all(isinstance(sha256, str) for sha256 in origin.trained_on(card))
+    assert origin.note(card).startswith("Origin of the labels: not stated.")
