@@ -62,7 +62,6 @@ TRAIN_SAMPLES = 1500        # in equal shares of the classes; an 8 GB laptop tra
 SEQUENCE_LENGTH = 500       # 10 s at 50 Hz: QRS and P waves survive, and every LSTM step costs time
 BATCH_SIZE = 4              # small enough for any laptop; its noisy gradients also regularise
 EPOCHS = 15                 # at most: early stopping may end before
-FINE_TUNING = 0.1           # of the usual learning rate, where all weights are trained further
 
 data = functools.partial(flag, "your data")
 this_run = functools.partial(flag, "this run")
@@ -91,7 +90,7 @@ class Recipe:
 
     # Keras's default bias forgets within 60 ms, less than a beat
     lstm_memory: float = method(
-        4.0, "s of the LSTM's longest lstm_memory at the start; 0: as in Keras", 0, 10)
+        4.0, "s of the LSTM's longest memory at the start; 0: as in Keras", 0, 10)
     # Statistics of a batch of four are noisy: after some steps, their moving averages are used
     freeze_bn_after: int = method(
         375, "training steps after which batch-norm layers are frozen (375: one default epoch); "
@@ -118,11 +117,7 @@ class Recipe:
         "last", "weights to keep: the last, or the best by validation accuracy", "last", "best")
     xla: bool = method(True, "whether XLA makes this model faster on a CPU")
 
-    # Noise is small compared with a lead's scale_span; gains vary as the contact of electrodes does
-    noise_probability: float = method(0.3, "share of records given noise", 0, 1)
-    noise_size: float = method(0.05, "standard deviation of that noise, in scaled units", 0, 3)
-    scaling_probability: float = method(0.2, "share of records whose amplitude is changed", 0, 1)
-    scaling_size: float = method(0.1, "largest relative change of amplitude", 0, 0.9)
+    # Gains vary as the contact of electrodes does
     shift: float = method(5.0, "s at most by which a record is moved around in time", 0, 5)
     lead_gain: float = method(0.2, "standard deviation of each lead's log gain", 0, 2)
     amplitude_noise: float = method(
@@ -156,7 +151,7 @@ class Settings:
 
     labels: str = data("ecg_5_class_data.csv", "label file: subject_id,waveform_path,ecg_category")
     data_dir: str = data("mimic-iv-ecg", "folder that waveform paths start from")
-    test_labels: str = data("", "label file of another hospital, to test on instead")
+    test_labels: str = data("", "label file of an external test set, to test on instead")
     test_data_dir: str = data("", "folder that the paths of --test-labels start from "
                               "(default: that of --data-dir)")
     train_samples: int = data(TRAIN_SAMPLES, "training records over all classes", 2, 10**7)
@@ -164,32 +159,25 @@ class Settings:
     test_samples: int = data(400, "test records at most", 2, 10**7)
     test_share: float = data(0.15, "test patients, as a share of all patients", 0.01, 0.9)
     val_share: float = data(0.15, "validation patients, as a share of the others", 0.01, 0.9)
-    max_unusable: float = data(0.5, "share of a class's records that may be damaged", 0, 1)
     labels_origin: str = data("", "who or what made the labels, such as \"two cardiologists\" "
                               "(default: what the .labels.json of make_labels.py says)")
-    start_from: str = data("", "trained model to adapt to --labels: a .keras file, real_default or "
-                           "real_large; --epochs 0 only evaluates it")
+    start_from: str = data("", "trained model whose last layer is fitted to --labels: a .keras "
+                           "file, real_default or real_large; --epochs 0 only evaluates it")
     output: str = data("ecg_stable_lstm_model.keras",
                        "model to write; its card (.json) gets the same name")
 
     seed: int = this_run(42, "seed of everything random", 0, 2**32 - 1)
     recipe: Recipe = this_run(RECIPES["default"], "method: default; thesis (as published, its bugs "
                               "fixed); large (convolutions, attention, 40 more features)")
-    adapt: str = this_run("last", "what of the model of --start-from is trained: last (its last "
-                          "layer, for few labels) or all (all weights, for many)", "last", "all")
     repeats: int = this_run(1, "models to train with other seeds; saved as one ensemble", 1, 100)
     resume: bool = this_run(False, "continue an interrupted run after its last finished epoch")
-    force: bool = this_run(False, "replace files of somebody else")
     results: str = this_run("results", "folder for the results folders, one for each model")
     figures: bool = this_run(True, "draw figures and write a model card")
     tensorboard: bool = this_run(False, "write events for TensorBoard into the results folder")
-    jobs: int = this_run(0, "processes that read records, or train --repeats; 0 chooses "
-                         "for you", 0, 1024)
+    jobs: int = this_run(0, "processes that read records; 0 chooses for you", 0, 1024)
     scheduler: str = this_run("", "tcp://host:port of a Dask scheduler whose workers read records")
-    cache: bool = this_run(True, "keep_weights prepared records for the next run")
-    cache_dir: str = this_run(".ecg_cache", "folder to keep_weights prepared records in")
-    jit: bool = this_run(None, "compile the training step with XLA (default: where it works and "
-                         "the recipe gains from it)")
+    cache: bool = this_run(True, "keep prepared records for the next run")
+    cache_dir: str = this_run(".ecg_cache", "folder to keep prepared records in")
     quick: bool = this_run(False, "a first result in a third of the time: fewer records and epochs")
     traceback: bool = this_run(False, "show the whole traceback of an error")
 
@@ -200,12 +188,9 @@ class Settings:
             raise UserError("--test-data-dir: expected --test-labels as well")
         if not self.start_from and self.recipe.epochs == 0:
             raise UserError("--epochs 0: expected a whole number from 1 to 10000, or --start-from")
-        if not self.start_from and self.adapt != "last":
-            raise UserError(f"--adapt {self.adapt}: expected --start-from as well")
-        is_drawn = self.recipe.epochs and (self.adapt == "all" or not self.start_from)
-        if self.repeats > 1 and not is_drawn:    # nothing is left to chance
+        if self.start_from and self.repeats > 1:
             raise UserError(f"--repeats {self.repeats}: all models from --start-from would be the "
-                            "same; leave it out, or train all weights (--adapt all)")
+                            "same; leave it out")
         for folder in (self.data_dir, self.test_data_dir, self.cache_dir):
             if os.path.isfile(folder):
                 raise UserError(f"{folder}: expected a folder for --data-dir or --cache-dir, got a "
@@ -215,15 +200,32 @@ class Settings:
 QUICK_SETTINGS = {"train_samples": 300, "val_samples": 100, "test_samples": 200}
 QUICK_RECIPE = {"epochs": 5}
 METHOD = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
-RENAMED = {"--" + name.replace("_", "-"): f"it is now --set {name}=VALUE" for name in METHOD}
-RENAMED["--model"] = "--model large is now --recipe large"
+OLD_FLAGS = {"--" + name.replace("_", "-"): f"it is now --set {name}=VALUE" for name in METHOD}
+OLD_FLAGS |= {
+    "--model": "--model large is now --recipe large",
+    "--force": "it is gone: a run replaces the files of its own --output and results folder",
+    "--adapt": "it is gone: --start-from fits the last layer; thousands of labels train a model "
+               "from scratch, without --start-from",
+    "--max-unusable": "it is gone: a run stops where half of a class's records are unusable",
+    "--jit": "it is now --set xla=true",
+    "--no-jit": "it is now --set xla=false"}
+CONSTANT = "it is no setting any more, but a constant of lightweight_augmentation"
+OLD_METHOD = {
+    "keep": "it is now keep_weights",
+    "settle": "it is now freeze_bn_after",
+    "memory": "it is now lstm_memory",
+    "span": "it is now scale_span",
+    "noise_probability": CONSTANT,
+    "noise_size": CONSTANT,
+    "scaling_probability": CONSTANT,
+    "scaling_size": CONSTANT}
 
 
 def read_flags(arguments: list[str] | None) -> dict[str, Any]:
     """Return as text what a command line sets; exit at --help or an unknown flag."""
     parser = Parser(
         __doc__,
-        RENAMED,
+        OLD_FLAGS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"settings of the method, for --set:\n{describe_fields(Recipe, METHOD)}")
     parser.add_flags(Settings, Recipe)
@@ -260,9 +262,6 @@ def choose_recipe(asked: dict[str, Any]) -> Recipe:
         if not recipe.epochs:    # the start was written by a run that only evaluated a model
             recipe = dataclasses.replace(
                 recipe, epochs=RECIPES.get(recipe.name, Recipe()).epochs)
-    if asked.get("adapt") == "all":
-        usual = RECIPES.get(recipe.name, recipe).learning_rate
-        recipe = dataclasses.replace(recipe, learning_rate=FINE_TUNING * usual)
     return recipe
 
 
@@ -277,16 +276,16 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
     asked = read_flags(arguments)
     recipe = choose_recipe(asked)
     asked.pop("recipe", None)
-    changes: dict[str, Any] = dict(parse_assignments(asked.pop("set"), METHOD))
+    changes: dict[str, Any] = dict(parse_assignments(asked.pop("set"), METHOD, OLD_METHOD))
     changes |= {field: asked.pop(field) for field in METHOD if field in asked}
     has_epochs = "epochs" in changes
     if asked.get("quick"):
         changes = QUICK_RECIPE | changes
         asked = QUICK_SETTINGS | asked
     settings = Settings(recipe=dataclasses.replace(recipe, **changes), **asked)
-    if settings.start_from and settings.adapt == "last" and has_epochs and settings.recipe.epochs:
+    if settings.start_from and has_epochs and settings.recipe.epochs:
         raise UserError(f"--epochs {settings.recipe.epochs}: the last layer is fitted without "
-                        "epochs; give --adapt all to train all weights, or --epochs 0 to evaluate")
+                        "epochs; leave it out, or give --epochs 0 to evaluate the model")
     return settings
 
 
@@ -1087,7 +1086,7 @@ def draw_usable(
     Raises
     ------
     UserError
-        More than `max_unusable` of a class cannot be used.
+        More than half of a class cannot be used.
     """
     class_of = labels.set_index("waveform_path")["ecg_category"]
     ranked = rank(labels, settings.seed)
@@ -1111,8 +1110,7 @@ def draw_usable(
 
         tried = pd.Series(reasons, dtype=str)
         with user_errors(data_dir, ValueError):
-            left_out.stop_if_unusable(
-                tried, class_of, settings.max_unusable, name, is_over=not new)
+            left_out.stop_if_unusable(tried, class_of, name, is_over=not new)
         if not new:    # all read in earlier rounds, which removed those that cannot be used
             return Drawn(sample, prepared, reasons, on_disk.missing())
 
@@ -1163,10 +1161,15 @@ def load_split(
 
 
 # --------------------------------------------------------------------------------------- augment
+NOISE_PROBABILITY = 0.3     # of records that are given noise
+NOISE_SD = 0.05             # of that noise, in scaled units: small beside the scale of a lead
+SCALING_PROBABILITY = 0.2   # of records whose amplitude is changed
+MAX_SCALING = 0.1           # largest relative change of amplitude
+
+
 def lightweight_augmentation(
     signal: Any,
     rng: np.random.Generator | None = None,
-    recipe: Recipe | None = None,
 ) -> np.ndarray:
     """Add noise to some records and change the amplitude of some; for training only.
 
@@ -1175,7 +1178,6 @@ def lightweight_augmentation(
     signal : array_like, shape (samples, 12) or (n, samples, 12)
         Each record draws for itself.
     rng : numpy.random.Generator, optional
-    recipe : Recipe, optional
 
     Returns
     -------
@@ -1187,18 +1189,17 @@ def lightweight_augmentation(
         Not finite numbers.
     """
     rng = rng or np.random.default_rng()
-    recipe = recipe or Recipe()
     batch = np.array(signal, ndmin=3)
     if batch.ndim > 3 or batch.dtype.kind not in "biuf" or not np.isfinite(batch).all():
         raise ValueError(f"expected finite numbers, got {batch.dtype} of shape {batch.shape}")
 
     batch = np.clip(batch, -1e9, 1e9).astype(np.float32)
-    is_scaled = rng.random(len(batch)) < recipe.scaling_probability
-    is_noisy = rng.random(len(batch)) < recipe.noise_probability
-    change = rng.uniform(-recipe.scaling_size, recipe.scaling_size, len(batch))
+    is_scaled = rng.random(len(batch)) < SCALING_PROBABILITY
+    is_noisy = rng.random(len(batch)) < NOISE_PROBABILITY
+    change = rng.uniform(-MAX_SCALING, MAX_SCALING, len(batch))
     batch *= (1 + is_scaled * change).astype(np.float32)[:, None, None]
     noise = rng.standard_normal((is_noisy.sum(), *batch.shape[1:]), dtype=np.float32)
-    batch[is_noisy] += np.float32(recipe.noise_size) * noise
+    batch[is_noisy] += np.float32(NOISE_SD) * noise
     return np.clip(batch, -3, 3).reshape(np.shape(signal))
 
 
@@ -1348,7 +1349,7 @@ def training_batches(records: Records, settings: Settings, first_epoch: int = 0)
             batch = order[start:start + size]
             signals, features = vary_recording(
                 records.signals[batch], records.features[batch], rng, recipe, noise)
-            signals = lightweight_augmentation(signals, rng, recipe)
+            signals = lightweight_augmentation(signals, rng)
             yield (signals, features), records.targets[batch], weights[batch]
 
 
@@ -1616,7 +1617,7 @@ def calibrate(model: Any, validation: Records) -> float:
 
 
 # Settings that change how one model is trained, besides its recipe
-TRAINING = "seed", "train_samples", "val_samples", "test_share", "val_share", "jit", "adapt"
+TRAINING = "seed", "train_samples", "val_samples", "test_share", "val_share"
 
 
 def training_key(training: Records, validation: Records, settings: Settings) -> dict[str, Any]:
@@ -1684,9 +1685,7 @@ def train_weights(
     """Train all weights of a model; return the logs of each epoch."""
     tf, keras = load_tensorflow()
     recipe = settings.recipe
-    jit = settings.jit
-    if jit is None:
-        jit = recipe.xla and fast_lstm.xla_works(tf)
+    jit = recipe.xla and fast_lstm.xla_works(tf)
     print(f"{model.count_params():,} parameters, {len(training.targets)} training and "
           f"{len(validation.targets)} validation records, XLA {'on' if jit else 'off'}")
 
@@ -1812,9 +1811,9 @@ def adapt(
     settings: Settings,
     folder: Path | None = None,
 ) -> tuple[Any, float, list[dict]]:
-    """Adapt the model of --start-from, or keep_weights it as it was where that is better.
+    """Adapt the model of --start-from, or keep it as it was where that is better.
 
-    Its last layer is fitted, or all weights are trained, as --adapt says; with 0 epochs, neither.
+    Its last layer is fitted; with 0 epochs, nothing is.
 
     Returns
     -------
@@ -1835,11 +1834,6 @@ def adapt(
 
     training = each_once(training)
     body, last = adaptation.split_model(keras, model, settings.start_from)
-    if settings.adapt == "all":
-        fast_lstm.speed_up_lstms(keras, model)
-        history = train_all_weights(model, training, validation, settings, folder)
-        return model, calibrate(model, validation), history
-
     if folder:    # so that --resume refuses what an interrupted run of another kind left
         with user_errors(str(folder), ValueError):
             open_checkpoint(folder, training, validation, settings)
@@ -1850,31 +1844,6 @@ def adapt(
     last.set_weights(list(adapted.layer))
     print(f"last layer fitted to {len(inputs)} records; {adapted.in_words()}")
     return model, calibrate(model, validation), []
-
-
-def train_all_weights(
-    model: Any,
-    training: Records,
-    validation: Records,
-    settings: Settings,
-    folder: Path | None,
-) -> list[dict]:
-    """Train a trained model further; return the logs of each epoch.
-
-    The old weights are kept unless weighted accuracy on validation patients has risen or, where it
-    is equal, the loss has fallen.
-    """
-    before = model.get_weights()
-    at_first = adaptation.score(predict(model, validation), validation.targets)
-    history = train_weights(model, training, validation, settings, folder)
-    at_last = adaptation.score(predict(model, validation), validation.targets)
-    is_better = at_last > at_first
-    if not is_better:
-        model.set_weights(before)
-    print("accuracy on validation patients, rare classes weighed more: start "
-          f"{at_first[0]:.3f}, trained further {at_last[0]:.3f}; kept: "
-          f"{'trained further' if is_better else 'start'}")
-    return history
 
 
 # -------------------------------------------------------------------------------------- evaluate
@@ -2154,10 +2123,10 @@ def check_output(settings: Settings) -> Path:
         trained = adaptation.find_model(settings.start_from)
         read += [trained, os.path.splitext(trained)[0] + ".json"]
     with user_errors("--output", UserError):
-        files.check_target(output, read, models.is_own_model, settings.force)
+        files.check_target(output, read, models.is_own_model, force=True)
         for ending in (".json", ".json.new"):
             card = output.with_suffix(ending)
-            files.check_target(card, read, models.is_own_card, settings.force)
+            files.check_target(card, read, models.is_own_card, force=True)
     return output
 
 
@@ -2183,7 +2152,7 @@ def claim_places(settings: Settings, output: Path) -> Path:
     folder = results_folder(settings.results, output)
     is_own = (folder / ".lock").exists()    # of a run that claimed it
     for file in (*map(folder.joinpath, (*write.FILES, *write.PAGES)), *folder.glob("figures/*")):
-        files.refuse_foreign(file, lambda _: is_own, settings.force)
+        files.refuse_foreign(file, lambda _: is_own, force=True)
 
     shared = output.parent, settings.cache_dir    # with other runs: only what is nobody's goes
     files.claim(folder, shared, output)

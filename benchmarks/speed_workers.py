@@ -235,7 +235,7 @@ def thesis_run(task):
 
     signals, features, targets = training
     rng = np.random.default_rng()
-    training = script.lightweight_augmentation(signals, rng, settings.recipe), features, targets
+    training = script.lightweight_augmentation(signals, rng), features, targets
     start = time.perf_counter()
     model = thesis.create_model(keras, len(classes))
     thesis.train(keras, model, training, validation, settings.recipe.epochs, early_stopping=False)

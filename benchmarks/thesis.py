@@ -135,7 +135,7 @@ def fit(task):
     checked = pool.draw(task.fold.validation, VALIDATION_SAMPLES, task.seed, repeat=True)
 
     rng = np.random.default_rng(task.seed)
-    varied = script.lightweight_augmentation(signals[drawn], rng, script.Recipe())
+    varied = script.lightweight_augmentation(signals[drawn], rng)
     model = create_model(keras, len(pool.classes))
 
     n = len(drawn) // BATCH_SIZE * BATCH_SIZE    # a short last batch would be compiled anew

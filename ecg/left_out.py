@@ -11,6 +11,7 @@ import pandas as pd
 from ecg.errors import UserError
 
 ENOUGH_TRIED = 20    # records of a class; fewer, while more are to be tried, are too few to tell
+MAX_UNUSABLE_SHARE = 0.5    # of a class's records
 
 
 def count_reasons(reasons: pd.Series) -> str:
@@ -25,9 +26,8 @@ def reasons(left_out: Iterable[tuple[str, str]]) -> str:
     return counted or "none"
 
 
-def stop_if_unusable(tried: pd.Series, class_of: pd.Series, limit: float, split: str,
-                     is_over: bool) -> None:
-    """Stop if more than a share `limit` of a class's records cannot be used.
+def stop_if_unusable(tried: pd.Series, class_of: pd.Series, split: str, is_over: bool) -> None:
+    """Stop if more than half of a class's records cannot be used.
 
     Parameters
     ----------
@@ -35,7 +35,6 @@ def stop_if_unusable(tried: pd.Series, class_of: pd.Series, limit: float, split:
         By path, why a record cannot be used; "" for a usable one.
     class_of : Series of str
         By path, the class of a record.
-    limit : float
     split : str
         Name for the message.
     is_over : bool
@@ -49,11 +48,11 @@ def stop_if_unusable(tried: pd.Series, class_of: pd.Series, limit: float, split:
     for category, of_class in tried.groupby(class_of):
         bad = of_class[of_class != ""]
         is_enough = len(of_class) >= ENOUGH_TRIED or is_over
-        if len(bad) > limit * len(of_class) and is_enough:
+        if len(bad) > MAX_UNUSABLE_SHARE * len(of_class) and is_enough:
             raise ValueError(
                 f"{len(bad)} of {len(of_class)} {split} records of {category} cannot be used: "
                 f"{count_reasons(bad)}, such as {bad.index[0]}: {bad.iloc[0]}; repair or fetch "
-                f"them, take them out of the labels, or allow more than --max-unusable {limit:g}")
+                "them, or take them out of the labels")
 
 
 def list_unusual(paths: Iterable[str], places: Iterable[int], prepared: Any) -> tuple:

@@ -181,7 +181,11 @@ def describe_fields(kind: type, names: list[str]) -> str:
     return "\n".join(lines)
 
 
-def parse_assignments(texts: list[str], names: list[str]) -> dict[str, str]:
+def parse_assignments(
+    texts: list[str],
+    names: list[str],
+    renamed: dict[str, str],
+) -> dict[str, str]:
     """Read `name=value` texts into a dict; `UserError` if a name is not one of `names`."""
     found = {}
     for text in texts:
@@ -193,7 +197,7 @@ def parse_assignments(texts: list[str], names: list[str]) -> dict[str, str]:
         if name not in names:
             nearest = difflib.get_close_matches(name, names, 1, 0.6)
             known = f"known: {', '.join(sorted(names))}"
-            hint = f"did you mean {nearest[0]}?" if nearest else known
+            hint = renamed.get(name, f"did you mean {nearest[0]}?" if nearest else known)
             raise UserError(f"--set {text:.80}: no such setting; {hint}")
         found[name] = value.strip()
     return found
