@@ -1629,7 +1629,7 @@ def training_key(training: Records, validation: Records, settings: Settings) -> 
     return {
         "start_from": start[:12],
         **dataclasses.asdict(settings.recipe), **chosen, **origin.versions(),
-        "code": [files.fingerprint(train)],    # of all that `train` reaches here and in ecg/
+        "code": [files.code_sha256()],
         "records": [checkpoint.checksum(array) for array in arrays]}
 
 
@@ -2123,10 +2123,8 @@ def check_output(settings: Settings) -> Path:
         trained = adaptation.find_model(settings.start_from)
         read += [trained, os.path.splitext(trained)[0] + ".json"]
     with user_errors("--output", UserError):
-        files.check_target(output, read, models.is_own_model, force=True)
-        for ending in (".json", ".json.new"):
-            card = output.with_suffix(ending)
-            files.check_target(card, read, models.is_own_card, force=True)
+        for ending in (".keras", ".json", ".json.new"):
+            files.check_target(output.with_suffix(ending), read)
     return output
 
 
@@ -2145,22 +2143,12 @@ def claim_places(settings: Settings, output: Path) -> Path:
     Raises
     ------
     UserError
-        Another run is at work there, or something is in the way of a file that would be written.
+        Another run is at work there.
     """
-    from ecg.output import write
-
     folder = results_folder(settings.results, output)
-    is_own = (folder / ".lock").exists()    # of a run that claimed it
-    for file in (*map(folder.joinpath, (*write.FILES, *write.PAGES)), *folder.glob("figures/*")):
-        files.refuse_foreign(file, lambda _: is_own, force=True)
-
-    shared = output.parent, settings.cache_dir    # with other runs: only what is nobody's goes
-    files.claim(folder, shared, output)
-    for name in ("progress", "figures"):
-        if (folder / name).is_file():
-            raise UserError(f"{folder / name}: expected a folder, got a file")
-    for name in write.FILES:
-        files.check_target(folder / name, (), lambda _: True)
+    files.claim(folder)
+    for ending in (".keras", ".json", ".json.new"):
+        files.sweep(output.parent, output.stem + ending)
     return folder
 
 
@@ -2215,7 +2203,7 @@ def describe_run(
     card = {
         "version": __version__,
         "commit": origin.commit(),
-        "code_sha256": files.sha256(__file__, *sorted(ROOT.glob("ecg/**/*.py"))),
+        "code_sha256": files.code_sha256(),
         "classes": classes,
         "leads": LEADS,
         "features": feature_names(recipe),

@@ -32,7 +32,7 @@ from benchmarks.runs import forget_models
 from benchmarks.scores import Scorer, difference, interval
 from ecg import adaptation
 from ecg.errors import UserError, exit_code
-from ecg.files import fingerprint, sha256
+from ecg.files import code_sha256, sha256
 from ecg.output import style
 from ecg.output.model_card import markdown_table
 from tools.choose_records import choose
@@ -196,7 +196,7 @@ def measure(bench, store, options):
             for draw in draws:
                 key = {
                     **about, "start": sha256(bench.start), "title": title, "size": size,
-                    "draw": draw.seed, "code": fingerprint(method, make_draws)}
+                    "draw": draw.seed, "code": code_sha256() + sha256(__file__)}
                 if store.get(key) is None:
                     log(f"{Path(bench.start).stem}, {title}, {size} labels, draw {draw.seed}")
                     store.put(key, measure_one(bench, method, draw, size))

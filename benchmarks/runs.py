@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import joblib
@@ -14,11 +15,11 @@ import numpy as np
 
 import too_feature as script
 from benchmarks.common import digest, log
-from benchmarks.folds import SEED, Fold, Pool, smaller
+from benchmarks.folds import SEED, Fold, smaller
 from benchmarks.scores import balanced_accuracy
 from benchmarks.systems import OURS, System, Task
 from ecg import origin
-from ecg.files import fingerprint
+from ecg.files import code_sha256, sha256
 from ecg.metrics import soften
 
 TRIALS = 3    # candidate settings that each baseline may try on validation patients
@@ -209,8 +210,8 @@ def code_of(fit):
     It is part of a result's key: a change of one system leaves the results of the others valid.
     """
     bound = getattr(fit, "keywords", {})    # of a functools.partial: a recipe
-    # The defaults of dataclasses are not part of a fingerprint
-    text = fingerprint(fit) + fingerprint(Pool, train_once) + repr([bound, script.Settings()])
+    folder = Path(__file__).parent
+    text = code_sha256() + sha256(*sorted(folder.glob("*.py"))) + repr([bound, script.Settings()])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -55,8 +55,6 @@ class Batch(NamedTuple):
     paths: list[str]
     prepare: Prepare
     row_type: np.dtype
-    code: str            # `files.fingerprint(prepare)` in the process that asks
-    owner: str = ""      # `files.owner()` there
 
 
 def stamp(path: str) -> list[tuple[int, int] | None]:
@@ -164,18 +162,14 @@ def prepare_batch(batch: Batch) -> tuple[np.ndarray | None, str]:
     Raises
     ------
     UserError
-        If this process has other code than the one that asks, or the file cannot be written.
+        If the file cannot be written.
     """
-    if files.is_imported(batch.prepare) and files.fingerprint(batch.prepare) != batch.code:
-        raise UserError("a worker runs another version of the code: restart the workers")
-
     rows = prepare_rows(batch)
     if batch.file is None:
         return rows, ""
 
     try:
-        files.write_whole(batch.file, lambda scratch: scratch.write_bytes(rows.tobytes()),
-                          batch.owner)
+        files.write_whole(batch.file, lambda scratch: scratch.write_bytes(rows.tobytes()))
     except UserError as error:
         if getattr(error.__cause__, "errno", None) not in FULL:
             raise
@@ -290,8 +284,8 @@ def rows_of(batches: list[Batch], jobs: int, scheduler: str, title: str) -> list
 
 
 def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
-                 folder: Path | None = None, jobs: int = 0, scheduler: str = "", title: str = "",
-                 code: str = "") -> Rows:
+                 folder: Path | None = None, jobs: int = 0, scheduler: str = "",
+                 title: str = "") -> Rows:
     """Prepare records, or take them from the cache.
 
     Parameters
@@ -299,13 +293,12 @@ def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
     paths : without extension
     prepare : makes (signal, features, remark) from a path, or raises `RecordError`
     shapes : of a signal and of its features
-    key : what the results depend on besides the code, the paths, and the files' size and time;
-        its repr counts
+    key : what the results depend on besides this project's code, the paths, and the files' size
+        and time; its repr counts
     folder : of the cache, the same for all workers; None keeps all in memory
     jobs : number of worker processes; 0 chooses for you
     scheduler : tcp://host:port of a Dask scheduler whose workers prepare the records, or ""
     title : stands before the progress bar
-    code : `files.fingerprint(prepare)` when the code was imported; by default as it is now
 
     Returns
     -------
@@ -315,18 +308,17 @@ def prepare_many(paths: list[str], prepare: Prepare, shapes: Shapes, key: Any,
     Raises
     ------
     UserError
-        If a worker process is killed or runs other code, if Dask is missing or its cluster does
+        If a worker process is killed, if Dask is missing or its cluster does
         not answer, or if the cache cannot be written or read.
     """
     allow_many_files()
-    code = code or files.fingerprint(prepare)
     row_type = np.dtype([("signal", "<f4", shapes[0]), ("features", "<f4", shapes[1]),
                          ("left_out", "S120"), ("remark", "S60"), ("checksum", "<u4")])
     batches = []
     for start in range(0, len(paths), BATCH):
         part = list(paths[start:start + BATCH])
-        file = folder.absolute() / file_name(part, [key, code]) if folder else None
-        batches.append(Batch(file, part, prepare, row_type, code, files.owner()))
+        file = folder.absolute() / file_name(part, [key, files.code_sha256()]) if folder else None
+        batches.append(Batch(file, part, prepare, row_type))
 
     return Rows(rows_of(batches, jobs, scheduler, title))
 

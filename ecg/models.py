@@ -68,24 +68,6 @@ def read_card(path: str | Path) -> dict[str, Any]:
     raise ValueError(f"{card_path.name} is missing or describes another model")
 
 
-def is_own_card(path: Path) -> bool:
-    """Tell whether a file is the card of a model of this project, of any version."""
-    try:
-        _check_size(path, MOST_TEXT)
-        return "model_sha256" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return False
-
-
-def is_own_model(path: Path) -> bool:
-    """Tell whether a file is a model with its card, of any version of this project."""
-    try:
-        read_card(path)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return False
-    return True
-
-
 # --------------------------------------------------------------------------------------- weights
 NOT_PLAIN = "its weights are not plain arrays"
 

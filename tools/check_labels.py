@@ -34,7 +34,6 @@ from ecg.settings import Parser, whole_number
 FOLDS = 5
 MOST_LISTED = 10**7
 MOST_LETTERS = 20    # of a path in a printed table, which is some 100 wide
-HEAD = b"subject_id,waveform_path,ecg_category,target,"    # of the CSV file
 # What decides on a class, by a part of its name: the feature, and what speaks for the class
 DECISIVE = {"brady": ("heart rate", "low"), "tachy": ("heart rate", "high"),
             "fibrillation": ("CV_RR", "high: irregular"), "bundle": ("QRS width", "high: wide")}
@@ -165,12 +164,6 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     return parser.parse_known_args(arguments)
 
 
-def is_own_csv(path: Path) -> bool:
-    """Tell whether this program has once written a file, by its first line."""
-    with path.open("rb") as file:
-        return file.readline(200).startswith(HEAD)
-
-
 def check_arguments(own: argparse.Namespace, settings: script.Settings) -> None:
     """Raise `UserError` for what would only fail, or destroy something, after five trainings."""
     if not 0 <= own.top <= MOST_LISTED:
@@ -180,7 +173,7 @@ def check_arguments(own: argparse.Namespace, settings: script.Settings) -> None:
                         "copies would judge; leave it out")
     if own.csv:
         with user_errors("--csv", UserError):
-            files.check_target(own.csv, [settings.labels], is_own_csv, settings.force)
+            files.check_target(own.csv, [settings.labels])
 
 
 def load_training(settings: script.Settings) -> tuple[script.Records, list[str]]:

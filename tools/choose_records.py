@@ -154,7 +154,7 @@ def check_arguments(asked: argparse.Namespace) -> None:
         raise UserError(f"--output {asked.output}: is there already, with labels perhaps; name "
                         "another file")
     with user_errors("--output", UserError):
-        files.check_target(asked.output, (), lambda _: True)
+        files.check_target(asked.output)
 
 
 def run(asked: argparse.Namespace) -> None:

@@ -25,7 +25,6 @@ import re
 import shutil
 import sys
 import textwrap
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -299,19 +298,10 @@ def classify_record(record_path: str | os.PathLike,
 
 
 # ------------------------------------------------------------------------------------- embeddings
-def is_own_npz(path: Path) -> bool:
-    """Tell whether a file holds the arrays that `write_embeddings` writes."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return sorted(archive.namelist()) == ["embeddings.npy", "names.npy"]
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return False
-
-
-def check_embeddings(file: str, force: bool = False) -> None:
-    """Raise `UserError` if `write_embeddings` could not write this file, or did not write it."""
+def check_embeddings(file: str) -> None:
+    """Raise `UserError` if `write_embeddings` could not write this file."""
     with user_errors("--embeddings", UserError):
-        files.check_target(file, [], is_own_npz, force)
+        files.check_target(file)
 
 
 def write_embeddings(file: str, found: list[Result]) -> None:
@@ -589,18 +579,11 @@ def page(result: Result, classes: list[str], note: str):
 
 
 def free_name(folder, path: str, taken: set[str]) -> Path:
-    """Return folder / name of the record, numbered where another record has that name.
-
-    So it is where somebody else's picture has it, which is not to be replaced.
-    """
-    from ecg.output import style
-
+    """Return folder / name of the record, numbered where another record has that name."""
     stem = re.sub(r"[^\w.-]", "_", os.path.basename(path))[:100]
     name = stem
     for i in itertools.count(2):
-        there = [Path(folder, f"{name}.{kind}") for kind in ("png", "pdf")]
-        is_free = all(map(style.is_own, filter(os.path.lexists, there)))
-        if is_free and name.casefold() not in taken:
+        if name.casefold() not in taken:
             break
         name = f"{stem}_{i}"
     taken.add(name.casefold())
@@ -651,7 +634,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--embeddings", metavar="FILE",
         help=".npz file for the records' names and what the model's last layer sees of each")
     add("--pdf", action="store_true", help="with --plot, draw each page as PDF too")
-    add("--force", action="store_true", help="replace an --embeddings FILE of somebody else")
     add("--jobs", type=whole_number, default=0,
         help="worker processes that read records; 0 chooses for you (default: %(default)s)")
     return parser.parse_args(arguments)
@@ -754,7 +736,7 @@ def run(asked: argparse.Namespace) -> int:
     if text := warning(loaded.card, paths):
         print(f"classify.py: {text}", file=sys.stderr)
     if asked.embeddings:
-        check_embeddings(asked.embeddings, asked.force)    # before the work, as what follows
+        check_embeddings(asked.embeddings)    # before the work, as what follows
         keras = script.load_tensorflow()[1]
         adaptation.split_model(keras, loaded.model, f"--embeddings, {asked.model}")
 

@@ -215,8 +215,7 @@ def run(asked: argparse.Namespace) -> None:
     if not asked.check:
         read = [asked.model, str(Path(asked.model).with_suffix(".json"))]
         with user_errors("--output", UserError):
-            own = files.holds(b"model_sha256", b"missing_features")    # of its metadata
-            files.check_target(output, read, own, asked.force)
+            files.check_target(output, read)
 
     packages()
     work = compare if asked.check else export
@@ -231,8 +230,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", help="file to write (default: the model's name with .onnx)")
     parser.add_argument("--check", action="store_true",
                         help="compare an existing ONNX file with the model and write nothing")
-    parser.add_argument("--force", action="store_true",
-                        help="replace a file that this program did not write")
     return exit_code("export_onnx.py", run, parser.parse_args(arguments))
 
 

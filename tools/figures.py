@@ -32,7 +32,7 @@ def run(asked: argparse.Namespace) -> None:
     """Draw what was asked for and print the paths of what was written."""
     if not 0 <= asked.errors <= MOST_ERRORS:
         raise UserError(f"--errors {asked.errors}: expected a number from 0 to {MOST_ERRORS}")
-    paths = make_all(asked.folder, asked.only, asked.errors, asked.force)
+    paths = make_all(asked.folder, asked.only, asked.errors)
     print(*paths, sep="\n")
 
 
@@ -47,8 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--errors", type=int, default=ERRORS, metavar="N",
         help="how many of the most confident errors index.html shows; a run keeps the ECGs of "
              f"{KEPT_ERRORS} (default: %(default)s)")
-    parser.add_argument("--force", action="store_true",
-                        help="replace files that this project did not write")
     return exit_code("figures.py", run, parser.parse_args(arguments))
 
 

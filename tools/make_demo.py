@@ -23,7 +23,7 @@ def run(asked: argparse.Namespace) -> None:
     with errors.user_errors("the demo cannot be written", OSError):
         if asked.labels:
             content = demo.label_text().encode()
-            files.check_target(asked.labels, (), files.holds(content), asked.force)
+            files.check_target(asked.labels)
             files.write_whole(asked.labels, lambda file: file.write_bytes(content))
             return
 
@@ -40,8 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--labels", type=Path, metavar="FILE",
         help="write the label file of the demo, and no records")
-    parser.add_argument("--force", action="store_true",
-                        help="replace a label file that is not the demo's")
     return errors.exit_code("make_demo.py", run, parser.parse_args(arguments))
 
 

@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from ecg import origin
 from ecg.errors import UserError, exit_code, user_errors
-from ecg.files import check_target, holds, sha256, write_whole
+from ecg.files import check_target, sha256, write_whole
 from ecg.label_file import SAFE_PATH
 from ecg.settings import Parser
 
@@ -552,29 +552,22 @@ def parse_options(arguments=None):
          help="ignore statements about poor data quality, missing leads and technical errors")
     take("--include-borderline", const=(Meaning.BORDERLINE, Meaning.NEUTRAL),
          help="ignore 'Borderline ECG'")
-    flag("--force", help="replace a label file that this program did not write")
+    flag("--force", help="replace an existing label file")
     return parser.parse_args(arguments)
 
 
 def check_output(options):
-    """Raise `UserError` if the output would overwrite a source or somebody else's file."""
+    """Raise `UserError` if the output would overwrite a source or an existing label file."""
     sources = [str(options.measurements), str(options.records)]
-    check_target(options.output, sources, is_own, options.force)
-    check_target(sidecar_of(options.output), sources, holds(b'"rules_version"'), options.force)
+    for target in (options.output, sidecar_of(options.output)):
+        check_target(target, sources)
+    if options.output.exists() and not options.force:    # people edit label files by hand
+        raise UserError(f"{options.output} exists; choose another name, or replace it with --force")
 
 
 def sidecar_of(labels):
     """Return the path of the .json that says how a label file was made."""
     return labels.with_suffix(".labels.json")
-
-
-def is_own(labels):
-    """Tell whether this program has written a label file, which nobody has edited since."""
-    try:
-        origin.read_sidecar(labels, sidecar_of(labels))
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def replacements(options):

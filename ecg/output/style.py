@@ -12,7 +12,6 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 
-from ecg import files
 from ecg.output.write import write_bytes
 
 COLUMN, PAGE = 3.5, 7.2    # inches, widths of a paper's column and page
@@ -101,9 +100,6 @@ def as_png(figure: Figure, dpi: int = DPI) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi, pil_kwargs=PNG)
     return content.getvalue()
-
-
-is_own = files.holds(MADE_BY.encode())    # tells whether `save` has written a file
 
 
 @styled()

@@ -30,11 +30,7 @@ OWN_FILES = "history", "left_out", "metrics"    # parts of the card that run.jso
 
 
 def write_bytes(path: Path, content: bytes, mark: bytes = b"", force: bool = True) -> None:
-    """Write a file as a whole.
-
-    `UserError` if it cannot be written, or would, without `force`, replace one without `mark`.
-    """
-    files.refuse_foreign(path, files.holds(mark), force)
+    """Write a file as a whole; `UserError` if it cannot be written."""
     files.write_whole(path, lambda scratch: scratch.write_bytes(content))
 
 
