@@ -372,7 +372,7 @@ def test_damaged_records_are_replaced_counted_and_listed(demo_dir, tmp_path):
         else:
             header.with_suffix(".dat").unlink()
     result = run_script(tmp_path, "--labels", LABELS, "--data-dir", data, "--output", "m.keras",
-                        "--train-samples", "1500", "--epochs", "1", "--no-jit",
+                        "--train-samples", "1500", "--epochs", "1", "--set", "xla=false",
                         "--batch-size", "50")
     assert result.returncode == 0, result.stderr
     assert len(card_of(tmp_path / "m.keras")["left_out"]) == len(headers[::15])

@@ -18,18 +18,18 @@ from ecg import files
 from tests.support.runs import LABELS, ROOT
 
 TINY = ["--labels", str(LABELS), "--train-samples", "40", "--val-samples", "25", "--test-samples",
-        "25", "--epochs", "5", "--sequence-length", "50", "--no-jit", "--no-figures", "--output",
-        "model.keras"]
+        "25", "--epochs", "5", "--sequence-length", "50", "--set", "xla=false", "--no-figures",
+        "--output", "model.keras"]
 # A made-up course of validation, so that a run has what resuming could lose: after epoch 2
 # batch normalisation is frozen; epoch 3 is the best; after epoch 4 the learning rate is halved,
 # and two epochs later than the best, the thesis recipe stops.
 COURSE = "validation_goes([1.5, 1.4, 1.3, 1.6, 1.7], [0.5, 0.4, 0.6, 0.5, 0.4])"
-PLAIN = ["--learning-rate", "0.1", "--set", "settle=20", "--set", "keep=best",
+PLAIN = ["--learning-rate", "0.1", "--set", "freeze_bn_after=20", "--set", "keep_weights=best",
          "--set", "reduce_patience=1"]
 WAYS = {
     "plain": PLAIN,
     "stopped early": ["--recipe", "thesis", "--epochs", "9", "--set", "stop_patience=2"],
-    "on a cosine": ["--set", "schedule=cosine", "--set", "settle=20"],
+    "on a cosine": ["--set", "schedule=cosine", "--set", "freeze_bn_after=20"],
     "an ensemble": ["--repeats", "2", "--epochs", "2", "--jobs", "1"],
     "with figures": [*PLAIN, "--epochs", "3", "--figures"],
 }
@@ -89,7 +89,7 @@ def validation_goes(losses, accuracies):    # what training is told, whatever wa
         told(self, epoch, logs)
     keras.callbacks.EarlyStopping.on_epoch_end = telling
 
-files.fingerprint(script.train)    # kept for all runs
+
 print("ready", flush=True)
 for line in sys.stdin:
     folder, logs, before, arguments = json.loads(line)

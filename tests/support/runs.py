@@ -14,9 +14,10 @@ import too_feature as script
 ROOT = Path(script.__file__).resolve().parent
 LABELS = ROOT / "ecg_5_class_data.csv"    # of the demo
 TINY = ["--train-samples", "40", "--val-samples", "25", "--test-samples", "25", "--epochs", "2",
-        "--no-jit", "--no-figures"]
+        "--set", "xla=false", "--no-figures"]
 WITH_ALL = ["--train-samples", "100", "--val-samples", "25", "--test-samples", "50", "--epochs",
-            "3", "--set", "settle=25", "--no-jit", "--tensorboard"]    # figures and events, too
+            "3", "--set", "freeze_bn_after=25", "--set", "xla=false",
+            "--tensorboard"]    # figures and events, too
 
 
 class Run(NamedTuple):
