@@ -600,11 +600,17 @@ def to_millivolts(units: list[str]) -> list[float]:
     return factors
 
 
-def read_record(
-    path: str | Path,
-    data_dir: str | None = None,
-    start: float = 0,
-) -> tuple[np.ndarray, float]:
+class Recording(NamedTuple):
+    """Ten seconds of an ECG, with what is unusual about them."""
+
+    signal: np.ndarray        # float64 (samples, 12), mV, in the order of `LEADS`; without gaps
+    fs: float                 # sampling rate, Hz
+    remark: str               # such as 'gaps; flat lead', or ""
+    is_missing: np.ndarray    # bool (samples, 12), where `signal` was interpolated
+
+
+@quietly    # what damaged numbers lead to is checked
+def read_record(path: str | Path, data_dir: str | None = None, start: float = 0) -> Recording:
     """Read ten seconds of a 12-lead WFDB record.
 
     Parameters
@@ -618,36 +624,14 @@ def read_record(
 
     Returns
     -------
-    signal : ndarray of float64, shape (samples, 12)
-        mV, in the order of `LEADS`; gaps interpolated, leads without signal all zeros.
-    fs : float
-        Sampling rate, Hz.
+    Recording
+        Gaps are interpolated, leads without signal are all zeros.
 
     Raises
     ------
     RecordError
         The record cannot be used.
     """
-    reading = read_with_remark(path, data_dir, start)
-    return reading.signal, reading.fs
-
-
-class Reading(NamedTuple):
-    """What `read_record` read, and what else there is to know about it."""
-
-    signal: np.ndarray        # mV (samples, 12)
-    fs: float
-    remark: str               # what is unusual: 'gaps; flat lead', or ""
-    is_missing: np.ndarray    # bool (samples, 12), where it was interpolated
-
-
-@quietly    # what damaged numbers lead to is checked
-def read_with_remark(
-    path: str | Path,
-    data_dir: str | None = None,
-    start: float = 0,
-) -> Reading:
-    """Do the same as `read_record`, and say what is unusual."""
     if start < 0:
         raise ValueError(f"start: expected 0 s or more, got {start}")
 
@@ -676,7 +660,7 @@ def read_with_remark(
     signal = recording.signal.T[columns].T * factors
     refuse_wrong_gain(signal)
     leads, remark, is_valid = keep_usable_leads(signal)
-    return Reading(leads, fs, remark, ~is_valid)
+    return Recording(leads, fs, remark, ~is_valid)
 
 
 def refuse_wrong_gain(signal: np.ndarray) -> None:
@@ -896,16 +880,6 @@ def choose_lead(leads: np.ndarray, fs: float) -> tuple[int, np.ndarray]:
     return first or (LEAD_II, np.zeros(0))
 
 
-def find_r_peaks(leads: np.ndarray, fs: float) -> np.ndarray:
-    """Find the R peaks of an ECG (samples, 12), in mV, in the lead that `choose_lead` chooses.
-
-    Returns
-    -------
-    ndarray, positions in samples, with fractions
-    """
-    return choose_lead(leads, fs)[1]
-
-
 def measure_rhythm(signal: Any, fs: float, is_missing: np.ndarray | None = None) -> Rhythm:
     """Find the beats of an ECG (samples, 12), in mV, and the intervals between them.
 
@@ -987,31 +961,22 @@ def prepare_record(
     data_dir: str | None = None,
     recipe: Recipe | None = None,
     start: float = 0,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, str]:
     """Read one record, from `start` (s) on, and return the model's inputs.
 
     Returns
     -------
     ecg : ndarray of float32, shape (sequence_length, 12)
     features : ndarray of float32, shape (8,), or more for the large model
+    remark : what is unusual about the record, or ""
 
     Raises
     ------
     RecordError
         The record cannot be used.
     """
-    ecg, features, _ = prepare_with_remark(path, data_dir, recipe or Recipe(), start)
-    return ecg, features
-
-
-def prepare_with_remark(
-    path: str | Path,
-    data_dir: str | None,
-    recipe: Recipe,
-    start: float = 0,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Do the same as `prepare_record`, and say what is unusual about the record, or ''."""
-    signal, fs, remark, is_missing = read_with_remark(path, data_dir, start)
+    recipe = recipe or Recipe()
+    signal, fs, remark, is_missing = read_record(path, data_dir, start)
     rhythm = measure_rhythm(signal, fs, is_missing)
     features = extract_core_medical_features(signal, fs, rhythm)
     if recipe.model == "large":    # its own features follow the eight
@@ -1049,7 +1014,7 @@ def prepare_many(
         reason why it cannot be used.
     """
     recipe = settings.recipe
-    prepare = functools.partial(prepare_with_remark, data_dir=data_dir, recipe=recipe)
+    prepare = functools.partial(prepare_record, data_dir=data_dir, recipe=recipe)
     if data_dir is not None:
         paths = [f"{data_dir}/{path}" for path in paths]
     shapes = (recipe.sequence_length, len(LEADS)), (len(feature_names(recipe)),)
@@ -2289,8 +2254,9 @@ def write_results(
     data_dir = settings.test_data_dir or settings.data_dir
 
     def read_ecg(path: str) -> tuple[np.ndarray, float, np.ndarray]:
-        signal, fs = read_record(f"{data_dir}/{path}", data_dir)
-        return signal, fs, find_r_peaks(signal, fs)
+        record = read_record(f"{data_dir}/{path}", data_dir)
+        rhythm = measure_rhythm(record.signal, record.fs)
+        return record.signal, record.fs, rhythm.r_peaks
 
     with user_errors(f"results in {folder}", (OSError, ImportError, ValueError)):
         write.write_results(

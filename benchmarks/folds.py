@@ -131,7 +131,7 @@ class Pool:
 
 def prepare_row(row, recipe):
     """Return signal and features of the record in one row of a pool."""
-    return script.prepare_record(f"{row.folder}/{row.waveform_path}", row.folder, recipe)
+    return script.prepare_record(f"{row.folder}/{row.waveform_path}", row.folder, recipe)[:2]
 
 
 def prepare_or_none(row, recipe):

@@ -153,5 +153,5 @@ def prepare_all(pool):
 
 def prepare_row(row):
     """Prepare the record of one row of a pool, which the script reads."""
-    signal, _ = script.read_record(f"{row.folder}/{row.waveform_path}", row.folder)
-    return prepare(signal)
+    record = script.read_record(f"{row.folder}/{row.waveform_path}", row.folder)
+    return prepare(record.signal)

@@ -256,7 +256,7 @@ def test_an_array_becomes_a_record_by_the_lines_of_the_readme(tmp_path, monkeypa
 
     Path("my_labels.csv").write_text(f"{row}\npatient 8,rec2,Other\n")
     path = too_feature.read_labels("my_labels.csv")["waveform_path"][0]
-    signal, fs = too_feature.read_record(f"my_data/{path}", "my_data")
+    signal, fs, *_ = too_feature.read_record(f"my_data/{path}", "my_data")
     assert fs == 500
     np.testing.assert_allclose(np.delete(signal, 3, axis=1), np.delete(ecg, 3, axis=1), atol=6e-4)
     assert np.isfinite(signal).all()

@@ -158,7 +158,7 @@ def prepare(paths: list[str], settings) -> list[tuple]:
     prepared = []
     for path in paths:
         try:
-            ecg, features = script.prepare_record(path, None, settings.recipe)
+            ecg, features, _ = script.prepare_record(path, None, settings.recipe)
             prepared.append((ecg, features, ""))
         except RecordError as error:
             prepared.append((None, None, str(error)))
@@ -172,7 +172,7 @@ def prepare_windows(path: str, recipe) -> Iterator[tuple]:
     """
     for start in itertools.count(0, script.RECORD_SECONDS):
         try:
-            ecg, features = script.prepare_record(path, None, recipe, start)
+            ecg, features, _ = script.prepare_record(path, None, recipe, start)
         except RecordError as error:
             reason = str(error)
             if start and reason.startswith("too short"):
@@ -292,7 +292,8 @@ def classify_record(record_path: str | os.PathLike,
     be used, `RecordError` if the record cannot, each with the reason.
     """
     loaded = script.load(choose_model(model_path))
-    ecg, features = script.prepare_record(without_extension(record_path), None, loaded.recipe)
+    record = without_extension(record_path)
+    ecg, features, _ = script.prepare_record(record, None, loaded.recipe)
     probabilities = predict(loaded.model, ecg[None], features[None])[0]
     return dict(zip(loaded.classes, probabilities.tolist(), strict=True))
 
@@ -562,7 +563,9 @@ def page(result: Result, classes: list[str], note: str):
     """
     from ecg.output import ecg_page, style
 
-    signal, fs = script.read_record(result.record, start=result.start or 0)
+    record = script.read_record(result.record, start=result.start or 0)
+    signal, fs = record.signal, record.fs
+    r_peaks = script.measure_rhythm(signal, fs).r_peaks
     classes = style.drawable(classes)
     order = np.argsort(-result.probabilities, kind="stable")
     title = f"Predicted {classes[order[0]]}: record {printable(os.path.basename(name_of(result)))}"
@@ -574,8 +577,8 @@ def page(result: Result, classes: list[str], note: str):
     if result.importance:
         colours, at_full_colour = spread(result.importance, len(signal))
         reasons = ecg_page.Reasons(colours, at_full_colour, in_brief(result.importance, names))
-    return ecg_page.draw_ecg(signal, fs, script.LEADS, script.find_r_peaks(signal, fs), title, text,
-                             note, reasons, measured)
+    return ecg_page.draw_ecg(
+        signal, fs, script.LEADS, r_peaks, title, text, note, reasons, measured)
 
 
 def free_name(folder, path: str, taken: set[str]) -> Path:

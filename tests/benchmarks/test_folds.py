@@ -124,7 +124,7 @@ def prepared(tmp_path, monkeypatch):
         number = int(path.rsplit("r", 1)[1])
         if path.endswith("r9"):
             number = 8    # a copy of r8
-        return np.full((recipe.sequence_length, 12), number), np.full(8, float(number))
+        return np.full((recipe.sequence_length, 12), number), np.full(8, float(number)), ""
 
     monkeypatch.setattr(script, "prepare_record", prepare_record)
     rows = many_rows().drop(columns="number").assign(folder=str(tmp_path))

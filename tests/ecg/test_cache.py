@@ -758,7 +758,7 @@ def test_a_split_is_the_same_for_any_number_of_processes(ecg_data):
     np.testing.assert_array_equal(one.features, two.features)
     np.testing.assert_array_equal(one.targets, two.targets)
     for i in (0, 9, 19):    # and each row has its own record
-        signal, features = script.prepare_record(ecg_data / one.rows["waveform_path"][i])
+        signal, features, _ = script.prepare_record(ecg_data / one.rows["waveform_path"][i])
         np.testing.assert_array_equal(one.signals[[i]][0], signal)
         np.testing.assert_array_equal(one.features[i], features)
 

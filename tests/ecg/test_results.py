@@ -56,7 +56,7 @@ def test_the_report_is_what_was_printed(demo_run):
 def test_predictions_are_those_of_the_saved_model_on_the_records_named(demo_run, predictions):
     model = script.load(demo_run.model).model
     some, data = predictions.iloc[::7], demo_run.data_dir
-    inputs = [script.prepare_record(data / path, data) for path in some["record"]]
+    inputs = [script.prepare_record(data / path, data)[:2] for path in some["record"]]
     signals, features = map(np.stack, zip(*inputs, strict=True))
     expected = model.predict([signals, features], verbose=0)
     classes = demo_run.card["classes"]
@@ -137,10 +137,10 @@ def test_an_example_of_each_class_is_the_record_it_names(demo_run, predictions):
     for i, name in enumerate(classes):
         record = str(data[f"record_{i}"])
         assert table.loc[record, "true"] == name
-        signal, fs = script.read_record(demo_run.data_dir / record)
+        signal, fs, *_ = script.read_record(demo_run.data_dir / record)
         np.testing.assert_allclose(data[f"signal_{i}"], signal, atol=1e-6)
         assert data[f"fs_{i}"] == fs
-        np.testing.assert_allclose(data[f"r_peaks_{i}"], script.find_r_peaks(signal, fs))
+        np.testing.assert_allclose(data[f"r_peaks_{i}"], script.measure_rhythm(signal, fs).r_peaks)
         given = table.loc[record, [f"p {other}" for other in classes]].astype(float)
         np.testing.assert_allclose(data[f"probabilities_{i}"], given, atol=1e-6)
 
@@ -154,7 +154,7 @@ def test_the_most_confident_errors_are_kept_in_order(demo_run, predictions):
     kept = [str(data[f"record_{i}"]) for i in range(write.KEPT_ERRORS) if f"record_{i}" in data]
     assert kept == records
     for i, record in enumerate(records):
-        signal, _ = script.read_record(demo_run.data_dir / record)
+        signal, *_ = script.read_record(demo_run.data_dir / record)
         np.testing.assert_allclose(data[f"signal_{i}"], signal, atol=1e-6)
     page = (demo_run.results / "index.html").read_text()
     assert page.count("<article") == min(len(records), figures.ERRORS_OF_A_RUN)

@@ -347,14 +347,14 @@ interrupt.watch("too_feature.py")
 
 
 @pytest.mark.parametrize(("where", "number"), [
-    ("stop_in(script, 'read_with_remark', signal.SIGINT, 9)", signal.SIGINT),
+    ("stop_in(script, 'read_record', signal.SIGINT, 9)", signal.SIGINT),
     pytest.param(f"stop_in({BATCH}, signal.SIGTERM, 25)", signal.SIGTERM, marks=SLOW),
     pytest.param("stop_in(script, 'evaluate', signal.SIGINT)", signal.SIGINT, marks=SLOW),
     pytest.param("import matplotlib.figure as f; stop_in(f.Figure, 'savefig', signal.SIGINT, 3)",
                  signal.SIGINT, marks=SLOW)])
 def test_a_stopped_run_ends_whatever_it_is_doing_with_one_line_that_says_how_to_go_on(
         where, number, run, tmp_path):
-    cache = ["--no-cache"] if "read_with_remark" in where else []
+    cache = ["--no-cache"] if "read_record" in where else []
     figures = ["--figures"] if "figure" in where else []
     assert run(tmp_path, *PLAIN, *cache, *figures, before=STOPPED + where) == 128 + number
     line = faults.error_of(tmp_path)

@@ -32,7 +32,7 @@ def demo_records(demo_dir, demo_truth):
     """Every fifteenth record of the demo: lead II, its features, its true R peaks."""
     records = []
     for _, path, _, seed in catalogue()[::15]:
-        signal, fs = read_record(demo_dir / path)
+        signal, fs, *_ = read_record(demo_dir / path)
         features = extract_core_medical_features(signal, fs)
         records.append((signal[:, 1], features, demo_truth[seed]))
     return records

@@ -144,7 +144,7 @@ def test_r_peaks_are_found_once_for_each_record(name, demo_dir, monkeypatch):
     choose = script.choose_lead
     monkeypatch.setattr(script, "choose_lead", lambda *them: calls.append(them) or choose(*them))
     path = demo_dir / demo.catalogue()[0].waveform_path
-    ecg, features = script.prepare_record(path, recipe=script.RECIPES[name])
+    ecg, features, _ = script.prepare_record(path, recipe=script.RECIPES[name])
     assert len(calls) == 1
     assert ecg.shape == (500, 12)
     assert features.shape == (len(script.feature_names(script.RECIPES[name])),)

@@ -14,7 +14,7 @@ from too_feature import (
     detect_r_peaks,
     extract_core_medical_features,
     feature_names,
-    find_r_peaks,
+    measure_rhythm,
     prepare_record,
     read_record,
 )
@@ -112,7 +112,7 @@ def test_noise_alone_has_no_r_peaks_at_any_size(exponent, colour, seed):
     noise = 10**exponent * np.random.default_rng(seed).normal(size=(5000, 12))
     noise = np.cumsum(noise, axis=0) / 10 if colour == "red" else noise
     assert np.isnan(heart_rate(noise))
-    assert len(find_r_peaks(noise, FS)) == 0
+    assert len(measure_rhythm(noise, FS).r_peaks) == 0
 
 
 @given(st.floats(0.05, 5), SEED)
@@ -180,7 +180,7 @@ def test_a_gap_in_a_record_on_disk_is_no_rr_interval(recipe, tmp_path):
     wfdb.wrsamp("gap", fs=FS, units=["mV"] * 12, sig_name=list(LEADS), d_signal=digital,
                 fmt=["16"] * 12, adc_gain=[200.0] * 12, baseline=[0] * 12, write_dir=str(tmp_path))
     assert abs(heart_rate(read_record(tmp_path / "gap")[0]) - 75) < 1
-    _, features = prepare_record(tmp_path / "gap", recipe=RECIPES[recipe])
+    _, features, _ = prepare_record(tmp_path / "gap", recipe=RECIPES[recipe])
     found = dict(zip(feature_names(RECIPES[recipe]), features, strict=True))
     named = {name: value for (name, _, _), value in found.items()}
     assert abs(named["heart rate"] - 75) < 1

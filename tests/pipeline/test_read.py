@@ -72,7 +72,7 @@ def check(path, data_dir=None):
     global opened
     folder, opened = os.path.realpath(data_dir or os.path.dirname(path)), []
     try:
-        signal, fs = read_record(path, data_dir)
+        signal, fs, *_ = read_record(path, data_dir)
     except RecordError as error:
         return str(error)
     finally:
@@ -88,7 +88,7 @@ def check(path, data_dir=None):
                                    [lead.upper() for lead in LEADS]])
 def test_leads_are_picked_by_name_whatever_their_order(tmp_path, leads):
     named = [dict(zip(map(str.upper, LEADS), LEADS, strict=True)).get(x.upper(), x) for x in leads]
-    signal, _ = read_record(write_record(tmp_path, signal=ecg(leads=named), leads=leads))
+    signal, *_ = read_record(write_record(tmp_path, signal=ecg(leads=named), leads=leads))
     np.testing.assert_allclose(signal, ecg(), atol=0.5 / GAIN + 1e-9)
 
 
@@ -102,13 +102,13 @@ def test_units_are_converted_to_millivolts(tmp_path, unit, per_millivolt):
 
 @pytest.mark.parametrize("fs", [100, 250, 257, 360.5, 500, 1000])
 def test_the_true_sampling_rate_is_returned(tmp_path, fs):
-    signal, found = read_record(write_record(tmp_path, fs=fs))
+    signal, found, *_ = read_record(write_record(tmp_path, fs=fs))
     assert found == fs
     assert len(signal) == int(10 * fs)
 
 
 def test_of_a_longer_record_the_first_ten_seconds_are_read(tmp_path):
-    signal, _ = read_record(write_record(tmp_path, signal=ecg(seconds=60), leads=LEADS))
+    signal, *_ = read_record(write_record(tmp_path, signal=ecg(seconds=60), leads=LEADS))
     np.testing.assert_allclose(signal, ecg(), atol=0.5 / GAIN + 1e-9)
 
 
@@ -122,7 +122,7 @@ def test_a_gap_is_interpolated_inside_its_lead_and_changes_no_other(tmp_path):
     ramp = np.linspace(-1, 1, 5000)[:, None] * np.arange(1, 13)
     damaged = ramp.copy()
     damaged[1000:1500, 1], damaged[:300, 4], damaged[4900:, 5] = np.nan, np.nan, np.nan
-    signal, _ = read_record(write_record(tmp_path, signal=damaged, leads=LEADS))
+    signal, *_ = read_record(write_record(tmp_path, signal=damaged, leads=LEADS))
     ramp[:300, 4], ramp[4900:, 5] = ramp[300, 4], ramp[4899, 5]    # an open end is held
     np.testing.assert_allclose(signal, ramp, atol=0.5 / GAIN + 1e-9)
 
@@ -139,7 +139,7 @@ def test_a_lead_without_signal_is_zeros_and_too_many_reject_the_record(tmp_path,
         why = check(path)
         assert why.startswith("too little signal") and re.search(rf"\b{12 - n_bad}\b", why)
     else:
-        found, _ = read_record(path)
+        found, *_ = read_record(path)
         assert not found[:, :n_bad].any()
         np.testing.assert_allclose(found[:, n_bad:], ecg()[:, n_bad:], atol=0.5 / GAIN + 1e-9)
 
@@ -148,7 +148,7 @@ def test_a_lead_without_signal_is_zeros_and_too_many_reject_the_record(tmp_path,
 def test_a_lead_may_lack_a_fifth_of_its_samples(tmp_path, share, used):
     signal = ecg()
     signal[np.random.default_rng(0).permutation(5000)[:int(share * 5000)], 7] = np.nan
-    found, _ = read_record(write_record(tmp_path, signal=signal, leads=LEADS))
+    found, *_ = read_record(write_record(tmp_path, signal=signal, leads=LEADS))
     assert found[:, 7].any() == used
 
 

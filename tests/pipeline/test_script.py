@@ -128,7 +128,7 @@ def test_models_open_with_keras_alone_in_safe_mode_and_give_the_same_probabiliti
     for run in (demo_run, ensemble_run):
         loaded = script.load(run.model)
         record = next(demo_run.data_dir.rglob("*.hea")).with_suffix("")
-        ecg, features = script.prepare_record(record, recipe=loaded.recipe)
+        ecg, features, _ = script.prepare_record(record, recipe=loaded.recipe)
         inputs.append([ecg[None].tolist(), features[None].tolist()])
         here.append(loaded.model.predict([ecg[None], features[None]], verbose=0))
     (tmp_path / "inputs.json").write_text(json.dumps(inputs))
@@ -183,7 +183,7 @@ def test_one_record_is_prepared_as_those_of_the_run(any_run):
     records = records_of("test", any_run)
     for i in (0, 1):
         path = records.rows["waveform_path"][i]
-        ecg, features = script.prepare_record(
+        ecg, features, _ = script.prepare_record(
             any_run.data_dir / path, recipe=script.load(any_run.model).recipe)
         np.testing.assert_array_equal(ecg, records.signals[i])
         np.testing.assert_array_equal(features, records.features[i])

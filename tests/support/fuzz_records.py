@@ -181,7 +181,7 @@ def run_case(folder, header, files, traced=False):
         with (warnings.catch_warnings(record=True) as warned, contextlib.redirect_stdout(printed),
               contextlib.redirect_stderr(printed)):
             warnings.simplefilter("always")
-            ecg, fs = read_record(f"{folder}/x")
+            ecg, fs, *_ = read_record(f"{folder}/x")
     except RecordError as error:
         why = str(error)
     except Hang:

@@ -72,7 +72,7 @@ def test_many_records_get_what_the_model_gives_each_alone(kind, models, records)
     model = keras.models.load_model(models(kind), compile=False)
     recipe = recipe_of(kind)
     for record, (_, row) in zip(records, table.iterrows(), strict=True):
-        ecg, features = script.prepare_record(record, None, recipe)
+        ecg, features, _ = script.prepare_record(record, None, recipe)
         expected = model.predict([ecg[None], features[None]], verbose=0)[0]
         assert row["record"] == record
         assert row["predicted"] == CLASSES[expected.argmax()]
@@ -96,7 +96,7 @@ def test_records_are_prepared_by_the_recipe_in_the_models_card(tmp_path, records
     script.save(build(), card(high_pass=0.0, central_share=0.5, span=1.0), path)
     other = classify.classify_record(records[0], path)
     assert other != pytest.approx(classify.classify_record(records[0], models()), abs=1e-4)
-    ecg, features = script.prepare_record(
+    ecg, features, _ = script.prepare_record(
         records[0], None, recipe_of(high_pass=0.0, central_share=0.5, span=1.0))
     expected = build().predict([ecg[None], features[None]], verbose=0)[0]
     assert list(other.values()) == pytest.approx(expected, abs=1e-5)
@@ -271,9 +271,9 @@ def test_json_is_one_document_with_units_where_the_unmeasurable_is_null(data, mo
     prepare = script.prepare_record
 
     def without_rate(path, data_dir, recipe):
-        ecg, features = prepare(path, data_dir, recipe)
+        ecg, features, remark = prepare(path, data_dir, recipe)
         features[4:] = np.nan
-        return ecg, features
+        return ecg, features, remark
 
     monkeypatch.setattr(script, "prepare_record", without_rate)
     code, out, _ = run(capsys, data, "--json", "--model", models())
@@ -394,7 +394,7 @@ def test_the_projects_own_page_takes_what_is_given_to_it(data, models, tmp_path,
 def test_importance_adds_up_to_the_change_of_the_probability(kind, models, records):
     """Completeness, and the two ends are those of the model itself."""
     model, _, recipe, _ = script.load(models(kind))
-    ecg, features = script.prepare_record(records[0], None, recipe)
+    ecg, features, _ = script.prepare_record(records[0], None, recipe)
     features[3] = np.nan
     for target, rate in ((0, features[script.HEART_RATE]), (3, np.nan)):    # also not measurable
         features[script.HEART_RATE] = rate

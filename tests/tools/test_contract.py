@@ -125,11 +125,11 @@ def test_who_follows_the_words_alone_gets_the_models_probabilities(n, changes, d
     paths = script.read_labels(LABELS)["waveform_path"].iloc[::597 // n][:n]
     theirs, ours = [], []
     for path in paths:
-        signal, fs = script.read_record(demo_dir / path)
-        peaks = script.find_r_peaks(signal, fs)
+        signal, fs, *_ = script.read_record(demo_dir / path)
+        peaks = script.measure_rhythm(signal, fs).r_peaks
         assert len(peaks) > 2
         theirs.append(prepared(demo_dir / path, contract, peaks))
-        ours.append(script.prepare_record(demo_dir / path, None, recipe))
+        ours.append(script.prepare_record(demo_dir / path, None, recipe)[:2])
 
     model = sharp_model(recipe)
     found, expected = (

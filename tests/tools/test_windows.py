@@ -150,6 +150,6 @@ def test_the_page_of_each_window_shows_that_window(record, model, tmp_path, monk
 
 def test_a_record_is_prepared_from_its_start_in_the_way_of_the_model(record):
     recipe = recipe_of("large")
-    ecg, features = script.prepare_record(record, None, recipe, 20)
+    ecg, features, _ = script.prepare_record(record, None, recipe, 20)
     assert ecg.shape == (500, 12)
     assert features[script.HEART_RATE] == pytest.approx(RATES[2], abs=3)
