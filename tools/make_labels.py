@@ -2,8 +2,8 @@
 
     python tools/make_labels.py machine_measurements.csv record_list.csv
 
-writes ecg_5_class_data.csv (subject_id,waveform_path,ecg_category; no header) and, next to it,
-ecg_5_class_data.labels.json with the origin of the labels, counts, options and SHA-256 sums. The
+writes mimic_labels.csv (subject_id,waveform_path,ecg_category; no header) and, next to it,
+mimic_labels.labels.json with the origin of the labels, counts, options and SHA-256 sums. The
 labels are what the program of the ECG cart said, not what a cardiologist said.
 
 The tables: Gow et al., MIMIC-IV-ECG 1.0, PhysioNet 2023, https://doi.org/10.13026/4nqg-sb35, under
@@ -14,12 +14,10 @@ import functools
 import gzip
 import hashlib
 import json
-import os
 import re
 import sys
 import zlib
 from collections import Counter
-from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +28,6 @@ from ecg.packages import require_packages
 require_packages()
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from ecg import origin
 from ecg.errors import UserError, exit_code, user_errors
@@ -42,8 +39,8 @@ RULES_VERSION = 2    # raise it with every change of what a statement means
 
 
 # -------------------------------------------------------------------------- what a statement means
-class Meaning(Enum):
-    """What a statement can mean; the value is its name in reports and files."""
+class Meaning:
+    """What a statement can mean, as it is named in reports and files."""
 
     AF = "Atrial Fibrillation"
     BBB = "Bundle Branch Block"
@@ -62,29 +59,25 @@ class Meaning(Enum):
     UNKNOWN = "unknown"
 
 
-# The bit that stands for a meaning where several are kept as one number
-BIT = {meaning: 1 << place for place, meaning in enumerate(Meaning)}
-
-# The classes in order of precedence: a record of several gets the first. Every other meaning but
-# NEUTRAL keeps a record from being normal.
-CLASSES = [Meaning.AF, Meaning.BBB, Meaning.BRADY, Meaning.TACHY, Meaning.NORMAL]
-THESIS = {    # records of each class in the thesis
+# How many records of each class the thesis has. The classes are in order of precedence: a record of
+# several gets the first. Every other meaning but NEUTRAL keeps a record from being normal.
+THESIS = {
     Meaning.AF: 240_717,
     Meaning.BBB: 10_317,
     Meaning.BRADY: 32_508,
     Meaning.TACHY: 60_809,
     Meaning.NORMAL: 21_950,
 }
+CLASSES = list(THESIS)
 
-# Statements of release 1.0 that name atrial fibrillation in any wording. By the rules below 77,742
-# mean it, 3,026 are uncertain ('Probable atrial fibrillation'), 562 name a pacemaker as well and 89
-# leave open whether it is flutter. This is the sum over a list of all different statements about
-# rhythm, conduction and infarcts, which says how many records carry each.
+# Statements of release 1.0 that name atrial fibrillation in any wording: fewer than the thesis has
+# records. By the rules below 77,742 mean it, 3,026 are uncertain ('Probable atrial fibrillation'),
+# 562 name a pacemaker as well and 89 leave open whether it is flutter.
 AF_STATEMENTS = 81_419
 
 SEVERAL = "several classes (--exclusive)"
 OFF_RATE = "rate contradicts (--check-rate)"
-LONGEST = 300    # characters: no cart writes a longer statement, and the patterns would take long
+MAX_LETTERS = 300    # of a statement: no cart writes more, and the patterns would take long
 
 START = r"(.*([,;] ?| (-|with|and|plus) ))?"    # another finding may stand before ...
 END = r"( ?[,;(].*| (-|with|and|plus) .*)?"     # ... and details after
@@ -96,7 +89,7 @@ class Rule(NamedTuple):
     """A normalised statement that `pattern` matches as a whole has this meaning."""
 
     pattern: str
-    meaning: Meaning
+    meaning: str
     note: str
 
 
@@ -202,57 +195,97 @@ def split_cell(cell):
     return tuple(part for part in parts if part)
 
 
-def is_cut(cell):
-    """Return whether a statement goes on in this cell, or from it in the next."""
-    parts = split_cell(cell)
-    if not parts:
-        return False
-
-    return bool(re.fullmatch(CONTINUATION, parts[0]) or re.fullmatch(UNFINISHED, parts[-1]))
-
-
 def statements(cells):
     """Return the normalised statements of the cells of one report.
 
     A cell can hold several ('sinus rhythm. normal ecg.'), and one can be cut over several cells
     ('Atrial fibrillation', 'with rapid ventricular response'), also with blank cells between them.
     """
-    found = []
+    texts = []
     for cell in cells:
         for part in split_cell(cell):
-            if found and (re.fullmatch(CONTINUATION, part) or re.fullmatch(UNFINISHED, found[-1])):
-                found[-1] += f" {part}"
+            if texts and (re.fullmatch(CONTINUATION, part) or re.fullmatch(UNFINISHED, texts[-1])):
+                texts[-1] += f" {part}"
             else:
-                found.append(part)
+                texts.append(part)
 
-    return found
+    return texts
 
 
 @functools.cache
 def meanings(text):
     """Return what a normalised statement means: its classes, or one meaning that is no class."""
-    if not text:
-        return ()
-
-    if len(text) >= LONGEST:
+    matching = [rule.meaning for rule in RULES
+                if len(text) < MAX_LETTERS and re.fullmatch(rule.pattern, text)]
+    if not matching:
         return (Meaning.UNKNOWN,)
 
-    found = [rule.meaning for rule in RULES if re.fullmatch(rule.pattern, text)]
-    if not found:
-        return (Meaning.UNKNOWN,)
+    if matching[0] not in CLASSES:
+        return (matching[0],)
 
-    if found[0] not in CLASSES:
-        return (found[0],)
+    return tuple(name for name in CLASSES if name in matching)
 
-    return tuple(name for name in CLASSES if name in found)
+
+# ------------------------------------------------------------------------------- what a report says
+class Verdict(NamedTuple):
+    """The class of a report or '', why it is left out or '', and whether it has several classes."""
+
+    ecg_category: str
+    left_out: str
+    several: bool
+
+
+def judge(texts, options):
+    """Return the `Verdict` on a report, given its statements."""
+    said = {options.taken_for.get(meaning, meaning)
+            for text in texts for meaning in meanings(text)}
+    said.discard(Meaning.NEUTRAL)
+    if said != {Meaning.NORMAL}:
+        said.discard(Meaning.NORMAL)    # a record with any other finding is not normal
+
+    classes = [name for name in CLASSES if name in said]
+    reason = ""
+    if Meaning.PACED in said:
+        reason = Meaning.PACED
+    elif Meaning.POOR in said:
+        reason = Meaning.POOR
+    elif not said:
+        reason = "empty"
+    elif not classes and Meaning.UNKNOWN in said:
+        reason = "no class; a statement that no rule knows"
+    elif not classes and Meaning.DOUBT in said:
+        reason = "no class; uncertain or negated"
+    elif not classes:
+        reason = "no class; other findings"
+    elif len(classes) > 1 and options.exclusive:
+        reason = SEVERAL
+
+    return Verdict(classes[0] if classes else "", reason, len(classes) > 1)
+
+
+def read_reports(table, options):
+    """Return the verdict on each row's report, and how many records carry each unknown statement.
+
+    Many records have the same report, so each different one is read once.
+    """
+    reports = list(zip(*(table[name] for name in table if name.startswith("report_")), strict=True))
+    n_records = Counter(reports)
+    verdicts = {}
+    unknown = Counter()
+    for report, n in n_records.items():
+        texts = statements(report)
+        verdicts[report] = judge(texts, options)
+        for text in texts:
+            if meanings(text) == (Meaning.UNKNOWN,):
+                unknown[text[:80]] += n
+
+    return pd.DataFrame([verdicts[report] for report in reports]), unknown
 
 
 # --------------------------------------------------------------------------------------- the tables
-RELEASE = {    # size in bytes and SHA-256 of the tables of MIMIC-IV-ECG 1.0
-    "measurements": (182_674_683,
-                     "56f6b1413221bce95bd6f48b28ca1acf27ae0b073d6f2c1d12f3af7500eabbb6"),
-    "records": (70_403_124,
-                "b6f113023e955406e924a9ce10c1108f3bf8080e14cfe2f3ba3a2e858ebb621b"),
+RELEASE = {    # SHA-256 of the tables of MIMIC-IV-ECG 1.0, unpacked
+    "measurements": "56f6b1413221bce95bd6f48b28ca1acf27ae0b073d6f2c1d12f3af7500eabbb6",
+    "records": "b6f113023e955406e924a9ce10c1108f3bf8080e14cfe2f3ba3a2e858ebb621b",
 }
 ORIGIN_RELEASE = "machine reads of the ECG cart (MIMIC-IV-ECG 1.0)"
 ORIGIN_OTHER = "machine reads of the ECG cart (tables like those of MIMIC-IV-ECG, not release 1.0)"
@@ -266,224 +299,122 @@ def refuse(path, column, bad, expected):
     """Raise `UserError` for the first row of `column` that is `bad`."""
     if bad.any():
         row = bad.idxmax()
-        value = str(column[row])[:80]
         raise UserError(f"{path}, data row {row + 1}, {column.name}: expected {expected}, "
-                        f"got {value!r}")
-
-
-def parse_table(path, needed):
-    """Read a table, plain or .gz, with its reports as categories; a row too long is an error."""
-    header = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
-    missing = needed - set(header)
-    if missing:
-        raise UserError(f"{path}: no column {', '.join(sorted(missing))} (files swapped?)")
-
-    reports = {name: "category" for name in header if name.startswith("report_")}
-    compression = "gzip" if path.suffix == ".gz" else None
-    size = os.path.getsize(path)
-
-    with open(path, "rb", buffering=0) as raw, tqdm.wrapattr(
-            raw, "read", size, desc=path.name) as file:
-        table = pd.read_csv(    # all columns, because only then a row that is too long shows
-            file, dtype=reports, encoding="utf-8-sig", encoding_errors="replace",
-            low_memory=False, compression=compression)
-
-    if not isinstance(table.index, pd.RangeIndex):
-        raise ValueError("the first row has more cells than the header")
-
-    return table
+                        f"got {column[row][:80]!r}")
 
 
 def read_table(path, *needed):
-    """Read a table that has whole ids, each study once, and the columns `needed`."""
+    """Read a table as text, plain or .gz; it has whole ids, each study once, and these columns."""
     with user_errors(f"{path}: not a readable .csv or .csv.gz file",
                      (OSError, EOFError, ValueError, zlib.error)):
-        table = parse_table(path, {"subject_id", "study_id", *needed})
+        table = pd.read_csv(    # all columns, because only then a row that is too long shows
+            path, dtype=str, encoding="utf-8-sig", encoding_errors="replace", low_memory=False)
+        if not isinstance(table.index, pd.RangeIndex):
+            raise ValueError("the first row has more cells than the header")
 
+    missing = {"subject_id", "study_id", *needed} - set(table)
+    if missing:
+        raise UserError(f"{path}: no column {', '.join(sorted(missing))} (files swapped?)")
+
+    table = table.fillna("")
     for name in ("subject_id", "study_id"):
-        number = pd.to_numeric(table[name], errors="coerce")
-        whole = number.between(1, 1e15) & (number % 1 == 0)
-        refuse(path, table[name], ~whole, "a whole number")
-        table[name] = number.astype("int64")
+        refuse(path, table[name], ~table[name].str.fullmatch("[0-9]{1,15}"), "a whole number")
 
     refuse(path, table["study_id"], table["study_id"].duplicated(), "each study once")
     return table
 
 
-def is_release(path, size, digest):
+def is_release(path, digest):
     """Return whether a table, plain or .gz, is that of release 1.0."""
-    if path.suffix != ".gz":
-        return path.stat().st_size == size and sha256(path) == digest
-
-    content = hashlib.sha256()
-    n_bytes = 0
-    with gzip.open(path) as file:
-        while block := file.read(1 << 20):
-            content.update(block)
-            n_bytes += len(block)
-
-    return n_bytes == size and content.hexdigest() == digest
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    return hashlib.sha256(content).hexdigest() == digest
 
 
-def measurement(column):
-    """Return a column of measurements as numbers, NaN where the cart could not measure."""
-    number = pd.to_numeric(column, errors="coerce")
-    return number.mask(number.isin(SENTINELS))
+def read_measurements(options):
+    """Return each record's verdict and RR interval (ms), and facts about them for the summary."""
+    table = read_table(options.measurements, "report_0", "rr_interval")
+    verdicts, unknown = read_reports(table, options)
+
+    rr = pd.to_numeric(table["rr_interval"], errors="coerce")
+    rr = rr.mask(rr.isin(SENTINELS))
+    is_plausible = rr.between(*RR_RANGE)
+    facts = {
+        "rr_interval": {"missing": int(rr.isna().sum()),
+                        "implausible": int((rr.notna() & ~is_plausible).sum())},
+        "unknown": pd.Series(unknown, dtype="int64").sort_index().nlargest(50).to_dict(),
+    }
+
+    ids_and_time = table.filter(["subject_id", "study_id", "ecg_time"])
+    return ids_and_time.join(verdicts).assign(rr_interval=rr.where(is_plausible)), facts
 
 
-def as_bits(texts, taken_for):
-    """Return what statements mean as a sum of `BIT`s, some meanings `taken_for` others."""
-    bits = 0
-    for text in texts:
-        for meaning in meanings(text):
-            bits |= BIT[taken_for.get(meaning, meaning)]
-
-    return bits
-
-
-def count_unknown(counter, texts, n_records):
-    """Count the statements that no rule knows, each as said in `n_records`."""
-    for text in texts:
-        if meanings(text) == (Meaning.UNKNOWN,):
-            counter[text[:80]] += n_records
-
-
-def read_reports(table, taken_for):
-    """Return what each report says, `as_bits`, and how often which unknown statements stand there.
-
-    Reports share most of their cells, so each different cell is read once. Only reports with a
-    statement that is cut over several cells are read one by one.
-    """
-    columns = [table[name] for name in table if name.startswith("report_")]
-    found = np.zeros(len(table), dtype="uint16")
-    cut = np.zeros(len(table), dtype=bool)
-    unknown = Counter()
-
-    for column in columns:
-        flags = [is_cut(cell) for cell in column.cat.categories]
-        cut |= np.array([*flags, False])[column.cat.codes]    # code -1 is an empty cell
-
-    for column in columns:
-        texts = [statements([cell]) for cell in column.cat.categories]
-        bits = [as_bits(text, taken_for) for text in texts]
-        found |= np.array([*bits, 0], dtype="uint16")[column.cat.codes]
-
-        for text, n_records in zip(texts, column[~cut].value_counts(sort=False), strict=True):
-            count_unknown(unknown, text, int(n_records))
-
-    cells = [np.array([*column.cat.categories, ""], dtype=object)[column.cat.codes[cut]]
-             for column in columns]
-    for row, report in zip(np.flatnonzero(cut), np.stack(cells, axis=1), strict=True):
-        text = statements(report)
-        found[row] = as_bits(text, taken_for)
-        count_unknown(unknown, text, 1)
-
-    return found, unknown
+def read_record_list(options):
+    """Return the list of records, whose paths are checked."""
+    table = read_table(options.records, "path")
+    refuse(options.records, table["path"], ~table["path"].str.fullmatch(SAFE_PATH),
+           "a path in the data folder")
+    return table.filter(["subject_id", "study_id", "ecg_time", "path"])
 
 
 # --------------------------------------------------------------------------------------- the labels
-def choose_classes(records, options):
-    """Add the columns ecg_category, several, off_rate, and left_out (a reason, or '')."""
-    names = [meaning.value for meaning in CLASSES]
-    said = pd.DataFrame({meaning.value: (records["found"] & bit) > 0
-                         for meaning, bit in BIT.items()})
-    neutral = BIT[Meaning.NEUTRAL]
-    normal = BIT[Meaning.NORMAL]
-    said[Meaning.NORMAL.value] = records["found"].isin([normal, normal + neutral])
+def join_tables(measured, listed, check_rate):
+    """Join the tables by study, and add to `left_out` what only both together tell."""
+    records = measured.merge(listed, on="study_id", suffixes=("", "_listed"))
+    rate = 60_000 / records["rr_interval"]    # bpm
+    category = records["ecg_category"]
+    off_rate = ((category == Meaning.BRADY) & (rate > 60)
+                | (category == Meaning.TACHY) & (rate < 100))
 
-    category = said[names].idxmax(axis=1)    # the first that is True
-    none = ~said[names].any(axis=1)
-    several = said[names].sum(axis=1) > 1
-
-    rate = 60_000 / records["rr_interval"]
-    too_fast = (category == Meaning.BRADY.value) & (rate > 60)
-    too_slow = (category == Meaning.TACHY.value) & (rate < 100)
-    off_rate = too_fast | too_slow
-
-    reasons = {    # the first that is true counts
-        "subject_id differs": records["subject_id"] != records["subject_id_listed"],
-        Meaning.PACED.value: said[Meaning.PACED.value],
-        Meaning.POOR.value: said[Meaning.POOR.value],
-        "empty": records["found"].isin([0, neutral]),
-        "no class; a statement that no rule knows": none & said[Meaning.UNKNOWN.value],
-        "no class; uncertain or negated": none & said[Meaning.DOUBT.value],
-        "no class; other findings": none,
-        SEVERAL: several & options.exclusive,
-        OFF_RATE: off_rate & options.check_rate,
-    }
-    left_out = np.select(list(reasons.values()), list(reasons), "")
-    return records.assign(ecg_category=category, several=several, off_rate=off_rate,
-                          left_out=left_out)
-
-
-def count_classes(records):
-    """Return records and patients of each class, with the thesis's records, as a table."""
-    names = [meaning.value for meaning in CLASSES]
-    thesis = [THESIS[meaning] for meaning in CLASSES]
-
-    kept = records[records["left_out"] == ""]
-    by_class = kept.groupby("ecg_category")["subject_id"]
-    table = by_class.agg(records="size", patients="nunique")
-    return table.reindex(names, fill_value=0).assign(thesis=thesis)
-
-
-def count_off_rates(records):
-    """Return which share of bradycardia and of tachycardia has another rate by rr_interval."""
-    labelled = records["left_out"].isin(["", OFF_RATE])
-    rated = records[labelled & records["rr_interval"].notna()]
-    shares = rated.groupby("ecg_category")["off_rate"].mean()
-
-    return shares.reindex([Meaning.BRADY.value, Meaning.TACHY.value], fill_value=0.0).to_dict()
-
-
-def count_other_times(records):
-    """Return in how many records ecg_time differs, or None if it is not in both tables."""
-    if "ecg_time_listed" not in records:
-        return None
-
-    measured = records["ecg_time"].fillna("").astype(str)
-    listed = records["ecg_time_listed"].fillna("").astype(str)
-    return int((measured != listed).sum())
-
-
-def count_rr(rr):
-    """Return how many RR intervals are missing, and how many are outside `RR_RANGE`."""
-    implausible = rr.notna() & ~rr.between(*RR_RANGE)
-    return {"missing": int(rr.isna().sum()), "implausible": int(implausible.sum())}
+    left_out = np.select(
+        [records["subject_id"] != records["subject_id_listed"], records["left_out"] != "",
+         off_rate & check_rate],
+        ["subject_id differs", records["left_out"], OFF_RATE], "")
+    return records.assign(left_out=left_out, off_rate=off_rate)
 
 
 def summarise(records, n_measured, n_listed):
     """Return what became of the records, as it is printed and kept in the .json."""
     kept = records[records["left_out"] == ""]
+    classes = kept.groupby("ecg_category")["subject_id"].agg(records="size", patients="nunique")
+    classes = classes.reindex(CLASSES, fill_value=0).assign(thesis=pd.Series(THESIS))
+
+    rated = records[records["left_out"].isin(["", OFF_RATE]) & records["rr_interval"].notna()]
+    off_rate = rated.groupby("ecg_category")["off_rate"].mean()
     several = records["several"] & records["left_out"].isin(["", SEVERAL])
-    reasons = records["left_out"].value_counts().drop("", errors="ignore")
+
+    other_times = None    # where ecg_time is not in both tables
+    if "ecg_time_listed" in records:
+        other_times = int((records["ecg_time"] != records["ecg_time_listed"]).sum())
 
     return {
         "records": len(kept),
         "patients": int(kept["subject_id"].nunique()),
-        "classes": count_classes(records).to_dict("index"),
+        "classes": classes.to_dict("index"),
         "left_out": {
             "not in the record list": n_measured - len(records),
             "not in the measurements": n_listed - len(records),
-            **reasons.to_dict(),
+            **records["left_out"].value_counts().drop("", errors="ignore").to_dict(),
         },
         "several_classes": int(several.sum()),
-        "off_rate": count_off_rates(records),
-        "ecg_time_differs": count_other_times(records),
+        "off_rate": off_rate.reindex([Meaning.BRADY, Meaning.TACHY],
+                                     fill_value=0.0).to_dict(),
+        "ecg_time_differs": other_times,
     }
 
 
 def as_text(counts):
     """Return named counts as lines of text."""
-    return pd.Series(counts).map("{:,}".format).to_string()
+    return pd.Series(counts).map("{:,}".format).to_string() if counts else "none"
 
 
-def print_sources(summary, options):
-    """Print what the tables are, and where they contradict each other or have no values."""
+def print_summary(summary, options):
+    """Print the summary, with the counts of the thesis for comparison."""
+    print()
     for source, is_true in summary["release"].items():
-        name = getattr(options, source).name
-        print(f"{name}: this is release 1.0" if is_true else
-              f"{name}: this is not release 1.0 (rows left out?)")
+        verdict = "this is release 1.0" if is_true else "this is not release 1.0 (rows left out?)"
+        print(f"{getattr(options, source).name}: {verdict}")
 
     if summary["ecg_time_differs"] is None:
         print("ecg_time is not in both tables and was not compared")
@@ -492,20 +423,14 @@ def print_sources(summary, options):
 
     rr = summary["rr_interval"]
     low, high = RR_RANGE
-    print(f"rr_interval is missing in {rr['missing']:,} records and not {low} to {high} ms in "
-          f"{rr['implausible']:,}; their rates are not checked")
-
-
-def print_summary(summary, options):
-    """Print the summary, with the counts of the thesis for comparison."""
+    too_fast = summary["off_rate"][Meaning.BRADY]
+    too_slow = summary["off_rate"][Meaning.TACHY]
     classes = pd.DataFrame.from_dict(summary["classes"], orient="index")
-    too_fast = summary["off_rate"][Meaning.BRADY.value]
-    too_slow = summary["off_rate"][Meaning.TACHY.value]
 
-    print()
-    print_sources(summary, options)
+    print(f"""\
+rr_interval is missing in {rr["missing"]:,} records and not {low} to {high} ms in \
+{rr["implausible"]:,}; their rates are not checked
 
-    print(f"""
 {classes.map("{:,}".format).to_string()}
 {summary["records"]:,} records of {summary["patients"]:,} patients; \
 {summary["several_classes"]:,} had several classes
@@ -520,7 +445,7 @@ Left out
 {as_text(summary["left_out"])}
 
 The commonest statements that no rule knows
-{as_text(summary["unknown"]) if summary["unknown"] else "none"}
+{as_text(summary["unknown"])}
 """)
 
 
@@ -536,13 +461,14 @@ def parse_options(arguments=None):
     add("records", type=Path, help="record_list.csv, plain or .gz")
     add("--output", type=Path, default=Path("mimic_labels.csv"),
         help="label file to write (default: %(default)s)")
+    flag("--force", help="replace the label file if there is one, with all that was edited in it")
 
     add("--rate-origin", choices=["sinus", "any"], default="sinus",
         help="sinus (default): only bradycardia and tachycardia of the sinus or of no stated "
              "origin count; any: also supraventricular, ventricular, wide QRS, junctional and "
              "atrial ones")
     flag("--exclusive", help="leave out records of several classes; without this flag they get the "
-         "first of " + ", ".join(meaning.value for meaning in CLASSES))
+         "first of " + ", ".join(CLASSES))
     flag("--check-rate", help="leave out bradycardia above 60 bpm and tachycardia below 100 bpm by "
          "rr_interval (in ms; a record where it is not 200 to 3000 stays)")
 
@@ -552,103 +478,52 @@ def parse_options(arguments=None):
          help="ignore statements about poor data quality, missing leads and technical errors")
     take("--include-borderline", const=(Meaning.BORDERLINE, Meaning.NEUTRAL),
          help="ignore 'Borderline ECG'")
-    flag("--force", help="replace an existing label file")
-    return parser.parse_args(arguments)
 
-
-def check_output(options):
-    """Raise `UserError` if the output would overwrite a source or an existing label file."""
-    sources = [str(options.measurements), str(options.records)]
-    for target in (options.output, sidecar_of(options.output)):
-        check_target(target, sources)
-    if options.output.exists() and not options.force:    # people edit label files by hand
-        raise UserError(f"{options.output} exists; choose another name, or replace it with --force")
-
-
-def sidecar_of(labels):
-    """Return the path of the .json that says how a label file was made."""
-    return labels.with_suffix(".labels.json")
-
-
-def replacements(options):
-    """Return which meanings the options take for which others."""
-    taken_for = dict(options.taken_for)
+    options = parser.parse_args(arguments)
+    options.taken_for = dict(options.taken_for)
     if options.rate_origin == "any":
-        taken_for[Meaning.SLOW] = Meaning.BRADY
-        taken_for[Meaning.FAST] = Meaning.TACHY
-
-    return taken_for
+        options.taken_for |= {Meaning.SLOW: Meaning.BRADY, Meaning.FAST: Meaning.TACHY}
+    return options
 
 
-def save(records, summary, options):
-    """Write the label file, and next to it the .json that says how it was made."""
+def make_labels(options):
+    """Make the label file and, next to it, the .json that says how it was made."""
+    sources = [options.measurements, options.records]
+    sidecar = options.output.with_suffix(".labels.json")
+    check_target(options.output, sources)
+    check_target(sidecar, sources)
+    if options.output.exists() and not options.force:
+        raise UserError(f"{options.output} is there already, and may have been edited by hand; "
+                        "choose another --output, or replace it with --force")
+
+    measured, facts = read_measurements(options)
+    listed = read_record_list(options)
+    records = join_tables(measured, listed, options.check_rate)
+
+    release = {source: is_release(getattr(options, source), digest)
+               for source, digest in RELEASE.items()}
+    summary = {
+        "labels_origin": ORIGIN_RELEASE if all(release.values()) else ORIGIN_OTHER,
+        "release": release,
+        **summarise(records, len(measured), len(listed)),
+        **facts,
+    }
+    print_summary(summary, options)
     if not summary["records"]:
         raise UserError(f"{options.measurements}: no record got a label; nothing was written")
 
     kept = records.loc[records["left_out"] == "", ["subject_id", "path", "ecg_category"]]
     write_whole(options.output, lambda file: kept.to_csv(file, header=False, index=False))
-
-    files = [options.measurements, options.records, options.output]
-    taken_for = replacements(options)
     card = {
         "rules_version": RULES_VERSION,
-        "taken_for": {said.value: taken.value for said, taken in taken_for.items()},
+        "taken_for": options.taken_for,
         "exclusive": options.exclusive,
         "check_rate": options.check_rate,
         **summary,
-        "sha256": {path.name: sha256(path) for path in files},
+        "sha256": {path.name: sha256(path) for path in [*sources, options.output]},
     }
-    sidecar = sidecar_of(options.output)
     write_whole(sidecar, lambda file: file.write_text(json.dumps(card, indent=1)))
     print(f"wrote {options.output} and, next to it, {sidecar.name}")
-
-
-def check_release(options):
-    """Return whether each table is that of release 1.0, and the origin of the labels in words."""
-    release = {}
-    for source, (size, digest) in RELEASE.items():
-        path = getattr(options, source)
-        with user_errors(path):
-            release[source] = is_release(path, size, digest)
-
-    stated = ORIGIN_RELEASE if all(release.values()) else ORIGIN_OTHER
-    return {"labels_origin": stated, "release": release}
-
-
-def read_measurements(options):
-    """Return the measurements with what each report says, and what to tell about them."""
-    table = read_table(options.measurements, "report_0", "rr_interval")
-    table["found"], unknown = read_reports(table, replacements(options))
-
-    rr = measurement(table["rr_interval"])
-    table["rr_interval"] = rr.where(rr.between(*RR_RANGE))
-
-    commonest = pd.Series(unknown, dtype="int64").sort_index().nlargest(50)
-    facts = {"rr_interval": count_rr(rr), "unknown": commonest.to_dict()}
-    return table.filter(["subject_id", "study_id", "ecg_time", "rr_interval", "found"]), facts
-
-
-def read_record_list(options):
-    """Return the list of records, whose paths are checked."""
-    table = read_table(options.records, "path")
-    paths = table["path"].fillna("").astype(str)
-    refuse(options.records, paths, ~paths.str.fullmatch(SAFE_PATH), "a path in the data folder")
-    return table.filter(["subject_id", "study_id", "ecg_time", "path"])
-
-
-def make_labels(options):
-    """Make the label file."""
-    check_output(options)
-    measured, facts = read_measurements(options)
-    listed = read_record_list(options)
-
-    both = measured.merge(listed, on="study_id", suffixes=("", "_listed"))
-    records = choose_classes(both, options)
-    counts = summarise(records, len(measured), len(listed))
-    summary = {**check_release(options), **counts, **facts}
-
-    print_summary(summary, options)
-    save(records, summary, options)
 
 
 def main(arguments=None):
