@@ -975,8 +975,18 @@ def prepare_record(
     RecordError
         The record cannot be used.
     """
-    recipe = recipe or Recipe()
     signal, fs, remark, is_missing = read_record(path, data_dir, start)
+    ecg, features = prepare_signal(signal, fs, recipe or Recipe(), is_missing)
+    return ecg, features, remark
+
+
+def prepare_signal(
+    signal: np.ndarray,
+    fs: float,
+    recipe: Recipe,
+    is_missing: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the model's inputs for an ECG (samples, 12) in mV at `fs` Hz: ecg and features."""
     rhythm = measure_rhythm(signal, fs, is_missing)
     features = extract_core_medical_features(signal, fs, rhythm)
     if recipe.model == "large":    # its own features follow the eight
@@ -985,7 +995,7 @@ def prepare_record(
 
     ecg = stable_preprocess_ecg(signal, recipe.sequence_length, recipe.high_pass,
                                 recipe.central_share, recipe.scale_span)
-    return ecg, features.astype(np.float32), remark
+    return ecg, features.astype(np.float32)
 
 
 def feature_names(recipe: Recipe) -> tuple:
@@ -1238,7 +1248,8 @@ def create_lightweight_lstm_model(
     x = dense_block(layers, x, 24, 0.3)
 
     features = keras.Input((len(FEATURES),), name="features")
-    y = layers.Normalization(mean=feature_mean, variance=feature_variance)(features)
+    y = layers.Normalization(
+        mean=feature_mean, variance=feature_variance, name=models.SCALING)(features)
     y = keras.ops.clip(keras.ops.nan_to_num(y, nan=0.0), -feature_limit, feature_limit)
     if rate_curve:
         rate = sharpen_rate(keras, features)
@@ -1792,7 +1803,7 @@ def adapt(
     """
     keras = load_tensorflow()[1]
     keras.utils.set_random_seed(settings.seed)
-    model = load_afresh(adaptation.find_model(settings.start_from)).model
+    model = load(adaptation.find_model(settings.start_from)).model
     if not settings.recipe.epochs:
         predict_finite(model, validation)    # before anything is replaced by it
         return model, 1.0, []
@@ -1913,22 +1924,43 @@ def evaluate(
 def save(model: Any, card: dict[str, Any], path: Path) -> None:
     """Save a model and, in a .json of the same name, its card: all that is needed to use it.
 
-    Added to the card are what the model takes and gives, in words, and the hash of the model's
-    file. It is first written as .json.new, so that a card that fits the model exists at every
-    moment.
+    Added to the card are the scaling of the features, what the model takes and gives in words, the
+    probabilities of two fixed ECGs, and the hash of the model's file. The card is first written as
+    .json.new, so that a card that fits the model exists at every moment.
     """
     keras = load_tensorflow()[1]
     new = path.with_suffix(".json.new")
+    full = {
+        **card,
+        "scaling": models.scaling_of(model),
+        "check": check_probabilities(model, card["classes"], recipe_of(card)),
+        "contract": contract(card)}
 
     def write_both(scratch: Path) -> None:
         keras.Model(model.inputs, model.outputs, name=model.name).save(scratch)    # no optimizer
-        full = {**card, "contract": contract(card), "model_sha256": files.sha256(scratch)}
-        text = json.dumps(full, indent=1)
+        text = json.dumps({**full, "model_sha256": files.sha256(scratch)}, indent=1)
         files.write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
 
     files.write_whole(path, write_both)
     with user_errors(f"{path}, whose card stays {new}"):
         os.replace(new, path.with_suffix(".json"))
+
+
+def check_probabilities(
+    model: Any,
+    classes: list[str],
+    recipe: Recipe,
+) -> list[dict[str, float]]:
+    """Return by class the probabilities that a model gives to two fixed synthetic ECGs.
+
+    They depend on the weights, the scaling, the recipe, the order of the classes, and the code that
+    prepares records: `load` compares them with those in the card.
+    """
+    prepared = [prepare_signal(ecg, models.CHECK_FS, recipe) for ecg in models.check_ecgs()]
+    signals, features = map(np.stack, zip(*prepared, strict=True))
+    records = Records(pd.DataFrame(), signals, features, np.zeros(len(signals), int))
+    probabilities = predict(model, records).tolist()
+    return [dict(zip(classes, row, strict=True)) for row in probabilities]
 
 
 class Loaded(NamedTuple):
@@ -1940,23 +1972,8 @@ class Loaded(NamedTuple):
     card: dict[str, Any]
 
 
-def load(path: str | Path) -> Loaded:
-    """Load a model that `save` wrote, safely: whatever else the file holds is refused.
-
-    It is kept in lstm_memory, so that asking again costs nothing until the file changes.
-
-    Raises
-    ------
-    UserError
-        The model or its card cannot be used.
-    """
-    both = path, Path(path).with_suffix(".json")
-    changed = tuple(os.stat(file).st_mtime_ns for file in both if os.path.exists(file))
-    return _load(str(path), changed)
-
-
 @contextlib.contextmanager
-def refusing_models(path: str) -> Iterator[None]:
+def refusing_models(path: str | Path) -> Iterator[None]:
     """Say in one line what is wrong with a model: Keras raises whatever the damage leads to."""
     try:
         yield
@@ -1966,57 +1983,49 @@ def refusing_models(path: str) -> Iterator[None]:
                         "this version (python too_feature.py makes one)") from error
 
 
-@functools.lru_cache(maxsize=2)
-def _load(path: str, _changed: tuple[int, ...]) -> Loaded:
-    return load_afresh(path)
+def load(path: str | Path) -> Loaded:
+    """Load a model that `save` wrote.
 
-
-def load_afresh(path: str) -> Loaded:
-    """Do the same as `load`, but return a model that nobody else has, to be changed."""
-    with refusing_models(path):
-        card = models.read_card(path)
-        recipe, classes = read_card(card)
-        description = models.read_description(path)
-    load_tensorflow()    # whose absence is no fault of the model
-    with refusing_models(path):
-        model = rebuild(description, len(classes), recipe)
-        model.load_weights(path)
-
-    model.jit_compile = False    # XLA only delays the first prediction, and fails on some machines
-    return Loaded(model, classes, recipe, card)
-
-
-def rebuild(description: dict[str, Any], n_classes: int, recipe: Recipe) -> Any:
-    """Build by a recipe what a .keras file describes, taking from it nothing but numbers.
+    The file may be a stranger's. The model is built by the recipe and the scaling in its card; of
+    the file, nothing but arrays is read. Two fixed ECGs then have to get the card's probabilities.
 
     Raises
     ------
-    ValueError
-        It describes something else.
+    UserError
+        The model or its card cannot be used.
     """
+    with refusing_models(path):
+        card = models.read_card(path)
+        recipe, classes = read_card(card)
+        models.check_file(path)
+    load_tensorflow()    # whose absence is no fault of the model
+    with refusing_models(path):
+        model = rebuild(card["scaling"], len(classes), recipe)
+        model.load_weights(path)
+        model.jit_compile = False    # XLA delays the first prediction, and fails on some machines
+        models.compare(card["check"], check_probabilities(model, classes, recipe))
+    return Loaded(model, classes, recipe, card)
+
+
+def rebuild(scaling: list[dict[str, list[float]]], n_classes: int, recipe: Recipe) -> Any:
+    """Build by a recipe a model, or an ensemble, of this scaling; its weights are random yet."""
     keras = load_tensorflow()[1]
-    ensemble = models.member_descriptions(description)
-    members = [rebuild_one(one, n_classes, recipe) for one in ensemble or [description]]
-    model = average_models(keras, members) if ensemble else members[0]
-    model = keras.Model(model.inputs, model.outputs, name=model.name)    # as `save` has done
-    models.check_same(description, json.loads(model.to_json()))
-    return model
+    members = [create_model(n_classes, recipe, one["mean"], one["variance"]) for one in scaling]
+    if recipe.regression_share:
+        from ecg.large_model import blend_with_regression
+
+        for i, one in enumerate(scaling):
+            baseline = LinearBaseline.without_weights(
+                one["baseline_mean"], one["baseline_variance"], n_classes, HEART_RATE,
+                first_baseline_feature(recipe))
+            members[i] = blend_with_regression(
+                keras, members[i], baseline, recipe.regression_share)
+    return members[0] if len(members) == 1 else average_models(keras, members)
 
 
-def rebuild_one(description: dict[str, Any], n_classes: int, recipe: Recipe) -> Any:
-    """Build one model with the scaling of features, but not yet with the weights, of another."""
-    width = len(feature_names(recipe))
-    mean, variance = models.scalings(description, width)[0]
-    model = create_model(n_classes, recipe, mean, variance)
-    if not recipe.regression_share:
-        return model
-    from ecg.large_model import blend_with_regression
-
-    first = first_baseline_feature(recipe)
-    mean, variance = models.scalings(description, width - first)[-1]
-    baseline = LinearBaseline.without_weights(mean, variance, n_classes, HEART_RATE, first)
-    keras = load_tensorflow()[1]
-    return blend_with_regression(keras, model, baseline, recipe.regression_share)
+def recipe_of(card: dict[str, Any]) -> Recipe:
+    """Return the recipe of a card, each of its values checked."""
+    return Recipe(**{name: card["recipe"][name] for name in ("name", *METHOD)})
 
 
 def read_card(card: dict[str, Any]) -> tuple[Recipe, list[str]]:
@@ -2024,10 +2033,7 @@ def read_card(card: dict[str, Any]) -> tuple[Recipe, list[str]]:
     version = card.get("version", "1")
     if not isinstance(version, str) or version.split(".")[:2] != __version__.split(".")[:2]:
         raise ValueError(f"trained by version {version!s:.20}: train it again")
-    missing = set(METHOD) - set(card["recipe"])
-    if missing:
-        raise ValueError(f"its .json lacks {', '.join(sorted(missing))}")
-    recipe = Recipe(**card["recipe"])
+    recipe = recipe_of(card)
     classes = card["classes"]
     most = label_file.MOST_CLASSES
     if not isinstance(classes, list) or not 2 <= len(set(classes)) == len(classes) <= most:
@@ -2038,6 +2044,8 @@ def read_card(card: dict[str, Any]) -> tuple[Recipe, list[str]]:
     names = [name for name, _, _ in feature_names(recipe)]
     if card["leads"] != list(LEADS) or [name for name, _, _ in card["features"]] != names:
         raise ValueError("its .json describes other leads or features")
+    width = len(names) - first_baseline_feature(recipe) if recipe.regression_share else 0
+    models.check_scaling(card["scaling"], len(names), width)
     return recipe, classes
 
 

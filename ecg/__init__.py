@@ -37,4 +37,4 @@ notices         sentences that stand in several places
 output/         what a run leaves behind: tables, figures, ECG pages, model card, index.html
 """
 
-__version__ = "2.0.0"
+__version__ = "2.1.0"

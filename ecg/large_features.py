@@ -38,7 +38,7 @@ _UNITS = {
     "QRS area over height": "ms",
     "QRS consistency": "",
     **{f"{shape} {lead}": unit for lead in SHAPE_LEADS for shape, unit in SHAPES.items()},
-    "QRS summit time V1": "ms",
+    "R-wave peak time V1": "ms",
     "ST deviation": "QRS height",
     "T wave II": "QRS height",
 
@@ -48,7 +48,7 @@ _UNITS = {
     "P size": "QRS height",
     "P noise": "QRS height",
     "P II": "QRS height",
-    "P summit to QRS II": "ms",
+    "P peak to QRS onset II": "ms",
 
     "fibrillatory power": "residual power",
     "fibrillatory size": "QRS height",
@@ -296,7 +296,7 @@ def _shape(beat, level):
     measured["QRS area over height"] = _median(lasting)
     measured["ST deviation"] = _median(np.abs(by_lead["ST level"]))
     if beat.present[V1]:
-        measured["QRS summit time V1"] = 1000 / GRID * qrs[:, V1].argmax()
+        measured["R-wave peak time V1"] = 1000 / GRID * qrs[:, V1].argmax()
     return measured
 
 
@@ -334,7 +334,7 @@ def _p_wave(beat, beats):
     }
 
     if beat.height[LEAD_II]:
-        measured["P summit to QRS II"] = (beat.onset - start - summit) * 1000 / GRID
+        measured["P peak to QRS onset II"] = (beat.onset - start - summit) * 1000 / GRID
     if len(beats) >= 3:    # one beat always agrees with itself
         consistency = np.where(beat.height > 0, _divide(common, power), np.nan)
         measured["P consistency"] = _median(consistency)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ecg.baseline import HINGES, LIMIT, MIDDLE, MOST, PER_HINGE, LinearBaseline
 from ecg.large_features import EXTRA_FEATURES
+from ecg.models import BASELINE_SCALING, SCALING
 
 FEATURE_LIMIT = 2.5         # deviations from the mean at which a feature is cut off
 FEATURE_NOISE = 0.5         # deviations; rates are spared, since 60 and 100 bpm divide classes
@@ -111,7 +112,7 @@ def _multi_scale(layers, x, width):
 def _feature_branch(keras, features, mean, variance, heart_rate):
     """Scale the features but those in mV; limit, noise and dropout keep any one from ruling."""
     layers = keras.layers
-    y = layers.Normalization(mean=mean, variance=variance)(features)
+    y = layers.Normalization(mean=mean, variance=variance, name=SCALING)(features)
     y = keras.ops.nan_to_num(y, nan=0.0)
     y = keras.ops.clip(y, -FEATURE_LIMIT, FEATURE_LIMIT)
     y = y[:, heart_rate:]
@@ -134,7 +135,8 @@ def _feature_branch(keras, features, mean, variance, heart_rate):
 def linear_inputs(keras: Any, features: Any, baseline: LinearBaseline) -> Any:
     """Compute `LinearBaseline.inputs` of features (n, n_features), in weight-free stock layers."""
     layers, ops = keras.layers, keras.ops
-    scaled = layers.Normalization(mean=baseline.mean, variance=baseline.variance)(
+    scaled = layers.Normalization(
+        mean=baseline.mean, variance=baseline.variance, name=BASELINE_SCALING)(
         features[:, baseline.first:])
     scaled = ops.clip(ops.nan_to_num(scaled, nan=0.0), -LIMIT, LIMIT)
 

@@ -1,8 +1,9 @@
-"""Refuse a .keras file that holds anything but a model that this project builds.
+"""Read a stranger's model: refuse it in one line, or take its arrays and nothing else.
 
-Keras's safe mode alone is not enough: crafted files have got around it. So Keras never builds what
-a file describes. Whoever loads a model builds it anew, by the recipe in its card (the .json next to
-it, which holds its hash), and has the two descriptions compared here; then only arrays are read.
+Keras's safe mode alone is not enough: crafted files have got around it. So what a .keras file says
+of itself (config.json) is never read. The model is built by the recipe and the feature scaling in
+its card (the .json next to it, which holds its hash), and only arrays come from the file. Two
+probabilities in the card then tell whether it is the same model.
 """
 
 import contextlib
@@ -14,15 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ecg import files
 
-MOST_BYTES = 2**28          # of a model; an ensemble of 100 large ones has 50 MB
-MOST_TEXT = 2**25           # bytes of a card and of a model's own description
-MOST_MODELS = 100           # in an ensemble
+MAX_MODEL_BYTES = 2**28    # an ensemble of 100 large ones has 50 MB
+MAX_CARD_BYTES = 2**25
+MAX_MEMBERS = 100          # of an ensemble
 FILES = ["config.json", "metadata.json", "model.weights.h5"]
-# In a description, what says nothing about what a model computes
-BY_THE_WAY = {"name", "trainable", "seed", "shared_object_id", "build_config", "compile_config"}
-NOT_OURS = "it is not a model that this version builds by its card's recipe"
 
 
 # ------------------------------------------------------------------------------------------ card
@@ -54,13 +54,13 @@ def read_card(path: str | Path) -> dict[str, Any]:
         No card describes this model, or one of the files is too large. `OSError` if the model
         cannot be read, `KeyError` or `TypeError` if the .json is of something else.
     """
-    _check_size(path, MOST_BYTES)
+    _check_size(path, MAX_MODEL_BYTES)
     digest = files.sha256(path)
     card_path = Path(path).with_suffix(".json")
     new_path = Path(f"{card_path}.new")
     for place in (card_path, new_path, card_path):    # the new one may just become the other
         with contextlib.suppress(FileNotFoundError):
-            _check_size(place, MOST_TEXT)
+            _check_size(place, MAX_CARD_BYTES)
             card = json.loads(place.read_text(encoding="utf-8"))
             if card["model_sha256"] == digest:
                 return card
@@ -105,7 +105,7 @@ def _check_weights(content: bytes) -> None:
             for item in _items(groups.pop()):
                 if not isinstance(item, h5py.Group):
                     size += _array_bytes(item)
-                    if size > MOST_BYTES:
+                    if size > MAX_MODEL_BYTES:
                         raise ValueError(NOT_PLAIN)
                     continue
 
@@ -116,77 +116,89 @@ def _check_weights(content: bytes) -> None:
                 groups.append(item)
 
 
-# ----------------------------------------------------------------------------------- description
-def member_descriptions(description: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the descriptions of the models that an ensemble averages; of another, none."""
-    layers = description["config"]["layers"]
-    members = [layer for layer in layers if layer["class_name"] == "Functional"]
-    if len(members) > MOST_MODELS:
-        raise ValueError(NOT_OURS)
-    return members
+# --------------------------------------------------------------------------------------- scaling
+SCALING = "feature_scaling"              # name of the layer that scales the features
+BASELINE_SCALING = "baseline_scaling"    # and of the one of a blended regression
 
 
-def scalings(description: dict[str, Any], width: int) -> list[tuple[list[float], list[float]]]:
-    """Return mean and variance of each layer of a description that scales `width` features.
+def scaling_of(model: Any) -> list[dict[str, list[float]]]:
+    """Return what scales the features in a model: constants of the training records, not weights.
 
-    They are constants of a model, not weights. The first are those farthest from its output.
-    `ValueError` if there are none.
+    Returns
+    -------
+    list of dict, one for each member of an ensemble
+        "mean" and "variance" of each feature; where a regression is blended in, its "baseline_mean"
+        and "baseline_variance" as well.
     """
-    found = []
-    for layer in description["config"]["layers"]:
-        if layer["class_name"] == "Normalization":
-            constants = layer["config"]["mean"], layer["config"]["variance"]
-            if all(len(values) == width for values in constants):
-                found.append(constants)
-
-    if not found:
-        raise ValueError(NOT_OURS)
-    return found
-
-
-def _essence(value: Any, places: dict[str, int] | None = None) -> Any:
-    """Return what a description says about what is computed.
-
-    Layers are known by their places in the list of layers, not by their names, which depend on what
-    else a process has built. What is off or not given is left out: versions of Keras add options.
-    """
-    if isinstance(value, list):
-        return [_essence(inner, places) for inner in value]
-    if not isinstance(value, dict):
-        return value
-
-    if "layers" in value:
-        places = {layer["name"]: place for place, layer in enumerate(value["layers"])}
-    essence = {}
-    for key, inner in value.items():
-        if key in ("input_layers", "output_layers", "keras_history") and places is not None:
-            essence[key] = json.dumps(_placed(inner, places))
-        elif key == "module":
-            essence[key] = inner.split(".")[0]
-        elif inner and key not in BY_THE_WAY and not (
-                key == "registered_name" and inner == value.get("class_name")):
-            essence[key] = _essence(inner, places)
-    return essence
+    members = [layer for layer in model.layers if hasattr(layer, "layers")] or [model]
+    scaling = []
+    for member in members:
+        entry = {}
+        for layer in member.layers:
+            prefix = {SCALING: "", BASELINE_SCALING: "baseline_"}.get(layer.name)
+            if prefix is not None:
+                config = layer.get_config()
+                entry[f"{prefix}mean"] = np.ravel(config["mean"]).tolist()
+                entry[f"{prefix}variance"] = np.ravel(config["variance"]).tolist()
+        scaling.append(entry)
+    return scaling
 
 
-def _placed(history: Any, places: dict[str, int]) -> Any:
-    """Return which layer, or layers, something comes from, with places instead of names."""
-    if isinstance(history, str):
-        return places[history]
-    if isinstance(history, list):
-        return [_placed(inner, places) for inner in history]
-    return history
+def check_scaling(scaling: Any, width: int, baseline_width: int = 0) -> None:
+    """Raise ValueError unless a card's scaling is of `width` features, and of a regression's."""
+    if not isinstance(scaling, list) or not 1 <= len(scaling) <= MAX_MEMBERS:
+        raise ValueError(f"its .json has no scaling of 1 to {MAX_MEMBERS} models")
+
+    widths = {"mean": width, "variance": width}
+    if baseline_width:
+        widths |= {"baseline_mean": baseline_width, "baseline_variance": baseline_width}
+    for entry in scaling:
+        for name, expected in widths.items():
+            values = np.array(entry[name])
+            if values.shape != (expected,) or values.dtype.kind not in "if":
+                raise ValueError(f"{name} in its .json: expected {expected} numbers")
+            if not np.isfinite(values).all() or ("variance" in name and values.min() <= 0):
+                raise ValueError(f"{name} in its .json: a number is out of range")
 
 
-def check_same(description: dict[str, Any], own: dict[str, Any]) -> None:
-    """Raise ValueError if two descriptions are not of the same computation."""
-    if _essence(description) != _essence(own):
-        raise ValueError(NOT_OURS)
+# ----------------------------------------------------------------------------------------- check
+CHECK_FS = 500                # Hz
+CHECK_TOLERANCE = 1e-3        # of a probability
+# Height in mV, time after the R peak and standard deviation in s of P, Q, R, S and T in lead II
+WAVES = (
+    (0.12, -0.16, 0.025), (-0.1, -0.03, 0.010), (1.0, 0.0, 0.012), (-0.25, 0.03, 0.012),
+    (0.3, 0.26, 0.050))
+# Heart rate in bpm, relative change of the RR intervals, and how many times as wide all waves are
+CHECK_RHYTHMS = (56, 0.03, 1.0), (104, 0.20, 1.4)
+
+
+def check_ecgs() -> np.ndarray:
+    """Return two synthetic ECGs in mV, shape (2, samples, 12), the same on every machine."""
+    seconds = np.arange(10 * CHECK_FS)[:, None] / CHECK_FS
+    lead_angle = 0.5 * (np.arange(12) - 1)    # from lead II
+    ecgs = np.zeros((len(CHECK_RHYTHMS), len(seconds), 12))
+    for ecg, (bpm, change, width) in zip(ecgs, CHECK_RHYTHMS, strict=True):
+        intervals = 60 / bpm * (1 + change * np.sin(2.3 * np.arange(20)))
+        r_peaks = np.cumsum(intervals) - 0.3
+        for number, (height, delay, deviation) in enumerate(WAVES):
+            distance = (seconds - r_peaks - delay) / (width * deviation)
+            wave = np.exp(-distance**2 / 2).sum(axis=1, keepdims=True)
+            ecg += height * wave * np.cos((1 + number / 5) * lead_angle)
+    return ecgs
+
+
+def compare(expected: Any, probabilities: list[dict[str, float]]) -> None:
+    """Raise ValueError if probabilities, by class for each ECG, are not those of a card."""
+    for stated, own in zip(expected, probabilities, strict=True):
+        if stated.keys() != own.keys() or not all(
+                abs(stated[name] - own[name]) <= CHECK_TOLERANCE for name in own):
+            raise ValueError("it gives the two ECGs of its card other probabilities: another "
+                             "recipe, order of classes or version of the code")
 
 
 # ------------------------------------------------------------------------------------------ file
-def read_description(path: str | Path) -> dict[str, Any]:
-    """Return the description of the model in a .keras file, without Keras.
+def check_file(path: str | Path) -> None:
+    """Raise an error unless a .keras file holds three files, and its weights are plain arrays.
 
     Keras decides by the ending of a name how to read a file, runs the code in an .h5, and fetches
     what looks like a URL.
@@ -198,8 +210,8 @@ def read_description(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        The file holds something else, or is too large. A damaged file raises what zipfile, h5py
-        and json raise, or `KeyError` or `TypeError`: whoever loads models catches `Exception`.
+        The file holds something else, or is too large. A damaged file raises what zipfile and h5py
+        raise: whoever loads models catches `Exception`.
     """
     if Path(path).suffix != ".keras":
         raise ValueError("its name does not end in .keras")
@@ -211,11 +223,4 @@ def read_description(path: str | Path) -> dict[str, Any]:
         names = sorted(part.filename for part in parts)
         if names != FILES or any(part.compress_type for part in parts):
             raise ValueError("it holds other files than a model of this project, or packed ones")
-        if archive.getinfo("config.json").file_size > MOST_TEXT:
-            raise ValueError("its description is larger than any of this project")
-
-        description = json.loads(archive.read("config.json"))
-        if description["class_name"] != "Functional":
-            raise ValueError("its description is of something else")
         _check_weights(archive.read("model.weights.h5"))
-    return description

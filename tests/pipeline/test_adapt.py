@@ -172,7 +172,7 @@ def test_weights_trained_further_are_kept_where_validation_patients_speak_for_it
 
 @pytest.mark.parametrize(("epochs", "adapt"), [(0, "last"), (1, "last"), (1, "all")])
 def test_a_start_that_gives_no_probabilities_is_refused(epochs, adapt, tmp_path, start):
-    model = script.load_afresh(str(start)).model
+    model = script.load(str(start)).model
     weights, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([np.full_like(weights, 1e38), bias])
     script.save(model, models.card(sequence_length=POINTS), tmp_path / "nan.keras")
@@ -183,7 +183,7 @@ def test_a_start_that_gives_no_probabilities_is_refused(epochs, adapt, tmp_path,
 
 def test_an_ensemble_is_refused_unless_it_is_only_evaluated(tmp_path, start):
     keras = script.load_tensorflow()[1]
-    both = [script.load_afresh(str(start)).model for _ in range(2)]
+    both = [script.load(str(start)).model for _ in range(2)]
     path = tmp_path / "both.keras"
     script.save(script.average_models(keras, both), models.card(sequence_length=POINTS), path)
     with pytest.raises(script.UserError, match="ensemble"):

@@ -153,7 +153,7 @@ class Model:
         with contextlib.suppress(ValueError, TypeError, RecursionError):
             card = json.dumps(json.loads(card) | {"model_sha256": files.sha256(path)}).encode()
         path.with_suffix(".json").write_bytes(card)
-        loaded = script.load_afresh(str(path))
+        loaded = script.load(str(path))
         assert origin.note(loaded.card).isprintable()
         script.contract(loaded.card)
 

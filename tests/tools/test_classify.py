@@ -531,7 +531,7 @@ def test_a_damaged_model_is_refused_in_one_line(damage, models, copied, records)
         repacked(models(), copied,
                  lambda part: part.replace(b'"units": 32', b'"units": 3200000000'))
     else:
-        zeros = bytes(models.MOST_BYTES)
+        zeros = bytes(models.MAX_MODEL_BYTES)
         repacked(models(), copied, lambda part: part, ("assets/zeros", zeros))
     changed = json.loads(copied.with_suffix(".json").read_text())
     changed["model_sha256"] = files.sha256(copied)
@@ -567,7 +567,7 @@ def test_a_model_without_a_card_is_refused_in_one_line(copied, records):
 
 def test_a_model_larger_than_any_of_this_project_is_refused_in_one_line(
         copied, records, monkeypatch):
-    monkeypatch.setattr(models_file, "MOST_BYTES", copied.stat().st_size - 1)
+    monkeypatch.setattr(models_file, "MAX_MODEL_BYTES", copied.stat().st_size - 1)
     assert_refused(copied, records)
 
 

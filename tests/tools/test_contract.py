@@ -108,7 +108,7 @@ def sharp_model(recipe):
     script.load_tensorflow()[1].utils.set_random_seed(3)
     model = script.create_lightweight_lstm_model(
         5, recipe.sequence_length, models.MEAN, models.VARIANCE, recipe.feature_limit,
-        recipe.memory, recipe.rate_curve)
+        recipe.lstm_memory, recipe.rate_curve)
     last = model.layers[-1]
     last.set_weights([40 * array for array in last.get_weights()])
     return model
@@ -116,8 +116,8 @@ def sharp_model(recipe):
 
 @pytest.mark.parametrize(("n", "changes"), [
     (100, {}),
-    (12, {"high_pass": 0.8, "span": 2.5, "central_share": 0.9, "sequence_length": 400}),
-    (12, {"high_pass": 0.0, "span": 1.0, "central_share": 0.5}),
+    (12, {"high_pass": 0.8, "scale_span": 2.5, "central_share": 0.9, "sequence_length": 400}),
+    (12, {"high_pass": 0.0, "scale_span": 1.0, "central_share": 0.5}),
 ], ids=["default", "others", "thesis"])
 def test_who_follows_the_words_alone_gets_the_models_probabilities(n, changes, demo_dir):
     recipe = models.recipe_of(**changes)
