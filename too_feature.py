@@ -19,22 +19,9 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 12):
     print("error: Python 3.10, 3.11 or 3.12 is needed, for TensorFlow 2.16", file=sys.stderr)
     raise SystemExit(2)
 
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent
-if not (ROOT / "ecg" / "__init__.py").exists():
-    print("error: the folder ecg/ belongs next to this script: copy it too", file=sys.stderr)
-    raise SystemExit(2)
-if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))    # needed under python -P
-
-from ecg import interrupt, packages
+from ecg import packages
 
 packages.require_packages()
-
-if __name__ == "__main__":    # Ctrl-C may come while the packages below are imported
-    interrupt.watch(Path(__file__).name)
-    interrupt.prepare_for_a_sudden_end()
 
 import argparse
 import contextlib
@@ -51,6 +38,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ecg import origin
@@ -191,10 +179,6 @@ class Settings:
         if self.start_from and self.repeats > 1:
             raise UserError(f"--repeats {self.repeats}: all models from --start-from would be the "
                             "same; leave it out")
-        for folder in (self.data_dir, self.test_data_dir, self.cache_dir):
-            if os.path.isfile(folder):
-                raise UserError(f"{folder}: expected a folder for --data-dir or --cache-dir, got a "
-                                "file")
 
 
 QUICK_SETTINGS = {"train_samples": 300, "val_samples": 100, "test_samples": 200}
@@ -226,12 +210,14 @@ def read_flags(arguments: list[str] | None) -> dict[str, Any]:
     parser = Parser(
         __doc__,
         OLD_FLAGS,
+        argument_default=argparse.SUPPRESS,    # so that only what is given is returned
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"settings of the method, for --set:\n{describe_fields(Recipe, METHOD)}")
-    parser.add_flags(Settings, Recipe)
-    parser.groups["this run"].add_argument(
+    parser.add_flags(Settings, "your data")
+    parser.add_flags(Settings, "this run").add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE",
         help="change a setting of the method, listed below; may be given several times")
+    parser.add_flags(Recipe, "what people tune")
     return vars(parser.parse_args(arguments))
 
 
@@ -239,30 +225,16 @@ if __name__ == "__main__":    # at once: the packages below take a second to imp
     read_flags(None)
 
 
-def choose_recipe(asked: dict[str, Any]) -> Recipe:
-    """Return the recipe of the flags, before single settings change it.
-
-    It is the one that --recipe names, else that of the model of --start-from, else the default.
-
-    Raises
-    ------
-    UserError
-        There is no such recipe or model.
-    """
-    name = asked.get("recipe", "default")
-    if name == "best":
-        raise UserError("--recipe best is gone, as it was no better than the default on other "
-                        "hospitals; try --recipe large")
+def choose_recipe(name: str | None, start_from: str | None) -> Recipe:
+    """Return the recipe of this name; without one, that of --start-from, else the default."""
+    if start_from and name is None:
+        recipe = read_start(start_from)[0]    # 0 epochs: of a run that only evaluated a model
+        return recipe if recipe.epochs else dataclasses.replace(recipe, epochs=EPOCHS)
+    if name is None:
+        return RECIPES["default"]
     if name not in RECIPES:
         raise UserError(f"--recipe {name:.80}: expected one of {', '.join(RECIPES)}")
-
-    recipe = RECIPES[name]
-    if asked.get("start_from") and "recipe" not in asked:
-        recipe = read_start(asked["start_from"])[0]
-        if not recipe.epochs:    # the start was written by a run that only evaluated a model
-            recipe = dataclasses.replace(
-                recipe, epochs=RECIPES.get(recipe.name, Recipe()).epochs)
-    return recipe
+    return RECIPES[name]
 
 
 def parse_settings(arguments: list[str] | None = None) -> Settings:
@@ -273,16 +245,16 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
     UserError
         A value is not of its type, or out of range.
     """
-    asked = read_flags(arguments)
-    recipe = choose_recipe(asked)
-    asked.pop("recipe", None)
-    changes: dict[str, Any] = dict(parse_assignments(asked.pop("set"), METHOD, OLD_METHOD))
-    changes |= {field: asked.pop(field) for field in METHOD if field in asked}
+    flags = read_flags(arguments)
+    recipe = choose_recipe(flags.pop("recipe", None), flags.get("start_from"))
+    changes: dict[str, Any] = dict(parse_assignments(flags.pop("set"), METHOD, OLD_METHOD))
+    changes |= {name: flags.pop(name) for name in METHOD if name in flags}
     has_epochs = "epochs" in changes
-    if asked.get("quick"):
+    if flags.get("quick"):
         changes = QUICK_RECIPE | changes
-        asked = QUICK_SETTINGS | asked
-    settings = Settings(recipe=dataclasses.replace(recipe, **changes), **asked)
+        flags = QUICK_SETTINGS | flags
+
+    settings = Settings(recipe=dataclasses.replace(recipe, **changes), **flags)
     if settings.start_from and has_epochs and settings.recipe.epochs:
         raise UserError(f"--epochs {settings.recipe.epochs}: the last layer is fitted without "
                         "epochs; leave it out, or give --epochs 0 to evaluate the model")
@@ -307,6 +279,7 @@ from ecg import (
     checkpoint,
     fast_lstm,
     files,
+    interrupt,
     label_file,
     left_out,
     metrics,
@@ -332,31 +305,21 @@ def load_tensorflow() -> tuple[Any, Any]:
     Raises
     ------
     UserError
-        It is not installed, too old, or next to a tensorflow-metal that does not fit; or Python
-        runs without the docstrings that it reads.
+        It is not installed, too old, or next to a tensorflow-metal or NumPy that does not fit.
     """
-    if sys.flags.optimize > 1:
-        raise UserError("python -OO: TensorFlow reads docstrings, which this takes away; leave it "
-                        "out, or use -O")
-
     os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_METAL_DEVICE_ENABLE="0",
                       TF_USE_LEGACY_KERAS="0",    # Keras 2 would give other optimizers
                       KERAS_BACKEND="tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        import tensorflow as tf
-        if tuple(map(int, tf.__version__.split(".")[:2])) < (2, 16):
-            raise ImportError(f"{tf.__version__} is too old")
         import keras
-        if keras.backend.backend() != "tensorflow":    # imported before
-            raise ImportError(f"Keras runs on {keras.backend.backend()}")
+        import tensorflow as tf
+        if keras.__version__ < "3":
+            raise ImportError(f"TensorFlow {tf.__version__} is too old")
     except Exception as error:    # whatever an installation that does not fit raises
         first_line = str(error).partition("\n")[0]
-        remedy = "-r requirements.txt"
-        if np.__version__ >= "2":    # what pip installs next to a TensorFlow that cannot use it
-            remedy = '"numpy<2"'
-        raise UserError(f"TensorFlow 2.16 or newer is needed ({first_line}): pip install {remedy}"
-                        ) from error
+        raise UserError(f"TensorFlow 2.16 or newer is needed ({first_line}): "
+                        "pip install -r requirements.txt") from error
 
     # The products of a step of the LSTM are so small that calling a library takes longer. The
     # user's own flags come last, and win
@@ -365,7 +328,7 @@ def load_tensorflow() -> tuple[Any, Any]:
     with contextlib.suppress(RuntimeError):    # a notebook may have used TensorFlow before
         tf.config.set_visible_devices([], "GPU")    # Metal crashes (SIGBUS) or slows LSTMs
         tf.config.threading.set_intra_op_parallelism_threads(1)    # too small to gain from more
-    gc.freeze()    # else each search for garbage takes 0.2 s
+    gc.freeze()    # else each garbage collection takes 0.2 s
     return tf, keras
 
 
@@ -401,16 +364,12 @@ def read_labels(path: str) -> pd.DataFrame:
         r"^mimic-iv-ecg/|\.(?:hea|dat)$", "", regex=True)
     refuse(~rows["waveform_path"].str.fullmatch(label_file.SAFE_PATH),
            "a waveform path inside the data folder (short, no '..', no '/' in front, no URL)")
-
-    rows["ecg_category"] = label_file.tidy_names(rows["ecg_category"])
-    names = pd.Series(rows["ecg_category"].unique())
-    is_name = names.map(lambda name: name.isprintable() and len(name) <= 100)
-    refuse(rows["ecg_category"].isin(names[~is_name]),
+    rows["ecg_category"] = label_file.merge_names(rows["ecg_category"])
+    refuse(~rows["ecg_category"].map(label_file.is_name),
            "a class name of at most 100 printable characters")
 
-    rows = label_file.number_patients(rows[COLUMNS])
-    rows["ecg_category"] = label_file.merge_cases(rows["ecg_category"])
-    rows = patients.join_patients(rows.drop_duplicates()).drop_duplicates()
+    rows = label_file.number_patients(rows[COLUMNS]).drop_duplicates()
+    rows = patients.join_patients(rows).drop_duplicates()
     rows = label_file.leave_out_ambiguous(rows)
     label_file.check_classes(path, rows["ecg_category"].value_counts())
     return rows
@@ -476,18 +435,9 @@ def split_patients(
         scarce = table.columns[np.argsort(size[:-1])[:3]]    # without the added ""
         raise UserError("no split has every class in training, validation and test: too few "
                         f"patients, or the same ones, in {', '.join(scarce)}")
-    return split_records(labels, pd.Series(repaired, index=table.index))
-
-
-def split_records(labels: pd.DataFrame, split_of: pd.Series) -> dict[str, pd.DataFrame]:
-    """Return the records of each split, given the number of each patient's split."""
+    split_of = pd.Series(repaired, index=table.index)
     number = labels["subject_id"].map(split_of)
-    splits = {name: labels[number == i].reset_index(drop=True)
-              for i, name in enumerate(SPLITS)}
-    n_patients = sum(part["subject_id"].nunique() for part in splits.values())
-    if n_patients != len(split_of):    # not an assert, which python -O would drop
-        raise RuntimeError("a patient is in two splits")
-    return splits
+    return {name: labels[number == i].reset_index(drop=True) for i, name in enumerate(SPLITS)}
 
 
 # ---------------------------------------------------------------------------------------- sample
@@ -516,13 +466,10 @@ def balanced_sampling(
     repeat : bool
         Whether a class that is short repeats its records, evenly; meant for training only.
 
-    Raises
-    ------
-    ValueError
-        There are no records.
+    Returns
+    -------
+    DataFrame of rows of `df`, newly numbered
     """
-    if df.empty:
-        raise ValueError("expected records to draw from, got none")
     ranked = rank(df, random_state)
     wanted = max(1, target_samples // df["ecg_category"].nunique())
 
@@ -1068,26 +1015,28 @@ def draw_usable(
     prepared = cache.Rows()
     reasons: dict[str, str] = {}
 
-    on_disk = left_out.OnDisk(data_dir)
+    on_disk: dict[str, bool] = {}
 
     def is_usable(path: str) -> bool:
-        return on_disk.holds(path) and not reasons.get(path)
+        if path not in on_disk:
+            on_disk[path] = os.path.exists(f"{data_dir}/{path}.hea")
+        return on_disk[path] and not reasons.get(path)
 
     while True:
         usable = first_usable(ranked, target_samples, is_usable)
+        missing = [path for path, is_there in on_disk.items() if not is_there]
         if usable.empty:
-            return Drawn(usable, prepared, reasons, on_disk.missing())
+            return Drawn(usable, prepared, reasons, missing)
         sample = balanced_sampling(usable, target_samples, settings.seed, repeat=name == "train")
         new = [path for path in sample["waveform_path"].unique() if path not in reasons]
         read = prepare_many(new, data_dir, settings, f"reading {name}")
         reasons |= zip(new, patients.reasons(read, held_out), strict=True)
         prepared += read
 
-        tried = pd.Series(reasons, dtype=str)
-        with user_errors(data_dir, ValueError):
-            left_out.stop_if_unusable(tried, class_of, name, is_over=not new)
+        left_out.stop_if_unusable(
+            name, pd.Series(reasons, dtype=str), class_of, data_dir, is_over=not new)
         if not new:    # all read in earlier rounds, which removed those that cannot be used
-            return Drawn(sample, prepared, reasons, on_disk.missing())
+            return Drawn(sample, prepared, reasons, missing)
 
 
 def load_split(
@@ -1117,13 +1066,13 @@ def load_split(
 
     known = patients.digests(held_out or {})
     drawn = draw_usable(name, labels, samples, data_dir, settings, known)
-    left_out.tell_missing(name, len(drawn.missing), len(drawn.reasons))
+    left_out.report_missing(name, drawn.missing, len(drawn.reasons))
     sample = drawn.rows
     unusable = tuple((path, reason) for path, reason in drawn.reasons.items() if reason)
     have = set(sample["ecg_category"])
     if not (is_external and have):    # another hospital may lack classes
-        left_out.refuse_lost_classes(
-            name, labels, drawn.missing, have, data_dir, unusable)
+        left_out.check_classes_left(
+            name, labels, have, data_dir, drawn.missing, drawn.reasons.values())
     if have < set(classes):
         print(f"notice: {name} has no record of {', '.join(sorted(set(classes) - have))}")
 
@@ -2035,7 +1984,7 @@ def read_card(card: dict[str, Any]) -> tuple[Recipe, list[str]]:
         raise ValueError(f"trained by version {version!s:.20}: train it again")
     recipe = recipe_of(card)
     classes = card["classes"]
-    most = label_file.MOST_CLASSES
+    most = label_file.MAX_CLASSES
     if not isinstance(classes, list) or not 2 <= len(set(classes)) == len(classes) <= most:
         raise ValueError("its .json describes other classes")
     if not all(name.isprintable() and len(name) <= 100 for name in classes):
@@ -2066,7 +2015,7 @@ def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
         return bool(ours)
 
     folder = Path(data_dir)
-    is_default = folder.resolve() in (Path(Settings.data_dir).resolve(), ROOT / Settings.data_dir)
+    is_default = folder.resolve() in (Path(Settings.data_dir).resolve(), files.ROOT / Settings.data_dir)
     is_own = is_default or (folder / "demo").exists()
     if not is_own and folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"--data-dir {data_dir}: holds no demo, but --labels is the demo's: name "

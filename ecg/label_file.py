@@ -7,15 +7,15 @@ import difflib
 import os
 import re
 import unicodedata
-from typing import TextIO
 
 import pandas as pd
 
 from ecg.errors import UserError
 
-MOST_BYTES = 200_000_000    # the label file of all of MIMIC-IV-ECG has 60 MB
-MOST_LINES = 3_000_000
-MOST_CLASSES = 100
+MAX_BYTES = 200_000_000    # the label file of all of MIMIC-IV-ECG has 60 MB
+MAX_CLASSES = 100
+MAX_NAME_LETTERS = 100
+RARE = 10                  # times rarer than a class of nearly the same name: perhaps a typo
 
 # Folders and a name below the data folder: no '..', no leading '/' or '~', no drive, no URL
 SAFE_PATH = (
@@ -24,27 +24,10 @@ SAFE_PATH = (
     r"[\w.][\w .,+=@()-]*"            # a folder or the name
     r"(?:/[\w.][\w .,+=@()-]*)*")     # and others below it
 
-# What a spreadsheet makes of a number: 1.0E+07, 12.5, -3
-SPREADSHEET_NUMBER = r"[-+]?\d*[.,]?\d*(?:[eE][-+]?\d+)?"
+SPACES = str.maketrans("\u00a0\u3000", "  ")    # in Chinese names; Python calls them unprintable
 WHOLE_NUMBER = r"[0-9]{1,18}"
-SPACES = str.maketrans("\u00a0\u3000", "  ")    # for Python, no other space is printable
-
-# Letters of other scripts that look like Latin ones
-LOOK_ALIKE = str.maketrans(
-    "АВЕКМНОРСТУХІЈЅавекмнорстухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧαινορυ",
-    "ABEKMHOPCTYXIJSabekmhopctyxijsABEZHIKMNOPTYXaivopu")
-
-
-def check_lines(file: TextIO) -> None:
-    """Raise `ValueError` if an open file holds no text of a label file; leave it at its start."""
-    for number, line in enumerate(file, 1):
-        if line.count('"') % 2:
-            raise ValueError(f"line {number}: a quote is not closed")
-        if "\0" in line:
-            raise ValueError(f"line {number}: a NUL byte; is it UTF-16?")
-        if number > MOST_LINES:
-            raise ValueError(f"more than {MOST_LINES:,} lines")
-    file.seek(0)
+# What a spreadsheet makes of a number: 1.0E+07, 12.5, -3
+SPREADSHEET_NUMBER = r"[-+]?[0-9]*[.,]?[0-9]*(?:[eE][-+]?[0-9]+)?"
 
 
 def read_rows(path: str, columns: list[str]) -> pd.DataFrame:
@@ -54,7 +37,7 @@ def read_rows(path: str, columns: list[str]) -> pd.DataFrame:
     ----------
     path : str
     columns : list of str
-        Names of the columns that the file should have; it has no header.
+        Names of the columns that the file should have; its header, if any, is still a row.
 
     Returns
     -------
@@ -68,10 +51,13 @@ def read_rows(path: str, columns: list[str]) -> pd.DataFrame:
         The file cannot be read as CSV in UTF-8.
     """
     try:
-        if os.stat(path).st_size > MOST_BYTES or not os.path.isfile(path):
+        if os.path.getsize(path) > MAX_BYTES or not os.path.isfile(path):
             raise ValueError("not a plain file of at most 200 MB")
         with open(path, encoding="utf-8-sig") as file:    # read twice: never whole in memory
-            check_lines(file)
+            for number, line in enumerate(file, 1):
+                if line.count('"') % 2 or "\0" in line:
+                    raise ValueError(f"line {number}: a quote is not closed, or a NUL byte")
+            file.seek(0)
             rows = pd.read_csv(file, header=None, names=[*columns, "excess"], dtype=str,
                                index_col=False, na_filter=False, skip_blank_lines=False)
     except (OSError, ValueError) as error:    # parser errors and UnicodeDecodeError among them
@@ -82,94 +68,65 @@ def read_rows(path: str, columns: list[str]) -> pd.DataFrame:
     return rows[(rows != "").any(axis=1)]
 
 
+def refuse_rows(path: str, rows: pd.DataFrame, is_bad: pd.Series, expected: str) -> None:
+    """Raise `UserError` that names the first bad row of a label file, if there is one."""
+    if is_bad.any():
+        line = is_bad.idxmax()
+        row = ",".join(rows.loc[line]).rstrip(",")
+        raise UserError(f"{path}, line {line + 1}: expected {expected}, got {row[:80]!r}")
+
+
 def drop_header(path: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the header, if the first row is one; `UserError` if there is another one below.
+    """Leave out the header, if the first row is one; `UserError` if there is one further down.
 
-    A header's patient is not a whole number, its path has neither a digit nor a folder, and its
-    class is that of no record.
+    A header's patient is no whole number, its path has neither a digit nor a folder, and its class
+    is that of no record.
     """
-    texts = rows[~rows.iloc[:, 0].str.fullmatch(WHOLE_NUMBER)]
-    if texts.empty:
+    if rows.empty:
         return rows
-    texts = texts.apply(lambda column: column.str.casefold())
-    is_again = (texts.iloc[:, :3] == list(rows.columns[:3])).all(axis=1)
-    first = rows.index[0]
-    if first in texts.index:
-        is_like_first = (texts == texts.loc[first]).all(axis=1)
-        like_first = is_like_first.index[is_like_first]
-        if is_header(rows, like_first):
-            is_again |= is_like_first
-            is_again[first] = False
-            rows = rows.drop(first)
+    subject, record, category = rows.iloc[0, :3]
+    others = rows[rows["subject_id"] != subject]
+    headers = {"subject_id"}
+    is_text = not re.fullmatch(WHOLE_NUMBER, subject) and re.fullmatch(r"[^\d/]+", record)
+    if is_text and category not in {"", *others["ecg_category"]}:
+        rows = rows.drop(index=rows.index[0])
+        headers.add(subject)
 
-    again = is_again.index[is_again]
-    refuse_rows(path, rows, pd.Series(rows.index.isin(again), rows.index),
+    refuse_rows(path, rows, rows["subject_id"].isin(headers),
                 "a record, not a second header (files joined?)")
     return rows
 
 
-def is_header(rows: pd.DataFrame, like_first: pd.Index) -> bool:
-    """Tell whether the first row, and with it the rows `like_first`, is a header."""
-    _, path, category = rows.iloc[0, :3]
-    if not path or not category:
-        return False
-    is_path = "/" in path or any(letter.isdigit() for letter in path)
-    of_class = rows.index[rows.iloc[:, 2] == category]
-    return not is_path and of_class.isin(like_first).all()
+def is_name(text: str) -> bool:
+    """Tell whether this can name a class or patient: printable, and not too long to be shown."""
+    return text.translate(SPACES).isprintable() and len(text) <= MAX_NAME_LETTERS
 
 
-def is_patient(name: str) -> bool:
-    """Tell whether this can be a subject_id: any printable text that is no spreadsheet's number."""
-    if not name.translate(SPACES).isprintable() or len(name) > 100:
-        return False
-    return name.isdecimal() or not re.fullmatch(SPREADSHEET_NUMBER, name)
+def is_patient(text: str) -> bool:
+    """Tell whether this can be a subject_id: any name that a spreadsheet made of no number."""
+    return is_name(text) and (text.isdigit() or not re.fullmatch(SPREADSHEET_NUMBER, text))
 
 
 def number_patients(rows: pd.DataFrame) -> pd.DataFrame:
     """Turn subject_id into whole numbers if all are; else they stay text, with a notice."""
-    is_number = rows["subject_id"].str.fullmatch(WHOLE_NUMBER)
-    if is_number.all():
-        has_zeros = rows["subject_id"].str.startswith("0")
-        if has_zeros.any():
-            print("notice: all subject_ids are whole numbers: 00123 and 123 are one patient")
-        return rows.astype({"subject_id": "int64"})
-
-    first = rows["subject_id"][~is_number].iloc[0]
-    print(f"notice: subject_id is text, such as {first:.40}: 00123 and 123 are two patients")
-    return rows.copy()
-
-
-def tidy_names(names: pd.Series) -> pd.Series:
-    """Give class names composed letters, and single spaces between words.
-
-    Each name is made once, not once a row: of 800,000, that would take 0.3 GB.
-    """
-    tidy = {name: unicodedata.normalize("NFC", " ".join(name.split())) for name in names.unique()}
-    return names.map(tidy)
+    subjects = rows["subject_id"]
+    is_number = subjects.str.fullmatch(WHOLE_NUMBER)
+    if not is_number.all():
+        first = subjects[~is_number].iloc[0]
+        print(f"notice: subject_id is text, such as {first:.40}: 00123 and 123 are two patients")
+        return rows
+    if subjects.str.startswith("0").any():
+        print("notice: all subject_ids are whole numbers: 00123 and 123 are one patient")
+    return rows.astype({"subject_id": "int64"})
 
 
-def merge_cases(names: pd.Series) -> pd.Series:
-    """Give class names that differ in upper and lower case alone the most common of them."""
-    counts = names.value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    common: dict[str, str] = {}
-    for name in counts.index:
-        common.setdefault(name.casefold(), name)
-    return names.map({name: common[name.casefold()] for name in counts.index})
-
-
-def skeleton(name: str) -> str:
-    """Return what a name looks like: no accents, no variation selectors, no foreign twins."""
-    letters = unicodedata.normalize("NFKD", name.translate(LOOK_ALIKE))
-    visible = [letter for letter in letters if unicodedata.category(letter) not in ("Mn", "Cf")]
-    return "".join(visible).casefold()
-
-
-def refuse_rows(path: str, rows: pd.DataFrame, is_bad: pd.Series, expected: str) -> None:
-    """Raise `UserError` that names the first bad row of a label file, if there is one."""
-    if is_bad.any():
-        row = ",".join(rows.loc[is_bad.idxmax()]).rstrip(",")
-        line = is_bad.idxmax() + 1
-        raise UserError(f"{path}, line {line}: expected {expected}, got {row[:80]!r}")
+def merge_names(names: pd.Series) -> pd.Series:
+    """Give class names that differ in case, spaces or composed letters the most common of them."""
+    tidy = names.map({
+        name: unicodedata.normalize("NFC", " ".join(name.split())) for name in names.unique()})
+    counts = tidy.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    common = {name.casefold(): name for name in reversed(counts.index)}
+    return tidy.map({name: common[name.casefold()] for name in counts.index})
 
 
 def leave_out_ambiguous(rows: pd.DataFrame) -> pd.DataFrame:
@@ -182,15 +139,18 @@ def leave_out_ambiguous(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_classes(path: str, counts: pd.Series) -> None:
-    """Refuse too few or too many classes; ask about rare ones that look like a typo of another."""
-    if not 2 <= len(counts) <= MOST_CLASSES:
+    """Refuse too few or too many classes; ask about rare ones that look like a typo of another.
+
+    Parameters
+    ----------
+    path : of the label file
+    counts : Series of int, the records of each class, by its name
+    """
+    if not 2 <= len(counts) <= MAX_CLASSES:
         raise UserError(
-            f"{path}: expected 2 to {MOST_CLASSES} classes in column 3, got {len(counts)}")
+            f"{path}: expected 2 to {MAX_CLASSES} classes in column 3, got {len(counts)}")
     for name, n in counts.items():
-        others = counts.index[counts.index != name]
-        twins = [other for other in others if skeleton(other) == skeleton(str(name))]
-        common = counts.index[counts >= 10 * n]
-        twins += difflib.get_close_matches(str(name), common, 1, 0.8)
-        if twins and n <= counts[twins[0]]:
-            records = "record" if n == 1 else "records"
-            print(f"notice: {name!r} ({n} {records}), did you mean {twins[0]!r}?")
+        common = counts.index[counts >= RARE * n]
+        nearest = difflib.get_close_matches(str(name), common, 1, 0.8)
+        if nearest:
+            print(f"notice: {name!r} (records: {n}), did you mean {nearest[0]!r}?")

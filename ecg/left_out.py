@@ -1,6 +1,5 @@
 """Count the records that could not be used, and stop where they are too many."""
 
-import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -10,49 +9,51 @@ import pandas as pd
 
 from ecg.errors import UserError
 
-ENOUGH_TRIED = 20    # records of a class; fewer, while more are to be tried, are too few to tell
+MIN_TRIED = 20              # records of a class; fewer, while more are to be tried, do not tell
 MAX_UNUSABLE_SHARE = 0.5    # of a class's records
 
 
-def count_reasons(reasons: pd.Series) -> str:
-    """Write how often each reason comes, as in 'file is missing (1), too short (3)'."""
-    counts = reasons.str.split(":").str[0].value_counts().sort_index()
-    return ", ".join(f"{reason} ({n})" for reason, n in counts.items())
+def count_reasons(reasons: Iterable[str]) -> str:
+    """Write how often each reason comes, as in 'file is missing (1), too short (3)', or 'none'."""
+    names = [reason.partition(":")[0] for reason in reasons if reason]
+    counts = pd.Series(names, dtype=str).value_counts().sort_index()
+    return ", ".join(f"{reason} ({n})" for reason, n in counts.items()) or "none"
 
 
-def reasons(left_out: Iterable[tuple[str, str]]) -> str:
-    """Count left-out records, given as (path, reason), by reason; 'none' if there are none."""
-    counted = count_reasons(pd.Series([reason for _, reason in left_out], dtype=str))
-    return counted or "none"
-
-
-def stop_if_unusable(tried: pd.Series, class_of: pd.Series, split: str, is_over: bool) -> None:
+def stop_if_unusable(
+    split: str,
+    tried: pd.Series,
+    class_of: pd.Series,
+    data_dir: str,
+    is_over: bool,
+) -> None:
     """Stop if more than half of a class's records cannot be used.
 
     Parameters
     ----------
+    split : str
+        Name for the message.
     tried : Series of str
         By path, why a record cannot be used; "" for a usable one.
     class_of : Series of str
         By path, the class of a record.
-    split : str
-        Name for the message.
+    data_dir : str
     is_over : bool
         Whether no more records of the split will be tried.
 
     Raises
     ------
-    ValueError
+    UserError
         Names the class, the reasons with their counts, and one record.
     """
     for category, of_class in tried.groupby(class_of):
         bad = of_class[of_class != ""]
-        is_enough = len(of_class) >= ENOUGH_TRIED or is_over
+        is_enough = len(of_class) >= MIN_TRIED or is_over
         if len(bad) > MAX_UNUSABLE_SHARE * len(of_class) and is_enough:
-            raise ValueError(
-                f"{len(bad)} of {len(of_class)} {split} records of {category} cannot be used: "
-                f"{count_reasons(bad)}, such as {bad.index[0]}: {bad.iloc[0]}; repair or fetch "
-                "them, or take them out of the labels")
+            raise UserError(
+                f"{data_dir}: {len(bad)} of {len(of_class)} {split} records of {category} cannot be used: "
+                f"{count_reasons(bad)}, such as {bad.index[0]}: {bad.iloc[0]}; repair or "
+                "fetch them, or take them out of the labels")
 
 
 def list_unusual(paths: Iterable[str], places: Iterable[int], prepared: Any) -> tuple:
@@ -68,53 +69,50 @@ def list_unusual(paths: Iterable[str], places: Iterable[int], prepared: Any) -> 
     return tuple((path, remark) for path, remark in remarks.items() if remark)
 
 
-class OnDisk:
-    """Tells which records are in a folder, and asks the disk for each once: it may be far away."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self.known: dict[str, bool] = {}
-
-    def holds(self, path: str) -> bool:
-        """Tell whether there is a header of this record."""
-        if path not in self.known:
-            self.known[path] = os.path.exists(f"{self.folder}/{path}.hea")
-        return self.known[path]
-
-    def missing(self) -> list[str]:
-        """Return the records that were looked for in vain."""
-        return [path for path, is_there in self.known.items() if not is_there]
-
-
-def tell_missing(name: str, missing: int, read: int) -> None:
+def report_missing(split: str, missing: list[str], n_read: int) -> None:
     """Print how many records a split would have drawn that are not on disk, if any."""
     if missing:
-        print(f"notice: {name}: {missing} of {missing + read} records asked for are not on disk")
+        print(f"notice: {split}: {len(missing)} of {len(missing) + n_read} records asked for are "
+              "not on disk")
 
 
-def refuse_lost_classes(
-    name: str,
+def check_classes_left(
+    split: str,
     labels: pd.DataFrame,
-    missing: list[str],
     have: set[str],
     data_dir: str,
-    unusable: tuple,
+    missing: list[str],
+    reasons: Iterable[str],
 ) -> None:
-    """Raise `UserError` if a class has labels but no usable record, and say what to do.
+    """Refuse a split in which a class has labels but no usable record, and say what to do.
 
-    `missing` holds the paths that were looked for on disk in vain.
+    Parameters
+    ----------
+    split : str
+        Name for the message.
+    labels : DataFrame
+        Rows of the label file that belong to the split.
+    have : set of str
+        Classes that have a usable record.
+    data_dir : str
+    missing : list of str
+        Paths that are not on disk.
+    reasons : iterable of str
+        Why records that were read cannot be used.
+
+    Raises
+    ------
+    UserError
+        Names the classes and, if records are missing, the first of them.
     """
     lost = sorted(set(labels["ecg_category"]) - have)
     if not lost:
         return
-
     hint = ""
     if missing:
-        paths = labels["waveform_path"]
-        first = paths[paths.isin(missing)].iloc[0]
-        hint = f"; waveform paths start from --data-dir, where {first}.hea is missing"
-        if first.startswith("files/p1"):    # as MIMIC-IV-ECG's own
+        hint = f"; waveform paths start from --data-dir, where {missing[0]}.hea is missing"
+        if missing[0].startswith("files/p1"):    # as MIMIC-IV-ECG's own
             hint += ("; to fetch those that a run draws: python tools/fetch_records.py "
                      f"{shlex.join(sys.argv[1:])}")
-    raise UserError(f"{data_dir}: no usable {name} record of {', '.join(lost)} (left out: "
-                    f"{reasons(unusable)}){hint}")
+    raise UserError(f"{data_dir}: no usable {split} record of {', '.join(lost)} (left out: "
+                    f"{count_reasons(reasons)}){hint}")

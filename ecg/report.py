@@ -165,9 +165,9 @@ def closing_words(unusable: list[tuple[str, str]], unusual: list[tuple[str, str]
     of_labels, of_test : str
         Where the labels come from, and those of another test file, if there is one.
     """
-    remarks = [(path, remark) for path, several in unusual for remark in several.split("; ")]
-    lines = ["", f"left out: {left_out.reasons(unusable)}",
-             f"used although unusual: {left_out.reasons(remarks)}",
+    remarks = [remark for _, several in unusual for remark in several.split("; ")]
+    lines = ["", f"left out: {left_out.count_reasons(why for _, why in unusable)}",
+             f"used although unusual: {left_out.count_reasons(remarks)}",
              origin.about_results(of_labels, of_test)]
     if is_synthetic:
         lines.append(origin.SYNTHETIC)

@@ -4,7 +4,6 @@ import pytest
 
 import too_feature
 from ecg.errors import UserError
-from ecg.label_file import skeleton
 from too_feature import Settings, ensure_demo, load_split, read_labels
 
 
