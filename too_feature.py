@@ -41,7 +41,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ecg import origin
 from ecg.errors import UserError
 from ecg.settings import Parser, check_fields, describe_fields, flag, parse_assignments
 
@@ -284,6 +283,7 @@ from ecg import (
     left_out,
     metrics,
     models,
+    origin,
     patients,
     r_peaks,
     report,
@@ -2015,7 +2015,8 @@ def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
         return bool(ours)
 
     folder = Path(data_dir)
-    is_default = folder.resolve() in (Path(Settings.data_dir).resolve(), files.ROOT / Settings.data_dir)
+    defaults = Path(Settings.data_dir).resolve(), files.ROOT / Settings.data_dir
+    is_default = folder.resolve() in defaults
     is_own = is_default or (folder / "demo").exists()
     if not is_own and folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"--data-dir {data_dir}: holds no demo, but --labels is the demo's: name "

@@ -51,8 +51,8 @@ def stop_if_unusable(
         is_enough = len(of_class) >= MIN_TRIED or is_over
         if len(bad) > MAX_UNUSABLE_SHARE * len(of_class) and is_enough:
             raise UserError(
-                f"{data_dir}: {len(bad)} of {len(of_class)} {split} records of {category} cannot be used: "
-                f"{count_reasons(bad)}, such as {bad.index[0]}: {bad.iloc[0]}; repair or "
+                f"{data_dir}: {len(bad)} of {len(of_class)} {split} records of {category} cannot "
+                f"be used: {count_reasons(bad)}, such as {bad.index[0]}: {bad.iloc[0]}; repair or "
                 "fetch them, or take them out of the labels")
 
 

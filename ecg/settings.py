@@ -127,7 +127,7 @@ class Parser(argparse.ArgumentParser):
             text = field.metadata["help"]
             if isinstance(field.default, str | int | float) and field.default != "":
                 text += f" (default: {field.default})"
-            options: dict[str, Any] = {"metavar": field.type.__name__.upper()}
+            options: dict[str, Any] = {"metavar": getattr(field.type, "__name__", "").upper()}
             if field.type is bool:
                 options = {"action": argparse.BooleanOptionalAction}
             group.add_argument(spelling(field), help=text, **options)

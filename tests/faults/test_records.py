@@ -206,7 +206,7 @@ def test_a_run_over_600_records_names_each_damaged_one_with_its_reason_and_no_ot
 
 def test_a_run_over_damaged_records_counts_them_by_reason_and_prints_no_traceback(damaged_run):
     result, unusable, _ = damaged_run
-    assert f"left out: {left_out.reasons(unusable.items())}" in result.stdout
+    assert f"left out: {left_out.count_reasons(unusable.values())}" in result.stdout
     assert "Traceback" not in result.stderr
     assert "Warning" not in result.stderr
     assert re.search(r": 1 of \d+ records asked for are not on disk", result.stdout)    # no header

@@ -86,7 +86,7 @@ def test_between_the_moves_of_model_and_card_the_new_card_lies_ready(tmp_path, m
 
 def test_the_shipped_models_are_loaded_and_give_the_probabilities_in_their_cards():
     for recipe in ("default", "large"):
-        loaded = script.load(script.ROOT / f"models/real_{recipe}.keras")
+        loaded = script.load(script.files.ROOT / f"models/real_{recipe}.keras")
         assert loaded.recipe.name == recipe
         assert loaded.classes == models.CLASSES
 

@@ -15,7 +15,7 @@ from ecg import card as room
 from ecg.origin import of_card
 from tests.support import models
 
-LABELS = script.ROOT / "ecg_5_class_data.csv"
+LABELS = script.files.ROOT / "ecg_5_class_data.csv"
 
 
 def numbers(sentences, pattern):
