@@ -2222,7 +2222,7 @@ def write_results(
         if settings.figures:
             from ecg.output import figures  # matplotlib, only where it draws
 
-            figures.make_all(folder, force=True)
+            figures.make_all(folder)
     page = "; to look at them, open its index.html in a browser" if settings.figures else ""
     print(f"results are in {folder}{page}")
 

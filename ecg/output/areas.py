@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.special import betaincinv
 
-RESAMPLES = 1000    # of the patients; fewer where records are many, whose intervals are narrow
-FEWEST = 100
-AT_ONCE = 2_000_000    # records times resamples held in memory, or drawn at all
+MAX_RESAMPLES = 1000    # of the patients; fewer where records are many, whose intervals are narrow
+MIN_RESAMPLES = 100
+MAX_DRAWN_RECORDS = 2_000_000    # records times resamples
 
 
 def weighted_areas(positive: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -25,30 +25,21 @@ def weighted_areas(positive: np.ndarray, p: np.ndarray, weights: np.ndarray) -> 
     ranked = p[order]
     is_last = np.append(ranked[1:] != ranked[:-1], True)    # of records with the same probability
     weights = weights[:, order]
-    of_class = weights * positive[order]
-    own = np.cumsum(of_class, axis=1)[:, is_last]
+    true_positives = np.cumsum(weights * positive[order], axis=1)[:, is_last]
     called = np.cumsum(weights, axis=1)[:, is_last]
 
-    others = called - own
-    n_own = own[:, -1]
-    n_others = others[:, -1]
-    new_own = np.diff(own, axis=1, prepend=0)
-    new_others = np.diff(others, axis=1, prepend=0)
-    middle = own - new_own / 2    # of records with the same probability, half count
+    false_positives = called - true_positives
+    n_positive = true_positives[:, -1]
+    n_negative = false_positives[:, -1]
+    new_positives = np.diff(true_positives, axis=1, prepend=0)
+    new_negatives = np.diff(false_positives, axis=1, prepend=0)
+    middle = true_positives - new_positives / 2    # of the same probability, half count
     with np.errstate(invalid="ignore", divide="ignore"):
-        area = np.sum(new_others * middle, axis=1)
-        area /= n_own * n_others
-        precision = own / called
-        precision[called == 0] = 0
-        average = np.sum(new_own * precision, axis=1)
-        average /= n_own
+        area = np.sum(new_negatives * middle, axis=1) / (n_positive * n_negative)
+        precision = np.where(called == 0, 0, true_positives / called)
+        average = np.sum(new_positives * precision, axis=1) / n_positive
 
     return np.stack([area, average])
-
-
-def count_patients(patient: np.ndarray) -> int:
-    """Return how many different patients there are."""
-    return len(np.unique(patient))
 
 
 def areas(
@@ -66,26 +57,20 @@ def areas(
     p : ndarray, shape (n,), probabilities of the class
     subjects : ndarray, shape (n,), patients
     """
-    _, patient = np.unique(subjects, return_inverse=True)
-    n_patients = count_patients(patient)
-    share = np.full(n_patients, 1 / n_patients)
-    draws = int(np.clip(AT_ONCE // len(p), FEWEST, RESAMPLES))
+    names, patient = np.unique(subjects, return_inverse=True)
+    share = np.full(len(names), 1 / len(names))
+    n_draws = int(np.clip(MAX_DRAWN_RECORDS // len(p), MIN_RESAMPLES, MAX_RESAMPLES))
     rng = np.random.default_rng(seed)
     resampled = []
-    for first in range(0, draws, FEWEST):
-        size = min(FEWEST, draws - first)
-        times = rng.multinomial(n_patients, share, size)
-        resampled.append(weighted_areas(positive, p, times[:, patient]))
+    for first in range(0, n_draws, MIN_RESAMPLES):    # in parts, for the memory
+        size = min(MIN_RESAMPLES, n_draws - first)
+        times_drawn = rng.multinomial(len(names), share, size)
+        resampled.append(weighted_areas(positive, p, times_drawn[:, patient]))
 
-    once = np.ones((1, len(p)))
-    values = weighted_areas(positive, p, once)[:, 0]
+    values = weighted_areas(positive, p, np.ones((1, len(p))))[:, 0]
     low, high = np.nanpercentile(np.hstack(resampled), [2.5, 97.5], axis=1)
-    rarer = min(
-        count_patients(patient[positive]),
-        count_patients(patient[~positive]),
-    )
-    low = np.where(values == 1, betaincinv(rarer + 0.5, 0.5, 0.025), low)
-    low = np.minimum(low, values)
-    high = np.maximum(high, values)
-    area, average = np.stack([values, low, high], axis=1).tolist()
-    return area, average
+    n_rarer = min(len(np.unique(subjects[positive])), len(np.unique(subjects[~positive])))
+    low = np.where(values == 1, betaincinv(n_rarer + 0.5, 0.5, 0.025), low)
+
+    area, average = np.stack([values, np.minimum(low, values), np.maximum(high, values)], axis=1)
+    return area.tolist(), average.tolist()

@@ -1,14 +1,14 @@
-"""Draw a 12-lead ECG as clinicians read it, and the example pages of a results folder."""
+"""Draw a 12-lead ECG as clinicians read it, and the test ECGs of a results folder."""
 
-import os
-import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
@@ -16,8 +16,9 @@ from matplotlib.patches import Rectangle
 
 from ecg import origin
 from ecg.errors import printable
-from ecg.output.read import Predictions, read_predictions, reading_arrays
-from ecg.output.style import BLUE, ORANGE, breadth, drawable, short, styled
+from ecg.files import write_whole
+from ecg.output.read import Results
+from ecg.output.style import BLUE, NO_DATE, ORANGE, breadth, drawable, short, styled
 
 A4 = 297, 210                    # mm
 SPEED, GAIN = 25, 10             # mm/s, mm/mV; half of that where a trace leaves its row
@@ -54,7 +55,7 @@ class Recording(NamedTuple):
     fs: float                        # Hz
     leads: list[str]                 # names of its columns, casefolded
     medians: np.ndarray              # (n_leads,), in mV: from there a lead is drawn
-    importance: np.ndarray | None    # (samples, n_leads), -1 to 1
+    importance: np.ndarray | None    # (at least so many samples, n_leads), -1 to 1
     gain: float                      # mm/mV
 
     def times(self) -> np.ndarray:
@@ -78,26 +79,27 @@ def _check(signal, fs, leads, importance):
         raise ValueError(
             "expected (samples, 12) in mV, 12 leads and their rate, got shape "
             f"{signal.shape}, {len(leads)} leads without {missing}, {fs} Hz")
-    if importance is not None and np.shape(importance) != signal.shape:
-        raise ValueError(f"importance: shape {np.shape(importance)}, not {signal.shape}")
+    if importance is not None and importance.shape != signal.shape:
+        raise ValueError(f"importance: shape {importance.shape}, not {signal.shape}")
 
 
-def _median(lead):
-    """Return the median of a lead's finite samples, 0 if it has none."""
-    finite = lead[np.isfinite(lead)]
-    return np.median(finite) if len(finite) else 0.0
+def _parts(fs: float) -> Iterator[tuple[int, int, str, slice]]:
+    """Yield row, place in the row, and name of each lead that is drawn, and which of its samples.
+
+    The last of these is where the next lead starts.
+    """
+    for row, names in enumerate(LAYOUT):
+        samples = SECONDS * fs / len(names)
+        for place, name in enumerate(names):
+            end = round((place + 1) * samples)
+            yield row, place, name, slice(round(place * samples), end + 1)
 
 
 def _gain(signal, leads, medians, fs):
     """Return 10 mm/mV, or 5 where a trace would leave its row."""
-    tallest = 0.0
-    for names in LAYOUT:
-        samples = SECONDS * fs / len(names)
-        for place, name in enumerate(names):
-            column = leads.index(name.casefold())
-            part = signal[round(place * samples):round((place + 1) * samples) + 1, column]
-            heights = np.abs(part[np.isfinite(part)] - medians[column])
-            tallest = max(tallest, heights.max(initial=0))
+    heights = np.nan_to_num(np.abs(signal - medians))
+    tallest = max(heights[part, leads.index(name.casefold())].max(initial=0)
+                  for _, _, name, part in _parts(fs))
     return GAIN if GAIN * tallest <= ROW / 2 else GAIN / 2
 
 
@@ -117,7 +119,7 @@ def _draw_paper(axes, gain):
         axes.plot(pulse_x, base + pulse_y, color="black", lw=0.8, label="pulse")
 
 
-def _draw_lead(axes, recording, name, row, place, part):
+def _draw_lead(axes, recording, row, place, name, part):
     """Draw the part (a slice) of a lead that has its place in this row, and the colour under it."""
     base = _base(row)
     column = recording.leads.index(name.casefold())
@@ -141,17 +143,6 @@ def _draw_lead(axes, recording, name, row, place, part):
             colours[None], cmap=IMPORTANCE, vmin=-1, vmax=1, zorder=0.5,
             aspect="auto", interpolation="none", label=name,
             extent=(x[0], x[-1], base - 0.45 * ROW, base + 0.45 * ROW))
-
-
-def _draw_leads(axes, recording):
-    """Draw the four rows of leads."""
-    for row, names in enumerate(LAYOUT):
-        samples = SECONDS * recording.fs / len(names)
-        for place, name in enumerate(names):
-            start = round(place * samples)
-            end = round((place + 1) * samples)
-            # One sample more: to where the next lead starts
-            _draw_lead(axes, recording, name, row, place, slice(start, end + 1))
 
 
 def _draw_r_peaks(axes, recording, r_peaks):
@@ -197,7 +188,7 @@ def draw_ecg(signal: np.ndarray, fs: float, leads: Sequence[str],
 
     One axes covers the page and its unit is the millimetre, so a PDF printed at 100 % on A4
     landscape has 25 mm/s and 10 mm/mV, or 5 mm/mV where a trace would leave its row. Each lead is
-    drawn from its median, unfiltered. `style.save` writes the page.
+    drawn from its median, unfiltered. `ecg.output.style.save` writes the page.
 
     Parameters
     ----------
@@ -213,20 +204,20 @@ def draw_ecg(signal: np.ndarray, fs: float, leads: Sequence[str],
     -------
     Figure; `ValueError` if shapes do not fit, or one of the 12 standard leads is missing
     """
+    names = [name.casefold() for name in leads]
     signal = np.asarray(signal, dtype=float)
-    names = [str(name).casefold() for name in leads]
-    importance = None if reasons is None else np.asarray(reasons.importance, dtype=float)
+    importance = None if reasons is None else reasons.importance
     _check(signal, fs, names, importance)
     samples = round(SECONDS * fs)
-    signal = signal[:samples]
-    importance = None if importance is None else importance[:samples]
-    medians = np.nan_to_num([_median(lead) for lead in signal.T])
+    signal = np.where(np.isfinite(signal), signal, np.nan)[:samples]
+    medians = pd.DataFrame(signal).median().fillna(0).to_numpy()
     gain = _gain(signal, names, medians, fs)
     recording = Recording(signal, fs, names, medians, importance, gain)
 
     figure, axes = _new_page()
     _draw_paper(axes, gain)
-    _draw_leads(axes, recording)
+    for part in _parts(fs):
+        _draw_lead(axes, recording, *part)
     if r_peaks is not None:
         _draw_r_peaks(axes, recording, r_peaks)
     _write_scale(axes, gain, note, with_peaks=r_peaks is not None)
@@ -311,54 +302,36 @@ def write_measured(values: Mapping[str, float]) -> str:
     return ", ".join(words)
 
 
-def example_name(number: int, name: str) -> str:
-    """Return the file name, without extension, of the example of a class."""
-    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    return f"ecg_{number + 1}_{slug[:40]}".rstrip("_")
-
-
-def draw_tested(found: Predictions, data: Mapping[str, Any], number: int) -> Figure:
+def draw_tested(results: Results, row: int) -> Figure:
     """Draw the ECG of a test record with its label, its predicted class and what was measured.
 
     Parameters
     ----------
-    found : the predictions of its run
-    data : arrays signal_, fs_, r_peaks_ and record_, each with a number after it
-    number : which of them
+    results : of its run
+    row : which of the test records, one whose ECG the run has kept
     """
-    record = str(data[f"record_{number}"])    # as it is in predictions.csv
-    rows = np.flatnonzero(found.table["record"] == record)
-    if not len(rows):
-        raise ValueError(f"record {printable(record, 80)} is not in predictions.csv")
-
-    row = rows[0]
-    names = drawable(found.run["classes"])
-    label = short(names[found.true[row]], 40)
-    predicted = short(names[found.predicted[row]], 40)
-    values = {feature.name: float(found.table[feature.column].iloc[row])
-              for feature in found.run["features"]}
+    record = results.table["record"].iloc[row]
+    ecg = results.ecgs[record]
+    names = drawable(results.classes)
+    label = short(names[results.true[row]], 40)
+    predicted = short(names[results.predicted[row]], 40)
+    values = {feature.name: results.table[feature.column].iloc[row]
+              for feature in results.features}
     return draw_ecg(
-        data[f"signal_{number}"],
-        float(data[f"fs_{number}"]),
-        found.run["leads"],
-        data[f"r_peaks_{number}"],
+        ecg.signal, ecg.fs, results.run["leads"], ecg.r_peaks,
         title=f"Label {label}, predicted {predicted}",
-        text=write_probabilities(names, found.probabilities[row]),
-        note=origin.note(found.run),
-        measured=short(f"{write_measured(values)}, record {printable(record, 200)}", 100))
+        text=write_probabilities(names, results.probabilities[row]),
+        note=origin.note(results.run),
+        measured=short(f"{write_measured(values)}, record {printable(record)}", 100))
 
 
-def example_pages(folder: str | os.PathLike[str]) -> dict[str, Figure]:
-    """Return {file name: page with an example of that class, as `draw_ecg` draws it}.
+@styled()
+def write_pages(results: Results, rows: Sequence[int], path: Path) -> Path:
+    """Write the ECGs of these test records into one PDF; `UserError` if it cannot be written."""
+    def write(scratch: Path) -> None:
+        with PdfPages(scratch, metadata=NO_DATE) as pages:
+            for row in rows:
+                pages.savefig(draw_tested(results, row))
 
-    `ResultsError` if a file of the results folder is missing or damaged.
-    """
-    found = read_predictions(folder)
-    path = Path(folder) / "examples.npz"
-    pages = {}
-    with reading_arrays(path) as data:
-        for number, name in enumerate(found.run["classes"]):
-            if f"signal_{number}" in data:
-                pages[example_name(number, name)] = draw_tested(found, data, number)
-
-    return pages
+    write_whole(path, write)
+    return path

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axis import Axis
-from matplotlib.cbook import boxplot_stats
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -22,61 +21,30 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from sklearn import metrics as scores
 
 from ecg.card import feature_title
+from ecg.errors import UserError, user_errors
 from ecg.origin import SYNTHETIC_MARK
+from ecg.output import style
 from ecg.output.areas import areas
-from ecg.output.ecg_page import example_pages
-from ecg.output.model_card import write_card
-from ecg.output.page import write_page
-from ecg.output.read import (
-    MOST_REPEATS,
-    Feature,
-    Folder,
-    Predictions,
-    ResultsError,
-    has_epochs,
-    read_metrics,
-    read_predictions,
-    read_run,
-    read_table,
-    reading,
-)
-
-# isort: split
-from ecg.output.style import (
-    BLUE,
-    COLOURS,
-    COLUMN,
-    GREEN,
-    PAGE,
-    SKY,
-    VERMILLION,
-    breadth,
-    drawable,
-    save,
-    short,
-    styled,
-)
+from ecg.output.ecg_page import write_pages
+from ecg.output.model_card import model_card
+from ecg.output.page import ERRORS, page, rows_of_ecgs
+from ecg.output.read import Feature, Results, read_results
+from ecg.output.style import BLUE, COLOURS, GREEN, SKY, VERMILLION, breadth, drawable, short, styled
+from ecg.output.write import write_text
 
 DASHES = ["-", "--", "-.", ":"]
 SHARES = LinearSegmentedColormap.from_list("shares", ["white", BLUE])
 TRAINING = "training (augmented records, with dropout)"
-CURVES = [    # panel, column of history.csv and label of each line
-    (0, "loss", TRAINING),
-    (0, "val_loss", "validation"),
-    (1, "accuracy", TRAINING),
-    (1, "val_accuracy", "validation"),
-    (2, "learning_rate", "learning rate"),
-]
 CORNERS = 0.1, 0.2, 0.3, 0.5, 1.0    # sides of the part of a plot that may be shown
-N_FEATURES = 8                       # that are drawn, of more the most telling
+MAX_FEATURES = 8                     # that are drawn, of more the most telling
 
 
-def new_figure(width: float, height: float, synthetic: bool) -> Figure:
+def new_figure(width: float, height: float, results: Results) -> Figure:
     """Return a figure of that size (inches), marked if the run's data is synthetic."""
-    foot = 0.2 / height if synthetic else 0    # 0.2 inches stay free for the mark
+    foot = 0.2 / height if results.is_demo else 0    # 0.2 inches stay free for the mark
     layout = ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot))
     figure = Figure((width, height), layout=layout)
-    if synthetic:
+    if results.is_demo:
         figure.text(1 - 0.05 / width, 0.05 / height, SYNTHETIC_MARK, ha="right", color="0.35")
     return figure
 
@@ -105,14 +73,19 @@ def plain(number: float, _place: int = 0) -> str:
 
 
 # ------------------------------------------------------------------------------ confusion matrix
-def _margin(names):
-    """Return how many inches the names take beside the matrix."""
-    lines = [line for name in names for line in name.split("\n")]
-    return 0.45 + 0.075 * max(breadth(line) for line in lines)
+@styled()
+def confusion_matrix(results: Results) -> Figure:
+    """Draw counts and shares of the true class; the title has the interval of metrics.json."""
+    names = wrapped(drawable(results.classes))
+    n = len(names)
+    counts = scores.confusion_matrix(results.true, results.predicted, labels=range(n))
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
 
-
-def _draw_cells(axes, counts, shares):
-    """Draw a square per pair of classes: its colour is the share, its text both."""
+    lines = "\n".join(names).split("\n")
+    margin = 0.45 + 0.075 * max(map(breadth, lines))    # inches, beside the matrix
+    side = margin + max(0.4 * n, style.COLUMN - margin)
+    figure = new_figure(side, side, results)
+    axes = figure.add_subplot()
     axes.pcolormesh(shares, cmap=SHARES, vmin=0, vmax=1, edgecolor="0.8", linewidth=0.5)
     for (i, j), share in np.ndenumerate(shares):
         percent = f"{share:.0%}" if counts[i].any() else "–"
@@ -121,34 +94,15 @@ def _draw_cells(axes, counts, shares):
             j + 0.5, i + 0.5, f"{counts[i, j]}\n{percent}",
             ha="center", va="center", color=colour, linespacing=1.1)
 
-
-@styled()
-def confusion_matrix(folder: Folder) -> Figure:
-    """Draw counts and shares of the true class; the title has the interval of metrics.json."""
-    found = read_predictions(folder)
-    metrics = read_metrics(folder)
-    names = wrapped(drawable(found.run["classes"]))
-    n = len(names)
-    pairs = found.true * n + found.predicted
-    counts = np.bincount(pairs, minlength=n * n).reshape(n, n)
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
-
-    margin = _margin(names)
-    side = margin + max(0.4 * n, COLUMN - margin)
-    figure = new_figure(side, side, found.run["is_demo"])
-    axes = figure.add_subplot()
-    _draw_cells(axes, counts, shares)
     axes.set_xticks(np.arange(n) + 0.5, names, rotation=90)
     axes.set_yticks(np.arange(n) + 0.5, names)
     axes.set(xlabel="predicted class", ylabel="true class", ylim=(n, 0))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-
-    with reading(Path(folder) / "metrics.json"):
-        value, low, high = metrics["model"]["balanced accuracy"]
-        figure.suptitle(
-            f"{len(found.true)} records, shares of the true class\n"
-            f"balanced accuracy {value:.2f} (95 % interval {low:.2f}–{high:.2f})")
+    value, low, high = results.metrics["model"]["balanced accuracy"]
+    figure.suptitle(
+        f"{len(results.true)} records, shares of the true class\n"
+        f"balanced accuracy {value:.2f} (95 % interval {low:.2f}–{high:.2f})")
 
     figure.draw_without_rendering()    # only now is known how much room the names take
     width, height = axes.get_position().size * figure.get_size_inches()
@@ -157,74 +111,25 @@ def confusion_matrix(folder: Folder) -> Figure:
 
 
 # ------------------------------------------------------------------------------- training curves
-def _read_history(folder):
-    """Return history.csv; older ones hold no learning rate."""
-    path = Path(folder) / "history.csv"
-    columns = ["repeat", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
-    with reading(path):
-        if "learning_rate" in pd.read_csv(path, nrows=1).columns:
-            columns.append("learning_rate")
-
-        history = read_table(folder, path.name, [], columns)
-        if history.empty or history["repeat"].nunique() > MOST_REPEATS:
-            raise ValueError("no epoch, or more repeats than a run makes")
-    return history
-
-
-def _draw_curve(axes, history, column, label):
-    """Draw a column of the history by epoch, a line per repeat."""
-    validation = label == "validation"
-    for repeat, rows in history.groupby("repeat"):
-        first = repeat == 0
-        axes.plot(
-            rows["epoch"], rows[column],
-            linestyle="--" if validation else "-",
-            color=VERMILLION if validation else BLUE,
-            marker="." if len(rows) < 3 else "",
-            alpha=1 if first else 0.5,
-            label=label if first else f"_{repeat}")    # _: not in the legend
-
-
 def kept_epoch(run: dict[str, Any], rows: pd.DataFrame) -> int:
     """Return the epoch whose weights a training has kept.
 
     Parameters
     ----------
-    run : as `read_run` returns it
+    run : run.json
     rows : the history of one repeat; where the best weights are kept, those of its last phase
         count, as training begins anew with a phase
     """
-    method = run["method"]
-    if method["keep_weights"] == "last":
+    recipe = run["recipe"]
+    if recipe["keep_weights"] == "last":
         return int(rows["epoch"].iloc[-1])
 
     n_classes = len(run["classes"])
     records = run["settings"]["train_samples"] // n_classes * n_classes
-    steps = max(1, records // method["batch_size"])
-    settled = math.ceil(method["freeze_bn_after"] / steps)
-    last_phase = rows[rows["epoch"] > settled] if settled < len(rows) else rows
+    steps = max(1, records // recipe["batch_size"])
+    frozen_from = math.ceil(recipe["freeze_bn_after"] / steps)
+    last_phase = rows[rows["epoch"] > frozen_from] if frozen_from < len(rows) else rows
     return int(last_phase["epoch"][last_phase["val_accuracy"].idxmax()])
-
-
-def _mark_kept(panels, run, history):
-    """Circle the epoch whose weights are kept, and draw a line where training stopped early."""
-    most = int(run["method"]["epochs"])
-    kept = []
-    stopped = []
-    for _, rows in history.groupby("repeat"):
-        epoch = kept_epoch(run, rows)
-        kept.append(epoch)
-        if len(rows) < most:
-            stopped.append(len(rows))
-        row = rows[rows["epoch"] == epoch]
-        for axes, column in zip(panels, ("val_loss", "val_accuracy"), strict=False):
-            axes.plot(row["epoch"], row[column], "o", color=VERMILLION, fillstyle="none",
-                      markersize=8, label=f"weights kept: of epoch {_listed(kept)} (of {most})")
-
-    for axes in panels:
-        for epoch in stopped:
-            axes.axvline(epoch, color="0.6", linestyle=":", linewidth=1,
-                         label=f"stopped early, after epoch {_listed(stopped)}")
 
 
 def _listed(epochs):
@@ -235,61 +140,67 @@ def _listed(epochs):
     return ", ".join(map(str, numbers))
 
 
-def _curves_legend(figure, axes):
-    """Say what lines and marks mean; of several repeats, the marks of the last name them all."""
-    by_kind = {}
-    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-        by_kind[label[:7]] = handle, label
-    training, validation, *marks = by_kind.values()
-    columns = [training, *marks[:1], validation, *marks[1:]]    # filled column by column
-    handles, labels = zip(*columns, strict=True)
-    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+def _draw_curve(axes, repeats, column, label, colour, dash="-"):
+    """Draw a column of the history by epoch, a line per repeat; the first one is labelled."""
+    for repeat, rows in enumerate(repeats):
+        axes.plot(
+            rows["epoch"], rows[column], dash, color=colour, label="_" if repeat else label,
+            marker="." if len(rows) < 3 else "", alpha=0.5 if repeat else 1)
+    axes.set(xlabel="epoch", ylabel=column.removeprefix("val_").replace("_", " "))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+
+
+def _draw_loss_or_accuracy(axes, quantity, repeats, run):
+    """Draw it in training and validation, which epoch's weights are kept, and early stops.
+
+    In this order, the legend has what belongs together in one of its two columns.
+    """
+    epochs = run["recipe"]["epochs"]
+    validation = f"val_{quantity}"
+    _draw_curve(axes, repeats, quantity, TRAINING, BLUE)
+    kept = [kept_epoch(run, rows) for rows in repeats]
+    y = [rows.set_index("epoch")[validation][epoch]
+         for rows, epoch in zip(repeats, kept, strict=True)]
+    axes.plot(kept, y, "o", color=VERMILLION, fillstyle="none", markersize=8, zorder=3,
+              label=f"weights kept: of epoch {_listed(kept)} (of {epochs})")
+
+    _draw_curve(axes, repeats, validation, "validation", VERMILLION, "--")
+    stopped = [len(rows) for rows in repeats if len(rows) < epochs]
+    text = f"stopped early, after epoch {_listed(stopped)}" if stopped else ""
+    for number, epoch in enumerate(stopped):
+        axes.axvline(
+            epoch, color="0.6", linestyle=":", linewidth=1, label="_" if number else text)
 
 
 @styled()
-def training_curves(folder: Folder) -> Figure:
+def training_curves(results: Results) -> Figure:
     """Draw loss, accuracy and learning rate by epoch, a line per repeat."""
-    run = read_run(folder)
-    with reading(Path(folder) / "run.json"):
-        if not has_epochs(run):
-            raise ResultsError(f"{folder}: no epoch was trained, so there are no training curves")
-    history = _read_history(folder)
-    curves = [curve for curve in CURVES if curve[1] in history]
-    n_panels = 1 + max(panel for panel, _, _ in curves)
+    if not results.has_epochs:
+        raise UserError(f"{results.folder}: no epoch was trained, so there are no training curves")
+    history = pd.read_csv(results.folder / "history.csv")
+    repeats = [rows for _, rows in history.groupby("repeat")]
 
-    figure = new_figure(PAGE, 3.1, run["is_demo"])
-    panels = figure.subplots(1, n_panels)
-    for panel, column, label in curves:
-        axes = panels[panel]
-        _draw_curve(axes, history, column, label)
-        quantity = column.removeprefix("val_").replace("_", " ")
-        axes.set(xlabel="epoch", ylabel=quantity)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    figure = new_figure(style.PAGE, 3.1, results)
+    loss, accuracy, rate = figure.subplots(1, 3)
+    _draw_loss_or_accuracy(loss, "loss", repeats, results.run)
+    _draw_loss_or_accuracy(accuracy, "accuracy", repeats, results.run)
+    _draw_curve(rate, repeats, "learning_rate", "_", BLUE)
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
-    with reading(Path(folder) / "run.json"):
-        _mark_kept(panels, run, history)
-    _curves_legend(figure, panels[0])
-    panels[1].set_ylim(0, 1.02)
-    if n_panels == 3:
-        panels[2].set_ylim(0, 1.1 * history["learning_rate"].max() or 1)
-        panels[2].yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        panels[2].yaxis.set_major_formatter(plain)
+    accuracy.set_ylim(0, 1.02)
+    rate.set_ylim(0, 1.1 * history["learning_rate"].max() or 1)
+    rate.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    rate.yaxis.set_major_formatter(plain)
     return figure
 
 
 # ------------------------------------------------------------------------------------- ROC and PR
-def _with_interval(found):
-    """Write [value, low, high]."""
-    value, low, high = found
-    return f"{value:.3f} ({low:.2f}–{high:.2f})"
-
-
 def _reach(x, y):
     """Return how far a curve passes the corner at (0, 0), as the side of the smallest square."""
     return np.maximum(np.abs(x), np.abs(y)).min()
 
 
-def _draw_class(roc, pr, positive, found, p, name, look):
+def _draw_class(roc, pr, positive, p, subjects, name, look):
     """Draw both curves of a class against the rest; none is defined if one of the two is empty.
 
     Returns
@@ -302,20 +213,20 @@ def _draw_class(roc, pr, positive, found, p, name, look):
         pr.plot([], [], label="  –", **look)
         return 0.0, 0.0
 
-    area, average = areas(positive, p, found.table["subject_id"].to_numpy())
+    with_intervals = ["{:.3f} ({:.2f}–{:.2f})".format(*area)
+                      for area in areas(positive, p, subjects)]
     false_rate, true_rate, _ = scores.roc_curve(positive, p, drop_intermediate=False)
-    roc.plot(false_rate, true_rate, label=f"{_with_interval(area)}  {name}", **look)
+    roc.plot(false_rate, true_rate, label=f"{with_intervals[0]}  {name}", **look)
 
     precision, recall, _ = scores.precision_recall_curve(positive, p)
-    label = f"{_with_interval(average)}  {positive.mean():.2f}"
+    label = f"{with_intervals[1]}  {positive.mean():.2f}"
     pr.plot(recall, precision, drawstyle="steps-post", label=label, **look)
     return _reach(false_rate, 1 - true_rate), _reach(1 - recall, 1 - precision)
 
 
 def _zoom(axes, reaches, is_left):
     """Show the corner of a perfect classifier, twice as wide as all curves need."""
-    needed = 2 * max(reaches)
-    side = next((side for side in CORNERS if side >= needed), 1.0)
+    side = next((side for side in CORNERS if side >= 2 * max(reaches)), 1.0)
     margin = 0.02 * side
     x = (-margin, side) if is_left else (1 - side, 1 + margin)
     axes.set(xlim=x, ylim=(1 - side, 1 + margin), aspect="equal")
@@ -326,25 +237,26 @@ def _zoom(axes, reaches, is_left):
 
 
 @styled()
-def roc_precision_recall(folder: Folder) -> Figure:
+def roc_precision_recall(results: Results) -> Figure:
     """Draw each class against the rest, in the corner where the curves pass.
 
-    The legends give areas with 95 % intervals, and what chance gives for precision.
+    The legends give areas with 95 % intervals, and the prevalence, which is what chance gives for
+    precision.
     """
-    found = read_predictions(folder)
-    names = drawable(found.run["classes"])
-    figure = new_figure(PAGE, 4.25 + 0.17 * len(names), found.run["is_demo"])
+    names = drawable(results.classes)
+    figure = new_figure(style.PAGE, 4.25 + 0.17 * len(names), results)
     roc, pr = figure.subplots(1, 2)
     roc.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
+    subjects = results.table["subject_id"].to_numpy()
     reaches = []
     for number, name in enumerate(names):
         look = {
             "color": COLOURS[number % len(COLOURS)],
             "linestyle": DASHES[number % len(DASHES)],
         }
-        positive = found.true == number
-        p = found.probabilities[:, number]
-        reaches.append(_draw_class(roc, pr, positive, found, p, short(name, 24), look))
+        p = results.probabilities[:, number]
+        positive = results.true == number
+        reaches.append(_draw_class(roc, pr, positive, p, subjects, short(name, 24), look))
 
     of_roc, of_pr = zip(*reaches, strict=True)
     _zoom(roc, of_roc, is_left=True)
@@ -353,7 +265,7 @@ def roc_precision_recall(folder: Folder) -> Figure:
     pr.set(xlabel="recall", ylabel="precision")
     for axes, title in (
             (roc, "area under the ROC curve (95 % interval)"),
-            (pr, "average precision (95 % interval)  by chance")):
+            (pr, "average precision (95 % interval)  prevalence")):
         axes.legend(title=title, loc="upper center", bbox_to_anchor=(0.5, -0.17), handlelength=3)
     return figure
 
@@ -366,35 +278,22 @@ def wilson(right: np.ndarray, n: np.ndarray, z: float = 1.96) -> tuple[np.ndarra
     return (centre - half) / (n + z * z), (centre + half) / (n + z * z)
 
 
-def _confidence_bins(found):
-    """Return a row per tenth of confidence that has records: n, right ones, mean confidence."""
-    confidence = found.probabilities.max(axis=1)
-    records = pd.DataFrame({
-        "right": found.true == found.predicted,
-        "confidence": confidence,
-    })
-    tenth = np.minimum((confidence * 10).astype(int), 9)
-    bins = records.groupby(tenth)
-    return pd.DataFrame({
-        "n": bins.size(),
-        "right": bins["right"].sum(),
-        "confidence": bins["confidence"].mean(),
-    })
-
-
 @styled()
-def reliability(folder: Folder) -> Figure:
+def reliability(results: Results) -> Figure:
     """Draw accuracy by confidence in ten bins, and how many records are in each."""
-    found = read_predictions(folder)
-    bins = _confidence_bins(found)
-    n = bins["n"].to_numpy()
-    right = bins["right"].to_numpy()
-    confidence = bins["confidence"].to_numpy()
+    records = pd.DataFrame({
+        "confidence": results.probabilities.max(axis=1),
+        "is_right": results.true == results.predicted})
+    tenth = np.minimum((records["confidence"] * 10).astype(int), 9)
+    bins = records.groupby(tenth)
+    n = bins.size().to_numpy()
+    confidence = bins["confidence"].mean().to_numpy()
+    right = bins["is_right"].sum().to_numpy()
     accuracy = right / n
     low, high = wilson(right, n)
     error = (np.abs(accuracy - confidence) * n).sum() / n.sum()
 
-    figure = new_figure(COLUMN, 4.2, found.run["is_demo"])
+    figure = new_figure(style.COLUMN, 4.2, results)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, label="perfectly calibrated")
     reach = np.clip([accuracy - low, high - accuracy], 0, 1).tolist()    # an array of one warns
@@ -405,41 +304,31 @@ def reliability(folder: Folder) -> Figure:
     top.set_title(f"expected calibration error {error:.3f}")
     top.legend(loc="upper center", bbox_to_anchor=(0.45, -0.04))
 
-    bottom.bar(bins.index.to_numpy() / 10 + 0.05, n, width=0.09, color=SKY)
+    bottom.bar(np.array(list(bins.groups)) / 10 + 0.05, n, width=0.09, color=SKY)
     bottom.set(xlabel="confidence: probability of the predicted class", ylabel="records")
     figure.align_ylabels()
     return figure
 
 
 # -------------------------------------------------------------------------------------- features
-def _draw_box(axes, y, values):
-    """Draw median, quartiles, and whiskers of 1.5 times their distance.
+def _draw_feature(axes, values, true, n_classes, reference):
+    """Draw a feature's boxes, a row per class, and its reference range as a band.
 
-    Matplotlib's own boxplot imports pyplot, which looks for a screen.
+    A box: median, quartiles, and whiskers of at most 1.5 times their distance.
     """
-    stats = boxplot_stats(values)[0]
-    width = stats["q3"] - stats["q1"]
-    axes.barh(
-        y, width, 0.6, stats["q1"],
-        color=COLOURS[y % len(COLOURS)], edgecolor="black", linewidth=0.6)
-    starts = [stats["whislo"], stats["q3"]]
-    ends = [stats["q1"], stats["whishi"]]
-    axes.hlines([y, y], starts, ends, "black", linewidth=0.8)
-    axes.vlines(stats["med"], y - 0.3, y + 0.3, "black", linewidth=1.5)
-    outside = stats["fliers"]
-    axes.plot(outside, np.full(len(outside), y), ".", color="0.3", markersize=3)
-
-
-def _draw_feature(axes, values, true, n_classes, limits):
-    """Draw a feature's boxes, a row per class, and its usual range as a band."""
     known = np.isfinite(values)
-    for number in range(n_classes):
-        own = values[known & (true == number)]
-        if len(own):
-            _draw_box(axes, number, own)
+    black = {"color": "black", "linewidth": 0.8}
+    boxes = axes.boxplot(
+        [values[known & (true == number)] for number in range(n_classes)],
+        positions=range(n_classes), orientation="horizontal", widths=0.6, showcaps=False,
+        patch_artist=True, manage_ticks=False, boxprops={"linewidth": 0.6}, whiskerprops=black,
+        medianprops={"color": "black", "linewidth": 1.5},
+        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": "0.3"})
+    for number, box in enumerate(boxes["boxes"]):
+        box.set_facecolor(COLOURS[number % len(COLOURS)])
 
-    if limits:
-        axes.axvspan(*limits, color=GREEN, alpha=0.2, linewidth=0, zorder=0)
+    if reference:
+        axes.axvspan(*reference, color=GREEN, alpha=0.2, linewidth=0, zorder=0)
     axes.use_sticky_edges = False    # so that margins show where a box or a range ends
     axes.xaxis.set_major_locator(MaxNLocator(3))
     if not known.any():
@@ -450,50 +339,26 @@ def _draw_feature(axes, values, true, n_classes, limits):
     if least > 0 and values[known].max() > 20 * least:
         axes.set_xscale("log")
         low, high = axes.get_xlim()
-        digits = (1, 3) if high < 100 * low else (1,)
-        plain_ticks(axes.xaxis, *digits)
+        plain_ticks(axes.xaxis, *((1, 3) if high < 100 * low else (1,)))
 
 
-def most_telling(found: Predictions, most: int = N_FEATURES) -> list[Feature]:
+def most_telling(results: Results, most: int = MAX_FEATURES) -> list[Feature]:
     """Return the features that differ most between the true classes; all if there are no more.
 
     By the share of the variance of their ranks that is between classes (Kruskal & Wallis, JASA
     1952;47:583-621); a feature that is rarely measured counts by what is known of it.
     """
-    features = found.run["features"]
+    features = results.features
     if len(features) <= most:
         return features
 
-    ranks = found.table[[feature.column for feature in features]].rank()
+    ranks = results.table[[feature.column for feature in features]].rank()
     centred = ranks - ranks.mean()
-    of_class = centred.groupby(found.true)
+    of_class = centred.groupby(results.true)
     between = (of_class.mean() ** 2 * of_class.count()).sum()
     share = (between / (centred**2).sum()).fillna(0).to_numpy()
     order = np.argsort(-share, kind="stable")[:most]
     return [features[place] for place in order]
-
-
-@styled()
-def features(folder: Folder) -> Figure:
-    """Draw up to eight features by true class: boxes, and the usual ranges as bands."""
-    found = read_predictions(folder)
-    names = wrapped(drawable(found.run["classes"]))
-    shown = most_telling(found)
-    rows = math.ceil(len(shown) / 4)
-    height = rows * (1.05 + 0.3 * len(names)) + 0.5
-    figure = new_figure(PAGE, height, found.run["is_demo"])
-    panels = figure.subplots(rows, 4, sharey=True, squeeze=False).ravel()
-    for axes, feature in zip(panels, shown, strict=False):
-        values = found.table[feature.column].to_numpy()
-        _draw_feature(axes, values, found.true, len(names), feature.usual)
-        axes.set_title(_two_lines(feature_title(feature.name, feature.unit)))
-
-    for axes in panels[len(shown):]:
-        axes.remove()
-    panels[0].set_yticks(range(len(names)), names)    # sharey: of all
-    panels[0].set_ylim(len(names) - 0.5, -0.5)
-    figure.suptitle("\n".join(_about_features(found.run["features"], shown)))
-    return figure
 
 
 def _two_lines(title, most=22):
@@ -504,42 +369,54 @@ def _two_lines(title, most=22):
     return "\n".join(textwrap.wrap(title, most, max_lines=2, placeholder="…"))
 
 
-def _about_features(features, shown):
-    """Return the lines above the features."""
+@styled()
+def features(results: Results) -> Figure:
+    """Draw up to eight features by true class: boxes, and the reference ranges as bands."""
+    names = wrapped(drawable(results.classes))
+    shown = most_telling(results)
+    rows = math.ceil(len(shown) / 4)
+    figure = new_figure(style.PAGE, rows * (1.05 + 0.3 * len(names)) + 0.5, results)
+    panels = figure.subplots(rows, 4, sharey=True, squeeze=False).ravel()
+    for axes, feature in zip(panels, shown, strict=False):
+        values = results.table[feature.column].to_numpy()
+        _draw_feature(axes, values, results.true, len(names), feature.reference)
+        axes.set_title(_two_lines(feature_title(feature.name, feature.unit)))
+
+    for axes in panels[len(shown):]:
+        axes.remove()
+    panels[0].set_yticks(range(len(names)), names)    # sharey: of all
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+
     lines = []
-    if len(shown) < len(features):
-        lines.append(f"the {len(shown)} of {len(features)} features that differ most between "
-                     "the classes, by rank")
-    if any(feature.usual for feature in shown):
-        lines.append("green: usual range (those of SDNN, RMSSD and CV_RR are meant for longer "
+    if len(shown) < len(results.features):
+        lines.append(f"the {len(shown)} of {len(results.features)} features that differ most "
+                     "between the classes, by rank")
+    if any(feature.reference for feature in shown):
+        lines.append("green: reference range (those of SDNN, RMSSD and CV_RR are meant for longer "
                      "recordings than 10 s)")
-    return lines
+    figure.suptitle("\n".join(lines))
+    return figure
 
 
 # ------------------------------------------------------------------------------------------- all
-FIGURES: dict[str, Callable[[Folder], Figure]] = {
+FIGURES: dict[str, Callable[[Results], Figure]] = {
     "confusion_matrix": confusion_matrix,
     "training_curves": training_curves,
     "roc_precision_recall": roc_precision_recall,
     "reliability": reliability,
     "features": features,
 }
-NAMES = [*FIGURES, "examples", "model_card", "page"]    # the page shows what was drawn before it
+NAMES = [*FIGURES, "ecgs", "model_card", "page"]    # the page shows what was drawn before it
 
 
-ERRORS_OF_A_RUN = 4    # drawn at its end, a tenth of a second each; tools/figures.py draws more
-
-
-def make_all(folder: Folder, only: Sequence[str] | None = None,
-             errors: int = ERRORS_OF_A_RUN, force: bool = False) -> list[Path]:
+def make_all(folder: Path | str, only: Sequence[str] = (), errors: int = ERRORS) -> list[Path]:
     """Draw figures, and write the model card and index.html into the results folder of a run.
 
     Parameters
     ----------
     folder : the results folder
     only : some of `NAMES`; by default all, without training curves where no epoch was trained
-    errors : how many of the most confident errors index.html shows
-    force : whether files of somebody else are replaced, too
+    errors : how many of the most confident errors are shown, at most `write.KEPT_ERRORS`
 
     Returns
     -------
@@ -549,24 +426,21 @@ def make_all(folder: Folder, only: Sequence[str] | None = None,
     Raises
     ------
     UserError
-        If a file of the folder is missing or damaged (`ResultsError`) or cannot be written.
+        If a file of the folder is missing, or one cannot be written.
     """
-    if not only:
-        with reading(Path(folder) / "run.json"):
-            is_trained = has_epochs(read_run(folder))
-        only = [name for name in NAMES if is_trained or name != "training_curves"]
-
+    with user_errors(folder, OSError):
+        results = read_results(folder)
+    folder = results.folder
+    names = only or [name for name in NAMES if results.has_epochs or name != "training_curves"]
     paths = []
-    for name in only:
-        if name == "model_card":
-            paths.append(write_card(folder, force))
-            continue
-        if name == "page":
-            paths.append(write_page(folder, errors, force))
-            continue
-
-        pages = example_pages(folder) if name == "examples" else {name: FIGURES[name](folder)}
-        for stem, figure in pages.items():
-            paths += save(figure, Path(folder) / "figures" / stem, force=force)
-
+    for name in names:
+        if name == "ecgs":
+            rows = rows_of_ecgs(results, errors)
+            paths.append(write_pages(results, rows, folder / "figures/ecgs.pdf"))
+        elif name == "model_card":
+            paths.append(write_text(folder / "MODEL_CARD.md", model_card(results)))
+        elif name == "page":
+            paths.append(write_text(folder / "index.html", page(results, errors)))
+        else:
+            paths += style.save(FIGURES[name](results), folder / "figures" / name)
     return paths

@@ -1,4 +1,4 @@
-"""Write the model card of a run, from the files of its results folder alone."""
+"""The model card of a run, in Markdown, from the files of its results folder alone."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,8 +9,7 @@ import pandas as pd
 from ecg import origin
 from ecg.card import contract, in_markdown
 from ecg.errors import markdown
-from ecg.output.read import Folder, read_metrics, read_run, read_table, reading
-from ecg.output.write import PAGES, write_bytes
+from ecg.output.read import Results, read_texts
 
 # Settings that name places on somebody's machine: not for a card that is passed on. The origin of
 # the labels is stated under another heading.
@@ -26,8 +25,6 @@ UNLISTED = {
     "cache_dir",
     "scheduler",
 }
-
-MOST_SPLITS = 3    # train, validation, test
 
 CARD = """# Model card: ECG classifier
 
@@ -63,10 +60,11 @@ Left out as unusable: {left_out}.
 
 - One class per record: of two findings in an ECG the labels name one, and an ECG of no class here
   is given one all the same.
-- Other hospitals, devices and filters differ; results there are usually worse: test there first.
+- Other hospitals, devices and filters differ; results on an external test set are usually worse:
+  test there first.
 - Probabilities are calibrated on validation patients of {calibrated} data, every class counting
   alike.
-- Ten seconds are shorter than the usual ranges of heart rate variability are meant for.
+- Ten seconds are shorter than the reference ranges of heart rate variability are meant for.
 - Results by sex, age or origin are unknown: the label file does not hold them.
 
 ## Versions and settings
@@ -87,57 +85,38 @@ def markdown_table(heading: Sequence[object], rows: Iterable[Sequence[object]]) 
 
 
 # ------------------------------------------------------------------------------------------ data
-def _records_and_patients(rows, splits):
-    """Return "records (patients)" in each of the splits."""
-    cells = []
-    for name in splits:
-        subjects = rows["subject_id"][rows["split"] == name]
-        cells.append(f"{len(subjects)} ({subjects.nunique()})")
-    return cells
+def count_splits(split: pd.DataFrame, classes: Sequence[str]) -> str:
+    """Return in Markdown the records (patients) of each class and split, and who is in two.
 
-
-def count_splits(folder: Folder, classes: Sequence[str]) -> str:
-    """Return in Markdown the records (patients) of each class and split, and who is in two."""
-    columns = ["subject_id", "waveform_path", "ecg_category", "split"]
-    split = read_table(folder, "split.csv", columns)
-    names = sorted(set(split["split"]), key="train validation test".find)
-    with reading(Path(folder) / "split.csv"):
-        if len(names) > MOST_SPLITS:
-            raise ValueError("more splits than a run makes")
+    `split` is split.csv.
+    """
+    splits = [name for name in ("train", "validation", "test") if name in set(split["split"])]
     pairs = split[["subject_id", "split"]].drop_duplicates()
-    shared = (pairs["subject_id"].value_counts() > 1).sum()
+    n_shared = (pairs["subject_id"].value_counts() > 1).sum()
 
     table = []
-    for name in classes:
-        rows = split[split["ecg_category"] == name]
-        table.append([markdown(name), *_records_and_patients(rows, names)])
-    table.append(["all", *_records_and_patients(split, names)])
-    counts = markdown_table(["class", *map(markdown, names)], table)
-    return f"Patient numbers in more than one split: {shared}.\n\n{counts}"
+    for name in (*classes, None):
+        own = split if name is None else split[split["ecg_category"] == name]
+        of_splits = [own["subject_id"][own["split"] == part] for part in splits]
+        cells = [f"{len(subjects)} ({subjects.nunique()})" for subjects in of_splits]
+        table.append(["all" if name is None else markdown(name), *cells])
+    return (f"Patient numbers in more than one split: {n_shared}.\n\n"
+            f"{markdown_table(['class', *splits], table)}")
 
 
-def left_out_by_reason(folder: Folder) -> pd.Series:
+def left_out_by_reason(results: Results) -> pd.Series:
     """Return how many records were left out, by reason."""
-    why = read_table(folder, "left_out.csv", ["record", "why"])["why"]
+    why = read_texts(results.folder / "left_out.csv")["why"]
     return why.str.split(":").str[0].value_counts().sort_index()
-
-
-def count_left_out(folder: Folder) -> str:
-    """Return how many records were left out for which reason, or "none"."""
-    counts = left_out_by_reason(folder)
-    return ", ".join(f"{markdown(reason)} ({n})" for reason, n in counts.items()) or "none"
 
 
 # --------------------------------------------------------------------------------------- results
 def _overall(metrics):
-    """Return the table of both accuracies with their intervals, for model and rate rule."""
+    """Return the table of both accuracies with their intervals, for the model and baselines."""
     kinds = ["accuracy", "balanced accuracy"]
     rows = []
     for who in ("model", "rate rule", "logistic regression"):
-        scores = []
-        for kind in kinds:
-            value, low, high = metrics[who][kind]
-            scores.append(f"{value:.3f} ({low:.2f} to {high:.2f})")
+        scores = ["{:.3f} ({:.2f} to {:.2f})".format(*metrics[who][kind]) for kind in kinds]
         rows.append([who, *scores])
     return markdown_table(["95 % interval: bootstrap over patients", *kinds], rows)
 
@@ -157,34 +136,14 @@ def _per_class(classes, metrics):
 def _calibration(metrics):
     """Return the table of both calibration scores before and after temperature scaling."""
     kinds = ["expected calibration error", "Brier score"]
-    rows = []
-    for where, scores in metrics["calibration"].items():
-        for when in ("before", "after"):
-            values = [f"{scores[when][kind]:.3f}" for kind in kinds]
-            rows.append([f"{markdown(where)}, {when}", *values])
+    rows = [[f"{where}, {when}", *(f"{scores[when][kind]:.3f}" for kind in kinds)]
+            for where, scores in metrics["calibration"].items() for when in ("before", "after")]
     return markdown_table(["temperature scaling", *kinds], rows)
-
-
-def _never_tested(classes, metrics):
-    """Return a sentence on the classes of which the test has no record, or ""."""
-    absent = [markdown(name) for name in classes if not metrics["per class"][name]["support"]]
-    if not absent:
-        return ""
-    return f" **No test record of {', '.join(absent)}: nothing is known of it.**"
-
-
-def _accuracy_by_share_kept(metrics):
-    """Return the accuracy of the most certain quarter, half, three quarters and all."""
-    kept = []
-    for share, accuracy in metrics["accuracy by share kept"].items():
-        if float(share) * 100 % 25 == 0:
-            kept.append(f"{float(share):.0%} {accuracy:.3f}")
-    return ", ".join(kept)
 
 
 def _is_evaluation(run):
     """Tell whether a run trained nothing (--epochs 0)."""
-    return run["method"].get("epochs") == 0
+    return run["recipe"]["epochs"] == 0
 
 
 def _claim(run):
@@ -200,14 +159,19 @@ def _claim(run):
 def results_section(run: dict[str, Any], metrics: dict[str, Any]) -> str:
     """Return the scores with their intervals, the calibration and the classes, in Markdown."""
     classes = run["classes"]
+    absent = [markdown(name) for name in classes if not metrics["per class"][name]["support"]]
+    untested = f" **No test record of {', '.join(absent)}: nothing is known of it.**"
     confidence, deviation = metrics["confidence"]
     values = ", ".join(f"{value:.3f}" for value in run["temperature"])
     temperature = f"Temperature, fitted on the validation patients: {values}."
     if _is_evaluation(run):
         temperature = "Nothing was trained: weights and temperature are those of the start."
-    records, patients = markdown(metrics["records"]), markdown(metrics["patients"])
-    return f"""{records} test records of {patients} patients{_claim(run)}\
-{_never_tested(classes, metrics)}
+    by_coverage = metrics["accuracy by share kept"]
+    quarters = [f"{float(share):.0%} {accuracy:.3f}" for share, accuracy in by_coverage.items()
+                if float(share) * 100 % 25 == 0]
+
+    return f"""{metrics["records"]} test records of {metrics["patients"]} patients{_claim(run)}\
+{untested if absent else ""}
 
 {_overall(metrics)}
 
@@ -220,33 +184,21 @@ Confidence {confidence:.1%}, standard deviation {deviation:.1%}.
 
 {_calibration(metrics)}
 
-Accuracy where the least certain are left undecided, by share kept: \
-{_accuracy_by_share_kept(metrics)}."""
+Accuracy where the least certain records are left undecided, by coverage: {", ".join(quarters)}."""
 
 
 # ------------------------------------------------------------------------------------------ card
 def listed_settings(run: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run and the fields of its recipe, but those that name places.
-
-    In an older run.json the latter are among the settings, and a recipe has no name.
-    """
-    settings = dict(run["settings"])
-    for name, value in run.get("recipe", {}).items():
-        settings["recipe" if name == "name" else name] = value
+    """Return the settings of a run and the fields of its recipe, but those that name places."""
+    recipe = dict(run["recipe"])
+    settings = {**run["settings"], "recipe": recipe.pop("name"), **recipe}
     return {name: value for name, value in settings.items()
             if value not in ("", None) and name not in UNLISTED}
 
 
 def _as_text(values):
     """Return names and values as one line."""
-    return ", ".join(f"{markdown(name)} {markdown(value)}" for name, value in values.items())
-
-
-def _introduction(run):
-    """Return the warning that stands first where the data is synthetic, or ""."""
-    if not run["synthetic"]:
-        return ""
-    return f"**{origin.TRAINED_ON_SYNTHETIC} Nothing here is about real patients.**\n\n"
+    return ", ".join(f"{name} {markdown(value)}" for name, value in values.items())
 
 
 def _origin(run):
@@ -269,48 +221,29 @@ def _trained_on(run):
     return f" The model has learnt from the label files with the SHA-256 {hashes}, the last first."
 
 
-def _contract(run, metrics):
-    """Return what the model takes and gives."""
-    sections = contract({**run, "recipe": run["method"], "metrics": metrics})
+def model_card(results: Results) -> str:
+    """Return the model card of a run, in Markdown, from the files of its folder."""
+    run = results.run
+    synthetic = f"**{origin.TRAINED_ON_SYNTHETIC} Nothing here is about real patients.**\n\n"
+    left_out = [f"{markdown(reason)} ({n})" for reason, n in left_out_by_reason(results).items()]
+    sections = contract({**run, "metrics": results.metrics})
     escaped = {heading: [markdown(words) for words in sentences]
                for heading, sentences in sections.items()}
-    return in_markdown(escaped)
 
-
-def model_card(folder: Folder) -> str:
-    """Return the model card of a run, in Markdown, from the files of its folder.
-
-    `ResultsError` if one of them is missing or damaged.
-    """
-    run = read_run(folder)
-    metrics = read_metrics(folder)
-    left_out = count_left_out(folder)
-    splits = count_splits(folder, run["classes"])
-    with reading(Path(folder) / "metrics.json"):
-        results = results_section(run, metrics)
-
-    with reading(Path(folder) / "run.json"):
-        return CARD.format(
-            synthetic=_introduction(run),
-            not_medical=origin.NOT_MEDICAL,
-            classes=", ".join(map(markdown, run["classes"])),
-            records=markdown(run["records"]),
-            patients=markdown(run["patients"]),
-            labels_sha256=markdown(run["labels_sha256"]),
-            trained_on=_trained_on(run),
-            splits=splits,
-            left_out=left_out,
-            origin=_origin(run),
-            contract=_contract(run, metrics),
-            results=results,
-            calibrated="the start's" if _is_evaluation(run) else "this",
-            versions=_as_text(run["versions"]),
-            settings=_as_text(listed_settings(run)),
-        )
-
-
-def write_card(folder: Folder, force: bool = False) -> Path:
-    """Write MODEL_CARD.md into the folder of a run, by force over somebody else's."""
-    path = Path(folder) / "MODEL_CARD.md"
-    write_bytes(path, model_card(folder).encode(), PAGES[path.name], force)
-    return path
+    return CARD.format(
+        synthetic=synthetic if run["synthetic"] else "",
+        not_medical=origin.NOT_MEDICAL,
+        classes=", ".join(map(markdown, run["classes"])),
+        records=run["records"],
+        patients=run["patients"],
+        labels_sha256=run["labels_sha256"],
+        trained_on=_trained_on(run),
+        splits=count_splits(read_texts(results.folder / "split.csv"), run["classes"]),
+        left_out=", ".join(left_out) or "none",
+        origin=_origin(run),
+        contract=in_markdown(escaped),
+        results=results_section(run, results.metrics),
+        calibrated="the start's" if _is_evaluation(run) else "this",
+        versions=_as_text(run["versions"]),
+        settings=_as_text(listed_settings(run)),
+    )
