@@ -265,7 +265,7 @@ def draw_picture(file, scores):
             titles,
             loc="outside lower center",
             ncols=2)
-    style.save(figure, Path(file).with_suffix(""), ["png"], force=True)
+    style.save(figure, Path(file).with_suffix(""), ["png"])
 
 
 def draw_panel(axes, by_title):

@@ -36,7 +36,7 @@ def draw(curves, pool, protocols, path):
         panels[0].set_ylabel("balanced accuracy (95 %)")
         handles, titles = panels[0].get_legend_handles_labels()
         figure.legend(handles, titles, loc="outside lower center", ncols=2)
-    style.save(figure, Path(path).with_suffix(""), ["png"], force=True)
+    style.save(figure, Path(path).with_suffix(""), ["png"])
 
 
 def draw_panel(axes, results, scorer):

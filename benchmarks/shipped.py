@@ -26,6 +26,7 @@ from ecg import files, metrics
 from ecg.adaptation import split_model
 from ecg.errors import exit_code
 from ecg.output.model_card import UNLISTED, model_card
+from ecg.output.read import read_results
 from ecg.settings import Parser
 from tools import check_labels
 
@@ -101,7 +102,7 @@ def write_model_card(settings, card, text, labels, judged, output, note):
     settings = dataclasses.replace(settings, figures=False)
     with tempfile.TemporaryDirectory() as folder:
         script.write_results(settings, Path(folder), card, text, {"train": labels}, judged)
-        title, _, rest = model_card(folder).partition("\n\n")
+        title, _, rest = model_card(read_results(folder)).partition("\n\n")
     how = HOW.format(note=f" {note}" if note else "")
     files.write_whole(
         output.with_suffix(".md"),

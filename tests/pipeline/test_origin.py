@@ -11,6 +11,7 @@ import pytest
 import too_feature as script
 from ecg import files
 from ecg.output import ecg_page, model_card
+from ecg.output.read import read_results
 from tests.support.runs import LABELS, TINY, card_of
 
 CART = "machine reads of the ECG cart (MIMIC-IV-ECG 1.0)"
@@ -70,8 +71,10 @@ def assert_said(origin, printed, folder):
     assert f"{sentence} This is not a medical device.\n" in (folder / "report.txt").read_text()
     assert json.loads((folder / "run.json").read_text())["labels_origin"] == origin
     assert card_of("m.keras")["labels_origin"] == origin
-    assert f"**{sentence}**" in model_card.model_card(folder)
-    figure = next(iter(ecg_page.example_pages(folder).values()))
+    results = read_results(folder)
+    assert f"**{sentence}**" in model_card.model_card(results)
+    kept = results.table["record"].isin(results.ecgs).to_numpy()
+    figure = ecg_page.draw_tested(results, int(kept.argmax()))
     texts = " ".join(text.get_text() for text in figure.axes[0].texts)
     assert f"{sentence} This is not a medical device." in texts
 
@@ -102,7 +105,7 @@ def test_a_test_file_states_its_own_origin_and_its_records_leave_training(
                     own("theirs", both, ""), "--labels-origin", "two cardiologists")
     words = "Origin of the labels: two cardiologists. Origin of the test labels: not stated."
     assert words in printed
-    assert f"**{words}**" in model_card.model_card("results/m")
+    assert f"**{words}**" in model_card.model_card(read_results("results/m"))
     assert card_of("m.keras")["test_labels_origin"] == "not stated"
 
     assert known == {"test": [], "validation": ["test"], "train": ["test", "validation"]}
@@ -117,7 +120,7 @@ def test_the_demo_is_called_synthetic_everywhere_and_its_origin_cannot_be_change
     assert "notice: --labels-origin is not used" in printed
     assert_said(DEMO, printed, Path("results/m"))
     assert "THIS DATA IS SYNTHETIC" in printed
-    card = model_card.model_card("results/m")
+    card = model_card.model_card(read_results("results/m"))
     assert "This model was trained on synthetic records." in card
     assert "a cardiologist" not in card
 
