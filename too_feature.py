@@ -30,11 +30,11 @@ import functools
 import gc
 import hashlib
 import importlib
-import io
 import itertools
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -292,7 +292,6 @@ from ecg import (
 )
 from ecg.baseline import LinearBaseline
 from ecg.card import contract
-from ecg.epoch_bar import epoch_bar
 from ecg.errors import RecordError, exit_code, printable, user_errors
 from ecg.large_features import EXTRA_FEATURES, extra_features
 from ecg.signals import BEYOND_ANY_CONVERTER, as_leads, quietly
@@ -1258,6 +1257,9 @@ def average_models(keras: Any, models: list) -> Any:
 # ----------------------------------------------------------------------------------------- train
 PREDICTED_AT_ONCE = 100     # records
 
+# Settings that change how one model is trained, besides its recipe
+TRAINING = "seed", "train_samples", "val_samples", "test_share", "val_share"
+
 
 def training_batches(records: Records, settings: Settings, first_epoch: int = 0) -> Iterator[tuple]:
     """Yield (inputs, targets, weights) endlessly, shuffled and augmented afresh in each pass."""
@@ -1278,42 +1280,24 @@ def training_batches(records: Records, settings: Settings, first_epoch: int = 0)
             yield (signals, features), records.targets[batch], weights[batch]
 
 
-def feed(batches: Iterator[tuple], at_once: int) -> Any:
-    """Return a tf.data.Dataset of endless batches, which a thread prepares during training.
-
-    TensorFlow calls Python, which is slow, once for `at_once` batches.
-    """
-    tf = load_tensorflow()[0]
-
-    def groups() -> Iterator[tuple]:
-        while True:
-            group = [next(batches) for _ in range(at_once)]
-            yield tf.nest.map_structure(lambda *arrays: np.stack(arrays), *group)
-
-    first = next(groups())
-    shapes = tf.nest.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), first)
-    dataset = tf.data.Dataset.from_generator(
-        lambda: itertools.chain([first], groups()), output_signature=shapes)
-    return dataset.unbatch().prefetch(at_once)
-
-
 def predict(model: Any, records: Records) -> np.ndarray:
-    """Return the probabilities (n, n_classes) that a model gives to records."""
+    """Return the probabilities (n, n_classes) that a model gives to records.
+
+    Raises
+    ------
+    UserError
+        They are NaN, as the training of the model has diverged.
+    """
     n = len(records.targets)
-    found = []
+    parts = []
     for start in range(0, n, PREDICTED_AT_ONCE):
         # The last batch is filled up: XLA compiles anew for every size
         rows = np.arange(start, start + PREDICTED_AT_ONCE) % n
-        found.append(model.predict_on_batch((records.signals[rows], records.features[rows])))
-    return np.concatenate(found)[:n]
-
-
-def predict_finite(model: Any, records: Records) -> np.ndarray:
-    """Do the same as `predict`; `UserError` if the model gives NaN, as after it has diverged."""
-    probabilities = predict(model, records)
+        parts.append(model.predict_on_batch((records.signals[rows], records.features[rows])))
+    probabilities = np.concatenate(parts)[:n]
     if not np.isfinite(probabilities).all():
-        raise UserError("the model gives no probabilities (NaN), as its training or that of its "
-                        "start has diverged; lower --learning-rate, or name another start")
+        raise UserError("the model has diverged (NaN): lower --learning-rate, or name another "
+                        "--start-from")
     return probabilities
 
 
@@ -1350,68 +1334,101 @@ def build_model(n_classes: int, training: Records, recipe: Recipe) -> Any:
     return model
 
 
-def compile_model(
-    model: Any,
-    n_steps: Any,
-    recipe: Recipe,
-    jit: bool,
-    at_once: int = 1,
-    is_adapted: bool = False,
-) -> None:
-    """Prepare a model for training with a fresh Adam, on a cosine of `n_steps` if asked for.
+def compile_model(model: Any, recipe: Recipe, steps: int, xla: bool) -> two_phases.TwoPhases:
+    """Prepare a model for training by Adam, with weight decay and a cosine if the recipe has them.
 
-    `at_once` steps are one call of Python; `is_adapted` tells that batch normalisation is frozen
-    from the first epoch on.
+    `steps` are those of an epoch.
     """
-    optimizers = load_tensorflow()[1].optimizers
+    keras = load_tensorflow()[1]
+    n_steps = keras.Variable(1.0, trainable=False)    # of a phase of training
     rate: Any = recipe.learning_rate
     if recipe.schedule == "cosine":
-        rate = optimizers.schedules.CosineDecay(rate, n_steps)
-    adam = optimizers.Adam(rate, weight_decay=recipe.weight_decay or None)
-    if recipe.freeze_bn_after or is_adapted:    # else weight decay would shrink what is frozen
+        rate = keras.optimizers.schedules.CosineDecay(rate, n_steps)
+    adam = keras.optimizers.Adam(rate, weight_decay=recipe.weight_decay or None)
+    if recipe.freeze_bn_after:    # else weight decay would shrink what is frozen
         adam.exclude_from_weight_decay(var_names=["gamma", "beta"])
+
     model.compile(
-        adam, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"], jit_compile=jit,
-        steps_per_execution=at_once)
+        adam, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"], jit_compile=xla,
+        steps_per_execution=two_phases.steps_at_once(steps, xla))
+    return two_phases.TwoPhases(keras, model, n_steps)
 
 
-def phases(recipe: Recipe, steps: int) -> list[tuple[int, int]]:
-    """Return the first epoch of each phase of training and its end, which is not part of it.
-
-    In the second phase, batch normalisation is frozen with what it has gathered in the first.
-    """
-    settled = min(math.ceil(recipe.freeze_bn_after / steps), recipe.epochs)
-    if settled in (0, recipe.epochs):
-        return [(0, recipe.epochs)]
-    return [(0, settled), (settled, recipe.epochs)]
-
-
-def make_callbacks(recipe: Recipe, history: list[dict]) -> tuple[list, Any]:
-    """Return Keras's callbacks.
-
-    Returns
-    -------
-    counting : list
-        Those that count epochs: early stopping first, then the plateau where it is asked for.
-    printer : the one that prints each epoch, and appends its logs to `history`
-    """
-    callbacks = load_tensorflow()[1].callbacks
+def fit(
+    model: Any,
+    training: Records,
+    validation: Records,
+    settings: Settings,
+    state: checkpoint.Checkpoint | None = None,
+) -> list[dict]:
+    """Train a model, or go on from the state of an interrupted run; return each epoch's logs."""
+    tf, keras = load_tensorflow()
+    recipe = settings.recipe
+    xla = recipe.xla and fast_lstm.xla_works(tf)
+    print(f"{model.count_params():,} parameters, {len(training.targets)} training and "
+          f"{len(validation.targets)} validation records, XLA {'on' if xla else 'off'}\n"
+          "compiling the training step ...")
+    steps = max(1, len(training.targets) // recipe.batch_size)    # whole batches of an epoch
+    phased = compile_model(model, recipe, steps, xla)
+    history = list(state.history) if state else []
     start = time.monotonic()
 
     def print_epoch(epoch: int, logs: dict) -> None:
         history.append(logs)
         names = "loss", "accuracy", "val_loss", "val_accuracy"
         figures = "".join(f"  {name} {logs[name]:.3f}" for name in names)
-        seconds = time.monotonic() - start
-        print(f"epoch {epoch + 1:2}/{recipe.epochs}{figures}  {seconds:.0f} s", flush=True)
+        print(f"epoch {epoch + 1:2}/{recipe.epochs}{figures}  {time.monotonic() - start:.0f} s")
 
-    counting = [callbacks.EarlyStopping(
+    at_end = keras.callbacks.LambdaCallback
+    stopping = keras.callbacks.EarlyStopping(
         "val_accuracy", mode="max", patience=recipe.stop_patience,
-        restore_best_weights=recipe.keep_weights == "best")]
+        restore_best_weights=recipe.keep_weights == "best")
+    counting = [stopping]
     if recipe.schedule == "plateau":
-        counting.append(callbacks.ReduceLROnPlateau(
+        counting.append(keras.callbacks.ReduceLROnPlateau(
             factor=0.5, patience=recipe.reduce_patience, min_lr=1e-6))
-    return counting, callbacks.LambdaCallback(on_epoch_end=print_epoch)
+    callbacks = [at_end(on_epoch_end=lambda epoch, logs: logs.update(validate(model, validation))),
+                 two_phases.epoch_bar(keras), *counting, at_end(on_epoch_end=print_epoch)]
+    if state and settings.tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(state.folder, write_graph=False))
+    if state:    # it saves what all others have made of an epoch
+        callbacks.append(state.callback(keras, counting, history))
+
+    done = state.done if state else 0
+    for first, end in two_phases.phases(recipe.epochs, recipe.freeze_bn_after, steps):
+        if end < done or stopping.stopped_epoch:    # if end == done, the state is only restored
+            continue
+        phased.begin(steps * (recipe.epochs - first), is_frozen=first > 0)
+        passed = max(0, done - first)    # epochs, whose batches an interrupted run has used
+        batches = itertools.islice(
+            training_batches(training, settings, first), passed * steps, None)
+        model.fit(
+            two_phases.feed(tf, batches, model.steps_per_execution), steps_per_epoch=steps,
+            initial_epoch=first + passed, epochs=end, verbose=0, callbacks=callbacks)
+
+    if stopping.stopped_epoch:
+        print_stop(stopping, recipe)
+    phased.frozen.assign(False)    # as whoever trains the model further would expect
+    return history
+
+
+def print_stop(stopping: Any, recipe: Recipe) -> None:
+    """Print where early stopping ended a training, and whose weights are kept."""
+    kept = stopping.best_epoch if recipe.keep_weights == "best" else stopping.stopped_epoch
+    print(f"stopped after epoch {stopping.stopped_epoch + 1}: no better validation accuracy for "
+          f"{recipe.stop_patience} epochs; weights of epoch {kept + 1} kept")
+
+
+def calibrate(model: Any, validation: Records) -> float:
+    """Fit a temperature on validation patients, divide the last layer's weights by it, return it.
+
+    It is 1, and changes nothing, where none would make validation patients' classes likelier.
+    """
+    weights = compute_sample_weight("balanced", validation.targets)
+    temperature = metrics.fit_temperature(predict(model, validation), validation.targets, weights)
+    last = model.layers[-1]
+    last.set_weights([array / temperature for array in last.get_weights()])
+    return temperature
 
 
 def fit_baseline(training: Records, n_classes: int, recipe: Recipe) -> LinearBaseline:
@@ -1427,149 +1444,22 @@ def first_baseline_feature(recipe: Recipe) -> int:
     return HEART_RATE if recipe.model == "large" else 0    # before it, amplitudes
 
 
-def add_regression(model: Any, training: Records, n_classes: int, recipe: Recipe) -> Any:
-    """Return a trained model that a logistic regression on the same features shares in."""
-    from ecg.large_model import blend_with_regression
-
-    keras = load_tensorflow()[1]
-    baseline = fit_baseline(training, n_classes, recipe)
-    return blend_with_regression(keras, model, baseline, recipe.regression_share)
-
-
-def compile_for_phases(
-    model: Any,
-    frozen: Any,
-    steps: int,
-    settings: Settings,
-    jit: bool,
-) -> tuple[int, Callable[[int], None]]:
-    """Compile a model once for both phases of training.
-
-    Parameters
-    ----------
-    frozen : keras.Variable, whether batch normalisation is frozen
-    steps : int, of an epoch
-
-    Returns
-    -------
-    at_once : int
-        Steps in one call of Python; a divisor of `steps`, so that XLA compiles for one number only.
-    begin_phase : function of a phase's first epoch
-        Adam starts anew; batch normalisation is frozen in the second phase. In a model that was
-        trained before, it is frozen throughout: few records should not replace its statistics.
-    """
-    keras = load_tensorflow()[1]
-    recipe = settings.recipe
-    is_adapted = bool(settings.start_from)
-    print("compiling the training step ...", flush=True)
-    most_at_once = 25 if jit else 1
-    at_once = max(i for i in range(1, most_at_once + 1) if steps % i == 0)
-    n_steps = keras.Variable(1.0, trainable=False)    # of a phase
-    compile_model(model, n_steps, recipe, jit, at_once, is_adapted)
-    # Make the variables of metrics and Adam now: made while TensorFlow traces the step, they would
-    # have it trace the step twice
-    model.compute_metrics(None, np.zeros(1), np.ones((1, model.output_shape[1])), np.ones(1))
-    model.optimizer.build(model.trainable_variables)
-    fresh = [np.array(variable) for variable in model.optimizer.variables]
-
-    def begin_phase(first: int) -> None:
-        frozen.assign(is_adapted or first > 0)
-        n_steps.assign(steps * (recipe.epochs - first))
-        for variable, value in zip(model.optimizer.variables, fresh, strict=True):
-            variable.assign(value)
-
-    return at_once, begin_phase
-
-
-def fit(
-    model: Any,
-    training: Records,
-    validation: Records,
-    settings: Settings,
-    jit: bool,
-    callbacks: list,
-    done: int = 0,
-) -> None:
-    """Train a model phase by phase, skipping the first `done` epochs of an interrupted run.
-
-    `callbacks` start with early stopping.
-    """
-    keras = load_tensorflow()[1]
-    recipe = settings.recipe
-    steps = max(1, len(training.targets) // recipe.batch_size)    # whole batches of an epoch
-    frozen = two_phases.let_freeze(keras, model)
-    at_once, begin_phase = compile_for_phases(model, frozen, steps, settings, jit)
-    validating = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: logs.update(validate(model, validation)))
-    bar = epoch_bar(keras)
-    stopping = callbacks[0]
-    for first, end in phases(recipe, steps):
-        if end < done or stopping.stopped_epoch:    # if end == done, the state is only restored
-            continue
-
-        begin_phase(first)    # the callbacks' patience starts anew as well
-        batches = training_batches(training, settings, first)
-        passed = max(0, done - first)
-        for _ in range(passed * steps):    # those that the interrupted run has used
-            next(batches)
-        model.fit(
-            feed(batches, at_once), steps_per_epoch=steps, initial_epoch=first + passed,
-            epochs=end, verbose=0, callbacks=[validating, bar, *callbacks])
-
-    if stopping.stopped_epoch:
-        announce_stop(stopping, recipe)
-    frozen.assign(False)    # as whoever trains the model further would expect
-
-
-def announce_stop(stopping: Any, recipe: Recipe) -> None:
-    """Print where early stopping ended a training, and whose weights are kept."""
-    kept = stopping.best_epoch if recipe.keep_weights == "best" else stopping.stopped_epoch
-    print(f"stopped after epoch {stopping.stopped_epoch + 1}: no better validation accuracy for "
-          f"{recipe.stop_patience} epochs; weights of epoch {kept + 1} kept")
-
-
-def calibrate(model: Any, validation: Records) -> float:
-    """Fit a temperature on validation patients, divide the last layer's weights by it, return it.
-
-    It is 1, and changes nothing, where none would make validation patients' classes likelier.
-    """
-    weights = compute_sample_weight("balanced", validation.targets)
-    probabilities = predict_finite(model, validation)
-    temperature = metrics.fit_temperature(probabilities, validation.targets, weights)
-    last = model.layers[-1]
-    last.set_weights([array / temperature for array in last.get_weights()])
-    return temperature
-
-
-# Settings that change how one model is trained, besides its recipe
-TRAINING = "seed", "train_samples", "val_samples", "test_share", "val_share"
-
-
-def training_key(training: Records, validation: Records, settings: Settings) -> dict[str, Any]:
-    """Return what has to be the same where --resume continues a run."""
-    chosen = {name: getattr(settings, name) for name in TRAINING}
-    # Features change whenever signals do, and are smaller
-    arrays = training.features, training.targets, validation.features, validation.targets
-    start = settings.start_from and files.sha256(adaptation.find_model(settings.start_from))
-    return {
-        "start_from": start[:12],
-        **dataclasses.asdict(settings.recipe), **chosen, **origin.versions(),
-        "code": [files.code_sha256()],
-        "records": [checkpoint.checksum(array) for array in arrays]}
-
-
 def open_checkpoint(
     folder: Path,
     training: Records,
     validation: Records,
     settings: Settings,
 ) -> checkpoint.Checkpoint:
-    """Return the state that an interrupted run left; if there is none, empty the folder."""
-    key = training_key(training, validation, settings)
-    state = checkpoint.Checkpoint(folder, key, settings.resume)
-    if not state.done:
-        state.start_afresh()
-    return state
+    """Return the state that an interrupted run left in a folder, or an empty one."""
+    # Features change whenever signals do, and are smaller
+    arrays = training.features, training.targets, validation.features, validation.targets
+    key = {
+        **dataclasses.asdict(settings.recipe),
+        **{name: getattr(settings, name) for name in TRAINING},
+        **origin.versions(),
+        "code": files.code_sha256(),
+        "records": [checkpoint.checksum(array) for array in arrays]}
+    return checkpoint.Checkpoint(folder, key, settings.resume)
 
 
 def train(
@@ -1579,7 +1469,7 @@ def train(
     settings: Settings,
     folder: Path | None = None,
 ) -> tuple[Any, float, list[dict]]:
-    """Train one model from random weights, or adapt the model of --start-from.
+    """Train one model from random weights.
 
     Each epoch leaves in `folder` what --resume continues from.
 
@@ -1589,96 +1479,18 @@ def train(
     temperature : float, by which the last layer's weights are already divided
     history : list of dict, the logs of each epoch
     """
-    if settings.start_from:
-        return adapt(training, validation, settings, folder)
     keras = load_tensorflow()[1]
-    keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
-    model = build_model(n_classes, training, settings.recipe)
-    history = train_weights(model, training, validation, settings, folder)
-    if settings.recipe.regression_share:
-        model = add_regression(model, training, n_classes, settings.recipe)
-    return model, calibrate(model, validation), history
-
-
-def train_weights(
-    model: Any,
-    training: Records,
-    validation: Records,
-    settings: Settings,
-    folder: Path | None,
-) -> list[dict]:
-    """Train all weights of a model; return the logs of each epoch."""
-    tf, keras = load_tensorflow()
     recipe = settings.recipe
-    jit = recipe.xla and fast_lstm.xla_works(tf)
-    print(f"{model.count_params():,} parameters, {len(training.targets)} training and "
-          f"{len(validation.targets)} validation records, XLA {'on' if jit else 'off'}")
+    state = open_checkpoint(folder, training, validation, settings) if folder else None
+    keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
+    model = build_model(n_classes, training, recipe)
+    history = fit(model, training, validation, settings, state)
+    if recipe.regression_share:
+        from ecg.large_model import blend_with_regression
 
-    history: list[dict] = []
-    counting, printer = make_callbacks(recipe, history)
-    callbacks = [*counting, printer]
-    done = 0
-    if folder:
-        with user_errors(str(folder), (ValueError, ImportError)):
-            state = open_checkpoint(folder, training, validation, settings)
-            done = state.done
-            history += state.history
-            if settings.tensorboard:
-                callbacks.append(checkpoint.tensorboard_callback(keras, folder))
-            # Restores the state as `fit` begins, and saves it after all others have seen an epoch
-            callbacks.append(state.callback(keras, counting, history))
-
-    fit(model, training, validation, settings, jit, callbacks, done)
-    return history
-
-
-def train_quietly(*arguments: Any) -> tuple[Any, float, list[dict]]:
-    """Train one model as `train` does, and print nothing."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return train(*arguments)
-
-
-def keep_trained(*arguments: Any) -> None:
-    """Train one model in a worker process, which leaves nothing but its state in `folder`."""
-    interrupt.end_with_parent()
-    train_quietly(*arguments)
-
-
-def train_repeats(
-    training: Records,
-    validation: Records,
-    n_classes: int,
-    settings: Settings,
-    folder: Path,
-) -> list[tuple[Any, float, list[dict]]]:
-    """Train a model for each repeat: several at once, each in a process, where --jobs allows it.
-
-    Such a process leaves the state of its last epoch, from which the model is made here.
-
-    Returns
-    -------
-    list of what `train` returns
-    """
-    def tasks(resume: bool) -> Iterator[tuple]:
-        for i in range(settings.repeats):
-            seed = (settings.seed + i) % 2**32
-            seeded = dataclasses.replace(settings, seed=seed, resume=resume)
-            yield training, validation, n_classes, seeded, folder / str(i)
-
-    jobs = cache.count_jobs(settings.jobs, settings.repeats)
-    if jobs == 1 or settings.start_from:
-        return [train(*task) for task in tasks(settings.resume)]
-
-    print(f"training {settings.repeats} models, {jobs} at once ...", flush=True)
-    cache.in_processes(keep_trained, tasks(settings.resume), jobs)
-    trained = []
-    for i, task in enumerate(tasks(resume=True)):
-        trained.append(train_quietly(*task))
-        history = trained[-1][2]
-        print(f"model {i + 1}/{settings.repeats}: {len(history)} epochs, "
-              f"val_loss {history[-1]['val_loss']:.3f}  "
-              f"val_accuracy {history[-1]['val_accuracy']:.3f}")
-    return trained
+        baseline = fit_baseline(training, n_classes, recipe)
+        model = blend_with_regression(keras, model, baseline, recipe.regression_share)
+    return model, calibrate(model, validation), history
 
 
 # ----------------------------------------------------------------------------------------- adapt
@@ -1734,34 +1546,27 @@ def adapt(
     training: Records,
     validation: Records,
     settings: Settings,
-    folder: Path | None = None,
 ) -> tuple[Any, float, list[dict]]:
-    """Adapt the model of --start-from, or keep it as it was where that is better.
+    """Fit the last layer of the model of --start-from, or keep it where it is better as it was.
 
-    Its last layer is fitted; with 0 epochs, nothing is.
+    With 0 epochs, the model is only evaluated.
 
     Returns
     -------
     model, temperature, history
-        As `train` returns them.
+        As `train` returns them; the history is empty.
 
     Raises
     ------
     UserError
         The model cannot be loaded, or is an ensemble that would have to be trained.
     """
-    keras = load_tensorflow()[1]
-    keras.utils.set_random_seed(settings.seed)
     model = load(adaptation.find_model(settings.start_from)).model
     if not settings.recipe.epochs:
-        predict_finite(model, validation)    # before anything is replaced by it
         return model, 1.0, []
 
+    body, last = adaptation.split_model(load_tensorflow()[1], model, settings.start_from)
     training = each_once(training)
-    body, last = adaptation.split_model(keras, model, settings.start_from)
-    if folder:    # so that --resume refuses what an interrupted run of another kind left
-        with user_errors(str(folder), ValueError):
-            open_checkpoint(folder, training, validation, settings)
     inputs = predict(body, training).astype(float)
     start = adaptation.LastLayer.of(last)
     subjects = training.rows["subject_id"].to_numpy()
@@ -1802,7 +1607,7 @@ class Predicted(NamedTuple):
 
 def predict_each(models: list, records: Records) -> Predicted:
     """Return records with the probabilities that each of these models gives to them."""
-    return Predicted(records, np.array([predict_finite(model, records) for model in models]))
+    return Predicted(records, np.array([predict(model, records) for model in models]))
 
 
 def with_baselines(
@@ -2174,7 +1979,14 @@ def run(settings: Settings) -> None:
     unusable = [*training.left_out, *validation.left_out, *test.left_out]
     unusual = [*training.unusual, *validation.unusual, *test.unusual]
 
-    trained = train_repeats(training, validation, len(classes), settings, folder / "progress")
+    progress = folder / "progress"
+    if not settings.resume:
+        shutil.rmtree(progress, ignore_errors=True)
+    trained = []
+    for i in range(settings.repeats):
+        seeded = dataclasses.replace(settings, seed=(settings.seed + i) % 2**32)
+        trained.append(adapt(training, validation, settings) if settings.start_from else
+                       train(training, validation, len(classes), seeded, progress / str(i)))
     models, temperatures, histories = map(list, zip(*trained, strict=True))
     model = models[0] if len(models) == 1 else average_models(keras, models)
     card |= {"history": histories, "temperature": temperatures, "left_out": unusable,

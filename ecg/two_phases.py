@@ -1,36 +1,80 @@
-"""Keras's own batch normalisation, which a variable freezes while a model trains.
+"""Train a Keras model on a CPU in two phases, compiled once.
 
-`layer.trainable = False` freezes a layer too, but only once the model is compiled anew, for which
-XLA takes seconds. Only `call` of each object is replaced: it is still saved as Keras's own layer.
+In the second phase, batch normalisation is frozen with what it has gathered in the first: the
+statistics of a batch of four are noisy. `layer.trainable = False` would have XLA compile anew,
+which takes seconds; here a variable freezes it. Only `call` of each layer object is replaced: the
+layer is still saved as Keras's own.
 """
 
+import itertools
+import math
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from tqdm import tqdm
 
-def let_freeze(keras: Any, model: Any) -> Any:
-    """Let a variable freeze each batch normalisation of a model.
+MAX_STEPS_AT_ONCE = 25    # training steps in one call of Python, which is slow
+BAR_DELAY_S = 2.0         # an epoch that is over by then shows no bar
 
-    Frozen, a layer uses its moving statistics and keeps them, its scale and its offset as they are.
+
+def phases(epochs: int, freeze_bn_after: int, steps: int) -> list[tuple[int, int]]:
+    """Return the first epoch of each phase, and its end, which is not part of it.
 
     Parameters
     ----------
-    keras : the Keras module, on TensorFlow
-    model : keras.Model, whose normalisations are of the last axis and without a mask
-
-    Returns
-    -------
-    keras.Variable of bool
-        False at first. No layer holds it, so that it is not saved.
+    epochs : of the whole training
+    freeze_bn_after : training steps after which batch normalisation is frozen, at the next end of
+        an epoch; 0: never
+    steps : training steps of an epoch
     """
-    frozen = keras.Variable(False, dtype="bool", trainable=False, name="frozen")
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.call = freezable(keras.ops, layer, frozen)
-    return frozen
+    first_frozen = min(math.ceil(freeze_bn_after / steps), epochs)
+    if first_frozen in (0, epochs):
+        return [(0, epochs)]
+    return [(0, first_frozen), (first_frozen, epochs)]
+
+
+class TwoPhases:
+    """A compiled model, whose optimizer starts anew in each phase.
+
+    Parameters
+    ----------
+    keras : module
+    model : keras.Model, compiled; its batch normalisations are of the last axis, without a mask
+    n_steps : keras.Variable, which is set to the training steps of a phase
+
+    Attributes
+    ----------
+    frozen : keras.Variable of bool, whether batch normalisation is frozen; no layer holds it, so
+        that it is not saved
+    """
+
+    def __init__(self, keras: Any, model: Any, n_steps: Any) -> None:
+        self.model = model
+        self.n_steps = n_steps
+        self.frozen = keras.Variable(False, dtype="bool", trainable=False, name="frozen")
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.call = freezable(keras.ops, layer, self.frozen)
+
+        # Variables that are made while TensorFlow traces the step would have it trace twice
+        model.compute_metrics(None, np.zeros(1), np.ones((1, model.output_shape[1])), np.ones(1))
+        model.optimizer.build(model.trainable_variables)
+        self.fresh = [np.array(variable) for variable in model.optimizer.variables]
+
+    def begin(self, n_steps: int, is_frozen: bool) -> None:
+        """Make the model ready for a phase of so many training steps."""
+        self.frozen.assign(is_frozen)
+        self.n_steps.assign(n_steps)
+        for variable, value in zip(self.model.optimizer.variables, self.fresh, strict=True):
+            variable.assign(value)
 
 
 def freezable(ops: Any, layer: Any, frozen: Any) -> Any:
-    """Return what takes the place of a layer's `call`."""
+    """Return what takes the place of `call` of a batch normalisation.
+
+    Frozen, the layer uses its moving statistics and keeps them, its scale and its offset.
+    """
     def kept(variable: Any) -> Any:
         """Return a variable that has no gradient while it is frozen, so that Adam keeps it."""
         constant = ops.stop_gradient(variable)
@@ -61,3 +105,53 @@ def freezable(ops: Any, layer: Any, frozen: Any) -> Any:
             epsilon=layer.epsilon)
 
     return call
+
+
+def steps_at_once(steps: int, xla: bool) -> int:
+    """Return how many training steps are one call: XLA compiles one number, a divisor of `steps`.
+
+    Without XLA, nothing is gained.
+    """
+    most = MAX_STEPS_AT_ONCE if xla else 1
+    return max(i for i in range(1, most + 1) if steps % i == 0)
+
+
+def feed(tf: Any, batches: Iterator[tuple], at_once: int) -> Any:
+    """Return a tf.data.Dataset of endless batches, which a thread prepares during training.
+
+    TensorFlow calls Python, which is slow, once for `at_once` batches.
+    """
+    def groups() -> Iterator[tuple]:
+        while True:
+            group = [next(batches) for _ in range(at_once)]
+            yield tf.nest.map_structure(lambda *arrays: np.stack(arrays), *group)
+
+    first = next(groups())
+    shapes = tf.nest.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), first)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: itertools.chain([first], groups()), output_signature=shapes)
+    return dataset.unbatch().prefetch(at_once)
+
+
+def epoch_bar(keras: Any) -> Any:
+    """Return a Keras callback that shows an epoch's steps on a terminal; a log has lines only.
+
+    It is to be called before the callback that prints a line at an epoch's end.
+    """
+    class EpochBar(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+            self.bar = tqdm(
+                desc=f"epoch {epoch + 1}",
+                total=self.params["steps"],
+                delay=BAR_DELAY_S,
+                leave=False,
+                disable=None)    # where stderr is no terminal
+
+        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            done = batch + 1    # of several steps at once, the last
+            self.bar.update(done - self.bar.n)
+
+        def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+            self.bar.close()
+
+    return EpochBar()

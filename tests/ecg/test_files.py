@@ -10,7 +10,12 @@ import pytest
 from ecg import files
 from ecg.errors import UserError
 
-CLAIM = "import sys; from pathlib import Path; from ecg import files; files.claim(Path(sys.argv[1]))"
+CLAIM = """
+import sys
+from pathlib import Path
+from ecg import files
+files.claim(Path(sys.argv[1]))
+"""
 
 
 def claim_elsewhere(folder):
