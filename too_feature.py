@@ -278,7 +278,6 @@ from ecg import (
     checkpoint,
     fast_lstm,
     files,
-    interrupt,
     label_file,
     left_out,
     metrics,
