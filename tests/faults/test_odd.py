@@ -1,10 +1,8 @@
 """Odd input lists, caches, servers and names: refused in one line or used, never waited for."""
 
 import os
-import socket
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -124,34 +122,6 @@ def test_a_cache_that_is_cut_while_it_is_used_is_one_line_and_no_bus_error(store
     os.truncate(file, 4096)
     with pytest.raises(UserError, match=r"\.rows was cut while it was in use"):
         signals[-1:]
-
-
-# ----------------------------------------------------------------------------------------- server
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 100 Continue\r\n\r\n", b"H"])
-def test_a_header_without_end_ends_after_a_total_time(answer, monkeypatch, tmp_path):
-    monkeypatch.setattr(fetch_records, "HEADER_TIME", 0.2)
-    monkeypatch.setattr(fetch_records, "RETRIES", 0)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    ended = threading.Event()
-
-    def serve(server):
-        client, _ = server.accept()
-        with client:
-            try:
-                for _ in range(10_000):    # more bytes than anybody waits for
-                    client.sendall(answer)
-                    if ended.wait(0.001):
-                        break
-            except OSError:    # the client has hung up
-                ended.set()
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=serve, args=(server,), daemon=True).start()
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        fetcher = fetch_records.Fetcher(url, str(tmp_path), None)
-        with pytest.raises(OSError, match="no whole header within"):
-            list(fetcher.chunks(f"{url}x", 1000))
-        assert ended.wait(60)
 
 
 # ----------------------------------------------------------------------------- another name
