@@ -1,4 +1,4 @@
-"""Measure probabilities: accuracy with intervals, calibration, and the baseline, a rate rule.
+"""Measure probabilities: accuracy with intervals, calibration, thresholds, and a rate rule.
 
 Arrays in, numbers out.
 """
@@ -11,12 +11,13 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 from sklearn.metrics import precision_recall_fscore_support
 
-RESAMPLES = 1000  # of the patients, for intervals
-SLOW, FAST = 60, 100  # bpm: bradycardia below, tachycardia above
-HOTTEST = 2.0  # temperature; one beyond it says that something else is wrong
-PRIOR = 10.0  # so many records' worth of evidence for a temperature of 1
-SENSITIVITY = 0.95  # at which thresholds are chosen
-ENOUGH = 30  # validation records of a class, to choose a threshold
+RESAMPLES = 1000            # of the patients, for intervals
+SEED = 42                   # of the resamples
+SLOW_BPM, FAST_BPM = 60, 100    # bradycardia below, tachycardia above
+MAX_TEMPERATURE = 2.0       # beyond it, something else is wrong
+PRIOR_RECORDS = 10.0        # records' worth of evidence for a temperature of 1
+SENSITIVITY = 0.95          # at which decision thresholds are chosen
+MIN_RECORDS = 30            # validation records of a class, to choose a threshold
 
 
 def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -41,7 +42,7 @@ def fit_temperature(
 
     Returns
     -------
-    float, from 1 to `HOTTEST`
+    float, from 1 to `MAX_TEMPERATURE`
     """
     logits = np.log(np.clip(probabilities, 1e-12, 1))
     of_truth = logits[np.arange(len(targets)), targets]
@@ -49,15 +50,15 @@ def fit_temperature(
     def cost(log_temperature: float) -> float:
         temperature = np.exp(log_temperature)
         losses = logsumexp(logits / temperature, axis=1) - of_truth / temperature
-        doubt = PRIOR * log_temperature**2 / len(targets)
-        return np.average(losses, weights=weights) + doubt
+        prior = PRIOR_RECORDS * log_temperature**2 / len(targets)
+        return np.average(losses, weights=weights) + prior
 
-    found = minimize_scalar(cost, bounds=(0, np.log(HOTTEST)), method="bounded")
-    return float(np.exp(found.x)) if found.fun < cost(0) else 1.0
+    best = minimize_scalar(cost, bounds=(0, np.log(MAX_TEMPERATURE)), method="bounded")
+    return float(np.exp(best.x)) if best.fun < cost(0) else 1.0
 
 
 def rate_rule(
-    heart_rate: np.ndarray, classes: list[str], shares: np.ndarray
+    heart_rate: np.ndarray, classes: list[str], prevalence: np.ndarray
 ) -> np.ndarray:
     """Predict by heart rate alone: slow, fast, or else the commonest other class.
 
@@ -68,28 +69,23 @@ def rate_rule(
     heart_rate : ndarray, shape (n,), bpm
     classes : list of n_classes str
         Which are slow and fast is told by their names.
-    shares : ndarray, shape (n_classes,), how common each class is
+    prevalence : ndarray, shape (n_classes,), how common each class is
 
     Returns
     -------
     ndarray of int, shape (n,), class numbers
     """
-    names = [name.casefold() for name in classes]
-    slow = np.array(["brady" in name for name in names]) * shares
-    fast = np.array(["tachy" in name for name in names]) * shares
+    slow, fast = (prevalence * [word in name.casefold() for name in classes]
+                  for word in ("brady", "tachy"))
     is_other = slow + fast == 0
-    other = int(np.argmax(np.where(is_other, shares, 1e-9 * shares)))
-
-    is_slow = (heart_rate < SLOW) & slow.any()
-    is_fast = (heart_rate > FAST) & fast.any()
+    other = np.argmax(np.where(is_other, prevalence, 1e-9 * prevalence))
+    is_slow = (heart_rate < SLOW_BPM) & slow.any()
+    is_fast = (heart_rate > FAST_BPM) & fast.any()
     return np.select([is_slow, is_fast], [slow.argmax(), fast.argmax()], other)
 
 
 def accuracies(
-    targets: np.ndarray,
-    predicted: np.ndarray,
-    subjects: np.ndarray,
-    seed: int = 42,
+    targets: np.ndarray, predicted: np.ndarray, subjects: np.ndarray
 ) -> dict[str, list[float]]:
     """Return accuracy and balanced accuracy, each as [value, low, high].
 
@@ -102,19 +98,17 @@ def accuracies(
     ----------
     targets, predicted : ndarray of int, shape (n,)
     subjects : ndarray, shape (n,), patients
-    seed : int
     """
-    records = pd.crosstab(subjects, targets).astype(float)
     is_right = predicted == targets
-    right = pd.crosstab(subjects, targets, values=is_right, aggfunc="sum").fillna(0)
-    rng = np.random.default_rng(seed)
+    records = pd.crosstab(subjects, targets).astype(float)
+    right = pd.crosstab(subjects, targets, values=is_right, aggfunc="sum").fillna(0).astype(float)
+    rng = np.random.default_rng(SEED)
     n = len(records)
     draws = rng.multinomial(n, [1 / n] * n, RESAMPLES)
-    times = np.vstack([np.ones(n), draws])  # first, each patient once
-    n_right = times @ right.to_numpy(dtype=float)
+    times = np.vstack([np.ones(n), draws])    # first, each patient once
     n_records = times @ records.to_numpy()
-    with np.errstate(invalid="ignore"):  # a class that was not drawn
-        recall = n_right / n_records
+    with np.errstate(invalid="ignore"):    # a class that was not drawn
+        recall = times @ right.to_numpy() / n_records
 
     for number, share in enumerate(recall[0]):
         if share in (0, 1):
@@ -124,12 +118,16 @@ def accuracies(
 
     weight = n_records / n_records.sum(axis=1, keepdims=True)
     accuracy = np.nansum(recall * weight, axis=1)
-    accuracy[0] = is_right.mean()  # the same, without rounding
-    scores = {
-        "accuracy": accuracy,
-        "balanced accuracy": np.nanmean(recall, axis=1),
-    }
-    return {name: with_interval(score) for name, score in scores.items()}
+    accuracy[0] = is_right.mean()    # the same, without rounding
+    return {"accuracy": with_interval(accuracy),
+            "balanced accuracy": with_interval(np.nanmean(recall, axis=1))}
+
+
+def with_interval(scores: np.ndarray) -> list[float]:
+    """Return [value, low, high] of a score and its resamples; the value lies within."""
+    low, high = np.percentile(scores[1:], [2.5, 97.5])
+    value = scores[0]
+    return [float(value), float(min(low, value)), float(max(high, value))]
 
 
 def by_class(
@@ -149,29 +147,7 @@ def by_class(
     scores = precision_recall_fscore_support(
         targets, predicted, labels=range(len(classes)), sample_weight=weights, zero_division=0)
     kinds = "precision", "recall", "f1-score", "support"
-    rows = np.transpose(scores).tolist()
-    return {name: dict(zip(kinds, row, strict=True))
-            for name, row in zip(classes, rows, strict=True)}
-
-
-def reweighted(
-    targets: np.ndarray,
-    predicted: np.ndarray,
-    classes: list[str],
-    weights: np.ndarray,
-) -> dict[str, Any]:
-    """Return accuracy and `by_class` of records with these weights."""
-    return {
-        "accuracy": float(np.average(predicted == targets, weights=weights)),
-        "per class": by_class(targets, predicted, classes, weights),
-    }
-
-
-def with_interval(scores: np.ndarray) -> list[float]:
-    """Return [value, low, high] of a score and its resamples; the value lies within."""
-    low, high = np.percentile(scores[1:], [2.5, 97.5])
-    value = scores[0]
-    return [float(value), float(min(low, value)), float(max(high, value))]
+    return pd.DataFrame(np.transpose(scores), classes, kinds).astype(float).to_dict("index")
 
 
 def thresholds(
@@ -181,7 +157,7 @@ def thresholds(
     test_targets: np.ndarray,
     classes: list[str],
 ) -> dict[str, Any]:
-    """Choose for each class the probability from which it is told with a sensitivity of 0.95.
+    """Choose the decision threshold of each class: the probability at a sensitivity of 0.95.
 
     Parameters
     ----------
@@ -193,24 +169,24 @@ def thresholds(
     -------
     dict
         By class: None where validation has too few records of it; else the probability, chosen on
-        validation patients, and sensitivity and specificity there on test patients.
+        validation patients, and sensitivity and specificity there on test patients, None where no
+        test record tells.
     """
-    found: dict[str, Any] = {}
+    def share(answers: np.ndarray) -> float | None:
+        return float(answers.mean()) if len(answers) else None
+
+    chosen: dict[str, Any] = dict.fromkeys(classes)
     for number, name in enumerate(classes):
         of_class = validation[validation_targets == number, number]
-        if len(of_class) < ENOUGH:
-            found[name] = None
-            continue
-
-        at = float(np.quantile(of_class, 1 - SENSITIVITY, method="lower"))
-        is_called = test[:, number] >= at
-        is_so = test_targets == number
-        found[name] = {
-            "probability": at,
-            "sensitivity": float(is_called[is_so].mean()) if is_so.any() else None,
-            "specificity": float((~is_called)[~is_so].mean()) if not is_so.all() else None,
-        }
-    return found
+        if len(of_class) >= MIN_RECORDS:
+            threshold = float(np.quantile(of_class, 1 - SENSITIVITY, method="lower"))
+            is_called = test[:, number] >= threshold
+            is_of_class = test_targets == number
+            chosen[name] = {
+                "probability": threshold,
+                "sensitivity": share(is_called[is_of_class]),
+                "specificity": share(~is_called[~is_of_class])}
+    return chosen
 
 
 def calibration(
@@ -236,56 +212,43 @@ def calibration(
     distance = ((probabilities - truth) ** 2).sum(axis=1)
     return {
         "expected calibration error": float(np.abs(gap).sum() / weights.sum()),
-        "Brier score": float(np.average(distance, weights=weights)),
-    }
+        "Brier score": float(np.average(distance, weights=weights))}
 
 
 def calibrations(
     each: np.ndarray,
     temperatures: list[float],
     targets: np.ndarray,
-    label_weights: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Return `calibration` before and after temperature scaling, on test and at label shares.
+    """Return `calibration` before and after temperature scaling, on test and at a prevalence.
 
     Parameters
     ----------
     each : ndarray, shape (models, n, n_classes), probabilities after temperature scaling
     temperatures : list of float, by which the models' logits were divided
     targets : ndarray of int, shape (n,)
-    label_weights : ndarray, shape (n,), optional
-        Give the classes their shares in the label file.
+    weights : ndarray, shape (n,), optional
+        Give the classes their prevalence in the label file.
     """
-    after = np.mean(each, axis=0)
-    pairs = zip(each, temperatures, strict=True)
-    before = np.mean([p if temperature == 1 else soften(p, 1 / temperature)    # then exact
-                      for p, temperature in pairs], axis=0)
-    found = {}
-    for where, weights in (("test", None), ("at label shares", label_weights)):
-        if where == "at label shares" and weights is None:
-            continue
-        found[where] = {
-            "before": calibration(before, targets, weights),
-            "after": calibration(after, targets, weights),
-        }
-    return found
+    unscaled = [p if temperature == 1 else soften(p, 1 / temperature)    # then exact
+                for p, temperature in zip(each, temperatures, strict=True)]
+    moments = {"before": np.mean(unscaled, axis=0), "after": np.mean(each, axis=0)}
+    places = {"test": None} if weights is None else {"test": None, "at prevalence": weights}
+    return {place: {moment: calibration(p, targets, w) for moment, p in moments.items()}
+            for place, w in places.items()}
 
 
-def accuracy_by_share_kept(
-    probabilities: np.ndarray, targets: np.ndarray
-) -> dict[str, float]:
+def accuracy_at_coverage(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Return the accuracy of whoever answers "I don't know" to the least certain records.
 
     Returns
     -------
     dict
-        By share of the records kept, "1.00" to "0.05".
+        By coverage, the share of the records that are answered: "1.00" to "0.05".
     """
-    is_right = probabilities.argmax(axis=1) == targets
-    confidence = probabilities.max(axis=1)
-    most_certain_first = is_right[np.argsort(-confidence, kind="stable")]
-    found = {}
-    for share in np.arange(20, 0, -1) / 20:
-        n_kept = max(1, round(share * len(targets)))
-        found[f"{share:.2f}"] = float(most_certain_first[:n_kept].mean())
-    return found
+    most_certain_first = np.argsort(-probabilities.max(axis=1), kind="stable")
+    is_right = (probabilities.argmax(axis=1) == targets)[most_certain_first]
+    coverages = np.arange(20, 0, -1) / 20
+    return {f"{coverage:.2f}": float(is_right[:max(1, round(coverage * len(targets)))].mean())
+            for coverage in coverages}
