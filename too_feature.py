@@ -267,7 +267,7 @@ import pandas as pd
 from scipy import fft
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
-from sklearn.metrics import balanced_accuracy_score, classification_report
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 
@@ -1576,22 +1576,6 @@ def adapt(
 
 
 # -------------------------------------------------------------------------------------- evaluate
-def heart_rates_by_class(test: Records, classes: list[str]) -> pd.DataFrame:
-    """Return in words mean, deviation and count of heart rate and its variability by true class."""
-    names = [f"{name} [{unit or '1'}]" for name, unit, _ in VITALS]
-    rates = pd.DataFrame(test.features[:, HEART_RATE:len(FEATURES)].astype(float), columns=names)
-
-    def in_words(values: pd.Series) -> str:
-        count = values.count()
-        digits = 2 if values.name == names[-1] else 1    # CV_RR is far below 1
-        mean = f"{values.mean():.{digits}f} " if count else ""
-        deviation = f"+- {values.std():.{digits}f} " if count > 1 else ""
-        return f"{mean}{deviation}({count})"
-
-    true = np.array(classes)[test.targets]
-    return rates.groupby(true).agg(in_words)
-
-
 class Predicted(NamedTuple):
     """Records, and the probabilities that models give to them."""
 
@@ -1609,29 +1593,12 @@ def predict_each(models: list, records: Records) -> Predicted:
     return Predicted(records, np.array([predict(model, records) for model in models]))
 
 
-def with_baselines(
-    test: Predicted,
-    baseline: np.ndarray,
-    classes: list[str],
-    shares: np.ndarray,
-) -> dict[str, Any]:
-    """Return accuracies with intervals of the model, a plain rate rule, and the baseline."""
-    rates = test.records.features[:, HEART_RATE]
-    predicted = {
-        "model": test.mean.argmax(axis=1),
-        "rate rule": metrics.rate_rule(rates, classes, shares),
-        "logistic regression": baseline.argmax(axis=1)}
-    targets = test.records.targets
-    subjects = test.records.rows["subject_id"].to_numpy()
-    return {who: metrics.accuracies(targets, found, subjects) for who, found in predicted.items()}
-
-
 def evaluate(
     validation: Predicted,
     test: Predicted,
     temperatures: list[float],
     classes: list[str],
-    shares: np.ndarray,
+    prevalence: np.ndarray,
     baseline: np.ndarray,
     label_file: str,
 ) -> tuple[str, dict[str, Any]]:
@@ -1640,37 +1607,43 @@ def evaluate(
     Parameters
     ----------
     temperatures : list of float, by which the models' logits were divided
-    shares : ndarray, shape (n_classes,), of the classes in the label file
+    prevalence : ndarray, shape (n_classes,), share of each class in the label file
     baseline : ndarray, shape (n, n_classes), probabilities of the baseline
-    label_file : str, to whose class shares results are reweighted; "": to none
+    label_file : str, to whose prevalence results are reweighted; "": to none
     """
-    targets = test.records.targets
+    rows, _, features, targets, *_ = test.records
+    subjects = rows["subject_id"].to_numpy()
     confidence = test.mean.max(axis=1)
     predicted = test.mean.argmax(axis=1)
-    names = np.array(classes)    # a class neither tested nor predicted would count as 0 in means
-    table = classification_report(names[targets], names[predicted], digits=3, zero_division=0)
-    # As if the classes came as often as in the label file
-    weights = (shares / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
+    rule = metrics.rate_rule(features[:, HEART_RATE], classes, prevalence)
+    weights = None
+    if label_file:    # as if the classes came as often as in it
+        weights = (prevalence / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
 
     figures = {
         "records": len(targets),
-        "patients": test.records.rows["subject_id"].nunique(),
-        **with_baselines(test, baseline, classes, shares),
+        "patients": rows["subject_id"].nunique(),
+        "model": metrics.accuracies(targets, predicted, subjects),
+        "rate rule": metrics.accuracies(targets, rule, subjects),
+        "logistic regression": metrics.accuracies(targets, baseline.argmax(axis=1), subjects),
         "confidence": [float(confidence.mean()), float(confidence.std())],
-        "calibration": metrics.calibrations(
-            test.each, temperatures, targets, weights if label_file else None),
-        "accuracy by share kept": metrics.accuracy_by_share_kept(test.mean, targets),
+        "calibration": metrics.calibrations(test.each, temperatures, targets, weights),
+        "accuracy at coverage": metrics.accuracy_at_coverage(test.mean, targets),
         "thresholds": metrics.thresholds(
             validation.mean, validation.records.targets, test.mean, targets, classes),
         "per class": metrics.by_class(targets, predicted, classes)}
     if label_file:
-        reweighted = metrics.reweighted(targets, predicted, classes, weights)
-        figures["at label shares"] = {"label file": label_file, **reweighted}
+        figures["at prevalence"] = {
+            "label file": label_file,
+            "accuracy": float(np.average(predicted == targets, weights=weights)),
+            "per class": metrics.by_class(targets, predicted, classes, weights)}
     if len(test.each) > 1:
         figures["balanced accuracy of each"] = [
             balanced_accuracy_score(targets, p.argmax(axis=1)) for p in test.each]
-    rates = heart_rates_by_class(test.records, classes).to_string()
-    return report.in_words(figures, table, rates, classes, VITALS), figures
+
+    names = np.array(classes)
+    vitals = features[:, HEART_RATE:len(FEATURES)]
+    return report.in_words(figures, names[targets], names[predicted], vitals, VITALS), figures
 
 
 # ------------------------------------------------------------------------------------------ save
@@ -1998,7 +1971,7 @@ def run(settings: Settings) -> None:
     words, card["metrics"] = evaluate(
         predict_each(models, validation), tested, temperatures, classes, shares.to_numpy(),
         baseline, label_name)
-    text = report.in_full(words, card, is_demo)
+    text = report.in_full(words, card)
     print(text, end="")
     save(model, card, output)    # again, now with the figures
     write_results(settings, folder, card, text, splits, tested)

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from benchmarks.folds import SEED
-from ecg.metrics import accuracy_by_share_kept, calibration
+from ecg.metrics import accuracy_at_coverage, calibration
 
 RESAMPLES = 2000    # of the patients
 ENOUGH = 20         # test records that a class needs to count in averages
@@ -162,5 +162,5 @@ def accuracy_kept(probabilities, targets):
     list of float
         For each of `SHARES_KEPT`.
     """
-    by_share = accuracy_by_share_kept(probabilities, targets)
+    by_share = accuracy_at_coverage(probabilities, targets)
     return [by_share[f"{share:.2f}"] for share in SHARES_KEPT]

@@ -183,7 +183,7 @@ def trust_table(results, scorer, shares):
     """
     natural = (shares / scorer.count.clip(1))[scorer.targets]
     header = ["mean of the seeds", "ECE before, after", "Brier before, after",
-              "ECE before, after at label shares", "Brier before, after at label shares"]
+              "ECE before, after at prevalence", "Brier before, after at prevalence"]
     header += [f"accuracy, {share:.0%} kept" for share in SHARES_KEPT]
 
     rows = []

@@ -166,7 +166,7 @@ def results_section(run: dict[str, Any], metrics: dict[str, Any]) -> str:
     temperature = f"Temperature, fitted on the validation patients: {values}."
     if _is_evaluation(run):
         temperature = "Nothing was trained: weights and temperature are those of the start."
-    by_coverage = metrics["accuracy by share kept"]
+    by_coverage = metrics["accuracy at coverage"]
     quarters = [f"{float(share):.0%} {accuracy:.3f}" for share, accuracy in by_coverage.items()
                 if float(share) * 100 % 25 == 0]
 

@@ -49,7 +49,7 @@ def test_pictures_of_an_earlier_run_go_and_other_peoples_stay(tmp_path):
 def test_the_report_is_what_was_printed(demo_run):
     report = (demo_run.results / "report.txt").read_text()
     assert report in demo_run.printed
-    for words in ("Test on", "balanced accuracy", "rate rule", "left out: none", "SYNTHETIC"):
+    for words in ("Test on", "balanced accuracy", "Rate rule", "left out: none", "SYNTHETIC"):
         assert words in report
 
 

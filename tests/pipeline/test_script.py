@@ -65,9 +65,9 @@ def test_from_a_fresh_copy_to_a_saved_model(demo_run):
 def test_the_report_is_printed_in_full(demo_run):
     for text in ("597 records of 300 patients", "tensorflow", "/physical_device:CPU:0",
                  "8,461 parameters", "epoch  1/3", "epoch  3/3", "precision", "best class",
-                 "rate rule", "A logistic regression on the same features", "SDNN",
+                 "Rate rule", "Baseline: a logistic regression on the same features", "SDNN",
                  "left out: none",
-                 "at the class shares of ecg_5_class_data.csv: accuracy 0.",
+                 "at the prevalence of ecg_5_class_data.csv: accuracy 0.",
                  "Atrial Fibrillation: too few validation records to choose a probability",
                  "Origin of the labels: synthetic records, not patients. This is not",
                  "THIS DATA IS SYNTHETIC", "saved my model.keras"):
@@ -116,8 +116,8 @@ def test_the_card_holds_all_that_is_needed_to_use_and_trace_the_model(demo_run):
     assert card["temperature"][0] > 0
     value, low, high = card["metrics"]["model"]["balanced accuracy"]
     assert 0 <= low <= value <= high <= 1
-    assert set(card["metrics"]["calibration"]) == {"test", "at label shares"}
-    kept = card["metrics"]["accuracy by share kept"]
+    assert set(card["metrics"]["calibration"]) == {"test", "at prevalence"}
+    kept = card["metrics"]["accuracy at coverage"]
     assert kept["1.00"] == card["metrics"]["model"]["accuracy"][0]
 
 
@@ -171,7 +171,7 @@ def test_a_loaded_model_gives_the_figures_of_its_run_again(any_run):
         assert figures[name] == expected[name]
     assert figures["confidence"] == pytest.approx(expected["confidence"], abs=1e-5)
     for when in ("before", "after"):
-        for where in ("test", "at label shares"):
+        for where in ("test", "at prevalence"):
             brier = [x["calibration"][where][when]["Brier score"] for x in (figures, expected)]
             assert brier[0] == pytest.approx(brier[1], abs=1e-4)
     for line in text.splitlines():

@@ -286,9 +286,10 @@ def test_a_record_drawn_often_is_told_once_and_one_not_drawn_never(load):
 
 
 def test_the_report_counts_each_remark():
-    words = report.closing_words([("a", "too short: 3 s")], [
-        ("b", "gaps; flat lead"), ("c", "gaps"), ("d", "beyond 10 mV")], False, "not stated")
-    assert words.splitlines()[1:3] == [
+    card = {"metrics": {"records": 4, "patients": 4}, "recipe": {"epochs": 1}, "synthetic": False,
+            "labels_origin": "not stated", "left_out": [("a", "too short: 3 s")],
+            "unusual": [("b", "gaps; flat lead"), ("c", "gaps"), ("d", "beyond 10 mV")]}
+    assert report.in_full("", card).splitlines()[3:5] == [
         "left out: too short (1)",
         "used although unusual: beyond 10 mV (1), flat lead (1), gaps (2)"]
-    assert "\nused although unusual: none\n" in report.closing_words([], [], True, "not stated")
+    assert "\nused although unusual: none\n" in report.in_full("", {**card, "unusual": []})
