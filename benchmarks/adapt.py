@@ -35,7 +35,6 @@ from ecg.errors import UserError, exit_code
 from ecg.files import code_sha256, sha256
 from ecg.output import style
 from ecg.output.model_card import markdown_table
-from tools.choose_records import choose
 
 SIZES = 10, 20, 40       # labelled records of the other hospital
 TEST_SHARE = 0.4         # of its patients
@@ -116,13 +115,6 @@ def last_layer_unchosen(bench, local, draw):
     return softmax(fitted.logits(bench.inputs[draw.test]), axis=1)
 
 
-def last_layer_of_chosen(bench, local, draw):
-    """Fit the last layer to as many records as tools/choose_records.py chooses."""
-    probabilities = softmax(bench.layer.logits(bench.inputs[draw.pool]), axis=1)
-    places = choose(bench.inputs[draw.pool], probabilities, len(local), draw.seed)
-    return last_layer(bench, draw.pool[places], draw)
-
-
 def all_weights(bench, local, draw):
     """Train all weights further, as --adapt all does; a fifth of the records validates."""
     subjects = bench.pool.rows["subject_id"].to_numpy()[local]
@@ -160,7 +152,6 @@ METHODS = {    # title: function, and which option says how many draws
     "as it is, features scaled as local ones": (rescaled, "draws"),
     "**last layer** (`--start-from`)": (last_layer, "draws"),
     "last layer, the start no candidate": (last_layer_unchosen, "draws"),
-    "last layer, records by choose_records": (last_layer_of_chosen, "draws"),
     "all weights (`--adapt all`)": (all_weights, "slow_draws"),
     "from scratch on both": (from_scratch, "scratch_draws"),
     "logistic regression on both": (regression, "draws"),

@@ -29,7 +29,7 @@ import pandas as pd
 from ecg import files
 from ecg.errors import UserError, exit_code, printable
 from ecg.patients import PATIENT_FOLDER
-from ecg.settings import Parser, whole_number
+from ecg.settings import Parser
 from tools import classify
 
 
@@ -55,13 +55,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("data", metavar="DATA", help="folder of records, or @file or - with a path on each line")
     add("--data-dir", help="folder that the paths of the label file start from (default: DATA, or "
         "the current folder for a list)")
-    add("--number", type=whole_number, default=50, help="records to choose (default: %(default)s)")
+    add("--number", type=int, default=50, help="records to choose (default: %(default)s)")
     add("--by", choices=["random", "uncertainty"], default="random",
         help="how to choose (default: %(default)s)")
     add("--output", default="to_label.csv", help="label file to write (default: %(default)s)")
     add("--force", action="store_true", help="replace a label file that exists")
     add("--plot", metavar="FOLDER", help="folder to draw the ECG page of each record in, as PNG")
-    add("--seed", type=whole_number, default=42, help="seed of the draw (default: %(default)s)")
+    add("--seed", type=int, default=42, help="seed of the draw (default: %(default)s)")
     return parser.parse_args(arguments)
 
 

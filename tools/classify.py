@@ -42,9 +42,9 @@ from ecg import adaptation, files, origin
 from ecg.cache import Prepared
 from ecg.errors import RecordError, UserError, exit_code, printable, user_errors
 from ecg.explain import Importance, explain, in_brief, spread, summed
-from ecg.left_out import reasons
+from ecg.left_out import count_reasons
 from ecg.output.read import feature_column
-from ecg.settings import Parser, whole_number
+from ecg.settings import Parser
 from too_feature import Loaded, Recipe
 
 CHUNK_RECORDS = 2000        # held in memory at once, 24 kB each
@@ -348,19 +348,22 @@ def as_table(frame: pd.DataFrame, classes: list[str], width: int) -> str:
             f"{textwrap.fill(meaning, min(width, 100))}")
 
 
-def as_words(record: dict[str, Any]) -> list[str]:
+def as_words(record: dict[str, Any], width: int) -> str:
     """Write down what moved the probability of a record's class, as lines of text."""
     moved = record["importance"]
     window = f" from {record['start']} s on" if "start" in record else ""
-    lines = [f"{record['record']}{window}: from {moved['baseline']:.3f} (flat ECG, average "
-             f"features) to {moved['probability']:.3f} for {record['predicted']} by"]
+    heading = (f"{record['record']}{window}: from {moved['baseline']:.3f} (flat ECG, average "
+               f"features) to {moved['probability']:.3f} for {record['predicted']} by")
+    lines = [textwrap.fill(heading, width, subsequent_indent="  ")]
     for kind in ("lead", "second", "feature"):
         changes = pd.Series(moved[kind])
         largest = changes.abs().nlargest(MAX_NAMED).index
-        words = [f"{name} {changes[name]:+.3f}" for name in largest]
-        lines.append(f"  {kind + 's':9}{changes.sum():+.3f}: {', '.join(words)}")
+        names = changes.index if kind == "second" else largest    # seconds stay in order
+        words = [f"{name} {changes[name]:+.3f}".replace(" ", "\0") for name in names]
+        line = f"  {kind + 's':9}{changes.sum():+.3f}: {', '.join(words)}"
+        lines.append(textwrap.fill(line, width, subsequent_indent=" " * 19).replace("\0", " "))
 
-    return [*lines, f"  {'missed':9}{moved['rest']:+.3f}"]
+    return "\n".join([*lines, f"  {'missed':9}{moved['rest']:+.3f}"])
 
 
 def as_json(records: list[dict], loaded: Loaded, model_path: str) -> str:
@@ -391,6 +394,7 @@ def page(result: Result, classes: list[str], note: str) -> Any:
 
     recording = script.read_record(result.record, start=result.start or 0)
     signal, fs = recording.signal, recording.fs
+    rhythm = script.measure_rhythm(signal, fs, recording.is_missing)
     names = [name for name, _, _ in script.FEATURES + script.EXTRA_FEATURES]
     reasons = None
     if result.importance:
@@ -400,7 +404,7 @@ def page(result: Result, classes: list[str], note: str) -> Any:
     order = np.argsort(-result.probabilities, kind="stable")
     classes = [style.drawable(classes)[place] for place in order]
     return ecg_page.draw_ecg(
-        signal, fs, script.LEADS, script.find_r_peaks(signal, fs),
+        signal, fs, script.LEADS, rhythm.r_peaks,
         title=f"Predicted {classes[0]}: record {printable(os.path.basename(name_of(result)))}",
         text=ecg_page.write_probabilities(classes, result.probabilities[order]),
         note=note, reasons=reasons,
@@ -451,7 +455,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--pdf", action="store_true", help="with --plot, draw each page as PDF too")
     add("--embeddings", metavar="FILE",
         help=".npz file for the records' names and what the model's last layer sees of each")
-    add("--jobs", type=whole_number, default=0,
+    add("--jobs", type=int, default=0,
         help="worker processes that read records; 0 chooses for you (default: %(default)s)")
     return parser.parse_args(arguments)
 
@@ -476,9 +480,7 @@ def print_results(records: list[dict], loaded: Loaded, model_path: str,
     width = shutil.get_terminal_size((100, 24)).columns
     print(as_table(frame, loaded.classes, width), end="\n\n")
     for record in records if flags.explain else []:
-        for line in as_words(record):
-            print(textwrap.fill(line, width, subsequent_indent=" " * 19, break_on_hyphens=False))
-        print()
+        print(as_words(record, width), end="\n\n")
     print(origin.note(loaded.card))
 
 
@@ -508,7 +510,7 @@ def run(flags: argparse.Namespace) -> int:
 
     found = [result for result in classified if not result.left_out]
     if not found:
-        counts = reasons((result.record, result.left_out) for result in classified)
+        counts = count_reasons(result.left_out for result in classified)
         raise UserError(f"none of the {len(paths)} records can be used: {counts}")
 
     records = [as_record(result, loaded) for result in classified]
