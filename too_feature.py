@@ -30,10 +30,12 @@ import functools
 import gc
 import hashlib
 import importlib
+import importlib.util
 import itertools
 import json
 import math
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -178,6 +180,8 @@ class Settings:
         if self.start_from and self.repeats > 1:
             raise UserError(f"--repeats {self.repeats}: all models from --start-from would be the "
                             "same; leave it out")
+        if self.tensorboard and not importlib.util.find_spec("tensorboard"):
+            raise UserError("--tensorboard: pip install tensorboard")
 
 
 QUICK_SETTINGS = {"train_samples": 300, "val_samples": 100, "test_samples": 200}
@@ -291,7 +295,7 @@ from ecg import (
 )
 from ecg.baseline import LinearBaseline
 from ecg.card import contract
-from ecg.errors import RecordError, exit_code, printable, user_errors
+from ecg.errors import RecordError, exit_code, printable, raise_at_sigterm, user_errors
 from ecg.large_features import EXTRA_FEATURES, extra_features
 from ecg.signals import BEYOND_ANY_CONVERTER, as_leads, quietly
 
@@ -1369,7 +1373,7 @@ def fit(
           "compiling the training step ...")
     steps = max(1, len(training.targets) // recipe.batch_size)    # whole batches of an epoch
     phased = compile_model(model, recipe, steps, xla)
-    history = list(state.history) if state else []
+    history, done = (list(state.history), state.done) if state else ([], 0)
     start = time.monotonic()
 
     def print_epoch(epoch: int, logs: dict) -> None:
@@ -1393,7 +1397,6 @@ def fit(
     if state:    # it saves what all others have made of an epoch
         callbacks.append(state.callback(keras, counting, history))
 
-    done = state.done if state else 0
     for first, end in two_phases.phases(recipe.epochs, recipe.freeze_bn_after, steps):
         if end < done or stopping.stopped_epoch:    # if end == done, the state is only restored
             continue
@@ -1468,9 +1471,9 @@ def train(
     settings: Settings,
     folder: Path | None = None,
 ) -> tuple[Any, float, list[dict]]:
-    """Train one model from random weights.
+    """Train one model from random weights, or adapt that of --start-from.
 
-    Each epoch leaves in `folder` what --resume continues from.
+    Each epoch of training leaves in `folder` what --resume continues from.
 
     Returns
     -------
@@ -1478,6 +1481,8 @@ def train(
     temperature : float, by which the last layer's weights are already divided
     history : list of dict, the logs of each epoch
     """
+    if settings.start_from:
+        return adapt(training, validation, settings)
     keras = load_tensorflow()[1]
     recipe = settings.recipe
     state = open_checkpoint(folder, training, validation, settings) if folder else None
@@ -1792,13 +1797,12 @@ def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
         return bool(ours)
 
     folder = Path(data_dir)
-    defaults = Path(Settings.data_dir).resolve(), files.ROOT / Settings.data_dir
-    is_default = folder.resolve() in defaults
-    is_own = is_default or (folder / "demo").exists()
-    if not is_own and folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"--data-dir {data_dir}: holds no demo, but --labels is the demo's: name "
-                        "the label file of these records")
+    is_default = folder.resolve() in (Path(Settings.data_dir).resolve(),
+                                      files.ROOT / Settings.data_dir)
     if not is_default:
+        if folder.exists() and not (folder / "demo").exists() and any(folder.iterdir()):
+            raise UserError(f"--data-dir {data_dir}: holds no demo, but --labels is the demo's: "
+                            "name the label file of these records")
         print(f"notice: --labels is the demo's, so its records are written to {data_dir}")
     from ecg import demo
 
@@ -1807,25 +1811,9 @@ def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
     return True
 
 
-def check_output(settings: Settings) -> Path:
-    """Return the path of the model to write; `UserError` if it could or should not be written."""
-    output = Path(settings.output)
-    stem = output.stem.strip(".")
-    folder = f"{output.absolute().parent}/"
-    is_model_name = output.suffix == ".keras" and stem and len(output.stem) < 60
-    if not is_model_name or output.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"--output {settings.output:.99}: expected a .keras file in a writable "
-                        "folder")
-
-    read = [file for file in (settings.labels, settings.test_labels) if file]
-    read += [os.path.splitext(file)[0] + ".labels.json" for file in read]
-    if settings.start_from:
-        trained = adaptation.find_model(settings.start_from)
-        read += [trained, os.path.splitext(trained)[0] + ".json"]
-    with user_errors("--output", UserError):
-        for ending in (".keras", ".json", ".json.new"):
-            files.check_target(output.with_suffix(ending), read)
-    return output
+def model_files(output: Path) -> list[Path]:
+    """Return a model's file, its card, and what its card is called while both are written."""
+    return [output.with_suffix(ending) for ending in (".keras", ".json", ".json.new")]
 
 
 def results_folder(results: str, output: Path) -> Path:
@@ -1837,19 +1825,38 @@ def results_folder(results: str, output: Path) -> Path:
     return Path(results) / f"{output.stem}-{digest}"
 
 
-def claim_places(settings: Settings, output: Path) -> Path:
-    """Keep other runs off the model and its results folder until this one ends; return the folder.
+def check_output(settings: Settings) -> tuple[Path, Path]:
+    """Return the model to write and its results folder.
 
     Raises
     ------
     UserError
-        Another run is at work there.
+        Something could not be written, or is read as well.
     """
+    output = Path(settings.output)
+    if output.suffix != ".keras" or not output.stem.strip(".") or len(output.stem) > 60:
+        raise UserError(f"--output {settings.output:.99}: expected a .keras file")
     folder = results_folder(settings.results, output)
+
+    inputs = [Path(name) for name in (settings.labels, settings.test_labels) if name]
+    inputs += [name.with_suffix(".labels.json") for name in inputs]
+    if settings.start_from:
+        start = Path(adaptation.find_model(settings.start_from))
+        inputs += [start, start.with_suffix(".json")]
+    for file in model_files(output):
+        files.check_target(file, inputs)
+    for name in inputs:
+        if folder.resolve() in name.resolve().parents:
+            raise UserError(f"{name} lies in the results folder of --output {output}, whose files "
+                            "are replaced; choose another name")
+    return output, folder
+
+
+def claim(output: Path, folder: Path) -> None:
+    """Keep other runs off a model and its results until this one ends; sweep what they left."""
     files.claim(folder)
-    for ending in (".keras", ".json", ".json.new"):
-        files.sweep(output.parent, output.stem + ending)
-    return folder
+    for file in model_files(output):
+        files.sweep(file.parent, file.name)
 
 
 def print_classes(labels: pd.DataFrame, is_demo: bool) -> pd.Series:
@@ -1925,7 +1932,7 @@ def describe_run(
 def run(settings: Settings) -> None:
     """Do all of it, from labels to a saved model and its results folder."""
     began = time.monotonic()
-    output = check_output(settings)
+    output, folder = check_output(settings)
     labels = read_labels(settings.labels)
     is_demo = ensure_demo(labels, settings.data_dir)
     labels, classes = take_classes(labels, settings)
@@ -1935,7 +1942,7 @@ def run(settings: Settings) -> None:
     card |= state_origins(settings, is_demo, splits["test"])
     card |= describe_start(settings, card)
 
-    folder = claim_places(settings, output)
+    claim(output, folder)
     print("loading TensorFlow while records are read")
     loading = ThreadPoolExecutor(1).submit(load_tensorflow)
 
@@ -1948,28 +1955,24 @@ def run(settings: Settings) -> None:
     print(report.using(card["versions"], devices))
     training = load_split(
         "train", splits["train"], classes, settings, {"test": test, "validation": validation})
-    unusable = [*training.left_out, *validation.left_out, *test.left_out]
-    unusual = [*training.unusual, *validation.unusual, *test.unusual]
+    card["left_out"] = [*training.left_out, *validation.left_out, *test.left_out]
+    card["unusual"] = [*training.unusual, *validation.unusual, *test.unusual]
 
-    progress = folder / "progress"
     if not settings.resume:
-        shutil.rmtree(progress, ignore_errors=True)
+        shutil.rmtree(folder / "progress", ignore_errors=True)
     trained = []
     for i in range(settings.repeats):
         seeded = dataclasses.replace(settings, seed=(settings.seed + i) % 2**32)
-        trained.append(adapt(training, validation, settings) if settings.start_from else
-                       train(training, validation, len(classes), seeded, progress / str(i)))
-    models, temperatures, histories = map(list, zip(*trained, strict=True))
+        trained.append(train(training, validation, len(classes), seeded, folder / f"progress/{i}"))
+    models, card["temperature"], card["history"] = map(list, zip(*trained, strict=True))
     model = models[0] if len(models) == 1 else average_models(keras, models)
-    card |= {"history": histories, "temperature": temperatures, "left_out": unusable,
-             "unusual": unusual}
     save(model, card, output)    # now, so that no error can lose it
 
     tested = predict_each(models, test)
     baseline = fit_baseline(training, len(classes), settings.recipe).predict(test.features)
     label_name = "" if settings.test_labels else printable(Path(settings.labels).name)
     words, card["metrics"] = evaluate(
-        predict_each(models, validation), tested, temperatures, classes, shares.to_numpy(),
+        predict_each(models, validation), tested, card["temperature"], classes, shares.to_numpy(),
         baseline, label_name)
     text = report.in_full(words, card)
     print(text, end="")
@@ -2000,7 +2003,7 @@ def write_results(
         rhythm = measure_rhythm(record.signal, record.fs)
         return record.signal, record.fs, rhythm.r_peaks
 
-    with user_errors(f"results in {folder}", (OSError, ImportError, ValueError)):
+    with user_errors(f"results in {folder}"):
         write.write_results(
             folder, card, text, splits, tested.records, tested.mean, read_ecg)
         if settings.figures:
@@ -2012,9 +2015,14 @@ def write_results(
 
 
 def start(arguments: list[str]) -> None:
-    """Run with the settings of a command line."""
-    with user_errors("stopped", OSError):    # such as for a full disk that takes no output
+    """Run with the settings of a command line; if interrupted, say how to go on."""
+    try:
         run(parse_settings(arguments))
+    except KeyboardInterrupt as stop:
+        again = [argument for argument in arguments if argument != "--resume"]
+        command = shlex.join(["python", sys.argv[0], *again, "--resume"])
+        raise type(stop)("stopped; finished epochs and prepared records are kept, and this goes "
+                         f"on from there: {command}") from stop
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -2024,10 +2032,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    name = Path(__file__).resolve().stem
-    if "." in name:    # of a copy: no module can have that name
-        code = main()
-    else:
-        code = importlib.import_module(name).main()    # so that worker processes find its functions
+    raise_at_sigterm()
+    code = importlib.import_module(Path(__file__).stem).main()    # workers import it by that name
     gc.freeze()    # TensorFlow and the model: not searched as the process ends
     sys.exit(code)

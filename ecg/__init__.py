@@ -6,7 +6,6 @@ escape          text from files, safe for terminals, Markdown and HTML
 files           whole files, hashes, a fingerprint of code, folders of one run at a time
 garbage         no search for garbage where there is none
 settings        flags of the command line from a dataclass
-interrupt       Ctrl-C and SIGTERM at any moment
 provenance      version, commit and packages, so that a result can be traced
 label_file      rows of a label file, opened safely
 wfdb_files      WFDB headers and samples, checked

@@ -3,12 +3,13 @@
 import contextlib
 import os
 import re
+import signal
 import sys
 import traceback as tracebacks
 from collections.abc import Callable, Iterator
 from typing import Any
 
-MOST_LETTERS = 2000    # of an error
+MAX_ERROR_LETTERS = 2000
 
 
 class UserError(Exception):
@@ -18,7 +19,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: object) -> None:
-        super().__init__(printable(" ".join(str(message).split()), MOST_LETTERS))
+        super().__init__(printable(" ".join(str(message).split()), MAX_ERROR_LETTERS))
 
 
 class RecordError(ValueError):
@@ -26,6 +27,18 @@ class RecordError(ValueError):
 
     Its message is 'reason: detail'; the report counts records by reason.
     """
+
+
+class Terminated(KeyboardInterrupt):
+    """Raised at SIGTERM, as Python raises KeyboardInterrupt at Ctrl-C."""
+
+
+def raise_at_sigterm() -> None:
+    """Have this process raise `Terminated` at SIGTERM from now on."""
+    def stop(_number: int, _frame: Any) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 @contextlib.contextmanager
@@ -51,46 +64,32 @@ def exit_code(program: str, function: Callable[..., Any], *arguments: Any,
     Returns
     -------
     int
-        What `function` returned, or 0 if that is None; 2 after a `UserError`, or where there is no
-        room for what is printed, and 130 after Ctrl-C, each of which is said on stderr in a line.
-        141 where nobody reads on, as in a pipe into `head`; nothing is said then.
+        What `function` returned, or 0 if that is None; 2 after a `UserError`, 130 after Ctrl-C and
+        143 after SIGTERM, each of which is said on stderr in a line. 141 where nobody reads what is
+        printed, as in a pipe into `head`; nothing is said then.
     """
-    if hasattr(sys.stdout, "reconfigure"):    # names of any alphabet and, in paths, any bytes
-        sys.stdout.reconfigure(errors="replace")
+    if hasattr(sys.stdout, "reconfigure"):    # not in a notebook
+        sys.stdout.reconfigure(errors="replace", line_buffering=True)    # names of any alphabet
     try:
-        with user_errors("the working folder is gone", FileNotFoundError):
-            os.getcwd()    # else whatever comes first would fail, and name another file
-        with user_errors("stopped", OSError):
-            code = function(*arguments) or 0
-            if sys.stdout:    # None where a program is started without one
-                sys.stdout.flush()
-        return code
+        with user_errors("stopped"):
+            return function(*arguments) or 0
     except (UserError, KeyboardInterrupt) as error:
         if traceback:
             tracebacks.print_exc()
-
         if isinstance(error.__cause__, BrokenPipeError):
-            _drop_what_cannot_be_printed()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())    # for what is left
             return 141
         print(f"{program}: error: {str(error) or 'interrupted'}", file=sys.stderr)
-        _drop_what_cannot_be_printed()
-        return 2 if isinstance(error, UserError) else 130
-
-
-def _drop_what_cannot_be_printed() -> None:
-    """Keep Python from trying again, as it ends, to print what found no room."""
-    try:
-        sys.stdout.flush()
-    except (AttributeError, OSError, ValueError):
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, UserError):
+            return 2
+        return 143 if isinstance(error, Terminated) else 130
 
 
 # -------------------------------------------------------------------------------- text from files
-MOST = 4096    # letters; no path is longer
+MAX_LETTERS = 4096    # no path is longer
 
 
-def printable(text: object, most: int = MOST) -> str:
+def printable(text: object, most: int = MAX_LETTERS) -> str:
     """Return text with a ? for each letter that cannot be printed, cut to `most` letters.
 
     What is left has no ends of lines, no escape sequences, nothing that changes the direction of
