@@ -15,7 +15,6 @@ import too_feature as script
 from ecg import files, models
 from ecg.errors import UserError
 from tests.support.models import card, save
-from tools import classify, export_onnx
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def vouch(path, good, **changes):
     return path
 
 
-def refused(path, words=""):
+def refused(path, words=None):
     """Check that a model is refused in one line that says these words."""
     with pytest.raises(UserError, match=words) as caught:
         script.load(path)
@@ -266,26 +265,14 @@ def test_what_is_not_a_plain_file_of_fair_size_is_refused_unread(
     refused(path, name)
 
 
-# ------------------------------------------------------------------------------- the command lines
-def test_both_tools_refuse_a_model_in_one_line_with_exit_code_2(parts, pack, capsys, monkeypatch):
-    path = pack(parts, classes=["a"])
-    monkeypatch.setattr(export_onnx, "packages", lambda: None)
-    for tool, arguments in ((classify, ["x", "--model", str(path)]), (export_onnx, [str(path)])):
-        assert tool.main(arguments) == 2
-        out, err = capsys.readouterr()
-        assert out == "" and err.count("\n") == 1
-        assert str(path) in err and "describes other classes" in err
-    assert not path.with_suffix(".onnx").exists()
-
-
-def test_a_refused_model_costs_neither_tensorflow_nor_much_memory(parts, pack):
+def test_a_refused_model_costs_a_program_one_line_and_no_tensorflow(parts, pack):
     path = pack(parts)
     os.truncate(path, 5 * 10**9)
     code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_AS, [2 * 2**30] * 2)\n"
             f"from tools import classify\ncode = classify.main(['x', '--model', {str(path)!r}])\n"
             "print(code, 'tensorflow' in sys.modules)")
     result = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True,
-                            text=True, cwd=script.ROOT,
+                            text=True, cwd=files.ROOT,
                             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
     assert result.stdout.split() == ["2", "False"], result.stderr
     assert result.stderr.count("\n") == 1
