@@ -13,7 +13,6 @@ import hashlib
 import math
 import os
 import shlex
-import signal
 import sys
 import time
 from multiprocessing.pool import ThreadPool
@@ -32,7 +31,7 @@ from tqdm import tqdm
 
 import too_feature as script
 from ecg import files
-from ecg.errors import UserError, exit_code, printable, user_errors
+from ecg.errors import UserError, exit_code, printable, raise_at_sigterm, user_errors
 from ecg.settings import Parser
 
 URL = "https://physionet.org/files/mimic-iv-ecg/1.0/"
@@ -203,9 +202,9 @@ def run(own: argparse.Namespace, others: list[str]) -> int:
     url = own.url.rstrip("/") + "/"
     try:
         failed = fetch_all(url, Path(settings.data_dir), paths, own.connections)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("interrupted; the files fetched so far are kept. To continue:\n"
-                                + shlex.join(["python", *sys.argv])) from None
+    except KeyboardInterrupt as stop:
+        raise type(stop)("stopped; what was fetched is kept, and this goes on from there: "
+                         + shlex.join(["python", *sys.argv])) from stop
 
     for path, error in failed.items():
         print(printable(f"failed: {path}: {error}"), file=sys.stderr)
@@ -222,5 +221,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)    # raises KeyboardInterrupt
+    raise_at_sigterm()
     sys.exit(main())

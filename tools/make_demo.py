@@ -14,21 +14,20 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
-from ecg import demo, errors, files
+from ecg import demo
+from ecg.errors import exit_code
+from ecg.files import check_target, write_whole
 from ecg.settings import Parser
 
 
-def run(asked: argparse.Namespace) -> None:
-    """Write the records, or the label file if that was asked for."""
-    with errors.user_errors("the demo cannot be written", OSError):
-        if asked.labels:
-            content = demo.label_text().encode()
-            files.check_target(asked.labels)
-            files.write_whole(asked.labels, lambda file: file.write_bytes(content))
-            return
-
-        n = demo.write_demo(asked.data_dir)
-        print(f"{n} synthetic records written below {asked.data_dir}/demo")
+def run(options: argparse.Namespace) -> None:
+    """Write the records, or the label file if its name is given."""
+    if options.labels:
+        check_target(options.labels)
+        write_whole(options.labels, lambda file: file.write_bytes(demo.label_text().encode()))
+    else:
+        n = demo.write_demo(options.data_dir)
+        print(f"{n} synthetic records written below {options.data_dir}/demo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--labels", type=Path, metavar="FILE",
         help="write the label file of the demo, and no records")
-    return errors.exit_code("make_demo.py", run, parser.parse_args(arguments))
+    return exit_code("make_demo.py", run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -188,8 +188,9 @@ def test_a_transfer_has_a_total_time(server, wanted, monkeypatch, capsys):
     assert "not whole after -1 s" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_waits_for_no_server_and_the_same_command_continues(stop, server, wanted):
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_waits_for_no_server_and_the_same_command_continues(
+        stop, code, server, wanted):
     server.faults = {f"{wanted[20]}.dat": ["silent"]}
     command = [sys.executable, fetch_records.__file__, *arguments(server)]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -197,8 +198,8 @@ def test_an_interruption_waits_for_no_server_and_the_same_command_continues(stop
     run.send_signal(stop)
     _, said = run.communicate(timeout=60)
     assert not server.is_over.is_set()
-    assert run.returncode == 130
-    assert said.endswith(f"To continue:\n{' '.join(['python', *command[1:]])}\n")
+    assert run.returncode == code
+    assert said.endswith(f"this goes on from there: {' '.join(['python', *command[1:]])}\n")
 
     assert fetch(server) == 0
     assert_whole(server, wanted)
