@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from ecg.errors import UserError
+from ecg.models import SCALING
 
-STEPS = 64           # points on the path of integrated gradients, at first
-DOUBLINGS = 5        # how many numbers of points are tried, each twice the one before
+STEPS = 64          # points on the path of integrated gradients, at first
+MAX_DOUBLINGS = 4    # of the number of points
 
 
 class Importance(NamedTuple):
@@ -40,11 +40,7 @@ def flat_layers(model: Any) -> Iterator[Any]:
 @functools.lru_cache(maxsize=2)
 def _gradient_function(model: Any) -> Callable[..., Any]:
     """Return a function: probabilities of a class along a batch, and their gradients."""
-    import keras
     import tensorflow as tf
-
-    if keras.backend.backend() != "tensorflow":
-        raise UserError("--explain: expected KERAS_BACKEND=tensorflow, which can do it")
 
     @tf.function
     def gradients(ecg, features, target):
@@ -62,19 +58,9 @@ def _gradient_function(model: Any) -> Callable[..., Any]:
 atexit.register(_gradient_function.cache_clear)    # before TensorFlow, which it needs, is gone
 
 
-def _average_features(model: Any, n_features: int) -> np.ndarray:
+def _average_features(model: Any) -> np.ndarray:
     """Return the features' means in training; in an ensemble, the average of its models' means."""
-    import keras
-
-    means = []
-    for layer in flat_layers(model):
-        if isinstance(layer, keras.layers.Normalization):
-            mean = np.ravel(layer.mean)
-            if mean.size == n_features:
-                means.append(mean)
-
-    if not means:
-        return np.zeros(n_features)
+    means = [np.ravel(layer.mean) for layer in flat_layers(model) if layer.name == SCALING]
     return np.mean(means, axis=0)
 
 
@@ -82,26 +68,20 @@ def _integrate(gradients: Callable[..., Any], ecg: np.ndarray, mean: np.ndarray,
                target: int, steps: int) -> Importance:
     """Integrate the gradients along the path, at `steps` points that are denser near its start."""
     places = (np.arange(steps) + 0.5) / steps
-    shares = places**3
-    weights = 3 * places**2 / steps
-    ecg_sum: Any = 0
-    feature_sum: Any = 0
-    for part in np.split(np.arange(steps), steps // STEPS):
-        share = np.append(shares[part], [0, 1])     # both ends of the path too, with no weight
-        weight = np.append(weights[part], [0, 0])
-        ecgs = share[:, None, None] * ecg
-        features = mean + share[:, None] * far
+    by_ecg = np.zeros_like(ecg, float)
+    by_features = np.zeros_like(far, float)
+    for part in np.split(places, steps // STEPS):
+        share = np.append(part**3, [0, 1])     # both ends of the path too, with no weight
+        weight = np.append(3 * part**2 / steps, [0, 0])
+        ecgs = (share[:, None, None] * ecg).astype(np.float32)
+        features = (mean + share[:, None] * far).astype(np.float32)
+        probability, ecg_slopes, feature_slopes = gradients(ecgs, features, np.int32(target))
+        by_ecg += ecg * np.tensordot(weight, ecg_slopes, 1)
+        by_features += far * np.tensordot(weight, feature_slopes, 1)
 
-        probability, by_ecg, by_features = gradients(
-            np.asarray(ecgs, np.float32), np.asarray(features, np.float32), np.int32(target))
-        ecg_sum = ecg_sum + np.tensordot(weight, by_ecg, 1)
-        feature_sum = feature_sum + np.tensordot(weight, by_features, 1)
-
-    baseline, end = np.asarray(probability, float)[-2:]
-    by_ecg = ecg_sum * ecg
-    by_features = feature_sum * far
-    rest = end - baseline - sum([by_ecg.sum(), by_features.sum()])
-    return Importance(by_ecg, by_features, float(baseline), float(end), float(rest))
+    baseline, end = map(float, probability[-2:])
+    rest = end - baseline - by_ecg.sum() - by_features.sum()
+    return Importance(by_ecg, by_features, baseline, end, float(rest))
 
 
 def explain(model: Any, ecg: np.ndarray, features: np.ndarray, target: int,
@@ -117,7 +97,7 @@ def explain(model: Any, ecg: np.ndarray, features: np.ndarray, target: int,
     Parameters
     ----------
     model : keras.Model
-        With two inputs, "ecg" and "features", on Keras's TensorFlow backend; else `UserError`.
+        With two inputs, "ecg" and "features".
     ecg : ndarray, shape (sequence_length, 12)
         As prepared for the model.
     features : ndarray, shape (8 or more,)
@@ -133,13 +113,12 @@ def explain(model: Any, ecg: np.ndarray, features: np.ndarray, target: int,
     """
     gradients = _gradient_function(model)
     is_missing = np.isnan(features)    # stays so: the model has its own value for it
-    mean = np.where(is_missing, np.nan, _average_features(model, features.size))
+    mean = np.where(is_missing, np.nan, _average_features(model))
     far = np.where(is_missing, 0, features - mean)
-    for doubling in range(DOUBLINGS):
+    for doubling in range(MAX_DOUBLINGS + 1):
         importance = _integrate(gradients, ecg, mean, far, target, STEPS * 2**doubling)
         if abs(importance.rest) < tolerance:
             break
-
     return importance
 
 

@@ -415,7 +415,8 @@ def only(keras, where):
     """A model whose probability depends on the first second of V1 alone, or on heart rate."""
     ecg = keras.Input((500, 12), name="ecg")
     features = keras.Input((8,), name="features")
-    scaled = keras.layers.Normalization(mean=MEAN, variance=VARIANCE)(features)
+    scaled = keras.layers.Normalization(
+        mean=MEAN, variance=VARIANCE, name="feature_scaling")(features)
     scaled = keras.ops.clip(keras.ops.nan_to_num(scaled, nan=0.0), -2.5, 2.5)
     used = (keras.layers.Flatten()(ecg[:, :50, 6:7]) + 0 * scaled[:, :1] if where == "V1" else
             scaled[:, 4:5] + 0 * ecg[:, 0, :1])
