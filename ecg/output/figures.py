@@ -174,23 +174,24 @@ def _draw_loss_or_accuracy(axes, quantity, repeats, run):
 
 @styled()
 def training_curves(results: Results) -> Figure:
-    """Draw loss, accuracy and learning rate by epoch, a line per repeat."""
+    """Draw loss, accuracy and, unless it is on a cosine, the learning rate; a line per repeat."""
     if not results.has_epochs:
         raise UserError(f"{results.folder}: no epoch was trained, so there are no training curves")
     history = pd.read_csv(results.folder / "history.csv")
     repeats = [rows for _, rows in history.groupby("repeat")]
 
     figure = new_figure(style.PAGE, 3.1, results)
-    loss, accuracy, rate = figure.subplots(1, 3)
+    loss, accuracy, *rates = figure.subplots(1, 2 + ("learning_rate" in history))
     _draw_loss_or_accuracy(loss, "loss", repeats, results.run)
     _draw_loss_or_accuracy(accuracy, "accuracy", repeats, results.run)
-    _draw_curve(rate, repeats, "learning_rate", "_", BLUE)
     figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
     accuracy.set_ylim(0, 1.02)
-    rate.set_ylim(0, 1.1 * history["learning_rate"].max() or 1)
-    rate.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    rate.yaxis.set_major_formatter(plain)
+    for rate in rates:
+        _draw_curve(rate, repeats, "learning_rate", "_", BLUE)
+        rate.set_ylim(0, 1.1 * history["learning_rate"].max() or 1)
+        rate.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        rate.yaxis.set_major_formatter(plain)
     return figure
 
 

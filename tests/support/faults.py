@@ -1,4 +1,4 @@
-"""Run the script where a fault awaits it: processes that die for real at a chosen moment.
+"""Runs that die for real at a chosen moment, and what a run leaves behind.
 
 One server imports TensorFlow once and forks a process for each run, which saves half of the time.
 """
@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import zipfile
 
 import h5py
@@ -20,67 +19,29 @@ from tests.support.runs import LABELS, ROOT
 TINY = ["--labels", str(LABELS), "--train-samples", "40", "--val-samples", "25", "--test-samples",
         "25", "--epochs", "5", "--sequence-length", "50", "--set", "xla=false", "--no-figures",
         "--output", "model.keras"]
-# A made-up course of validation, so that a run has what resuming could lose: after epoch 2
-# batch normalisation is frozen; epoch 3 is the best; after epoch 4 the learning rate is halved,
-# and two epochs later than the best, the thesis recipe stops.
-COURSE = "validation_goes([1.5, 1.4, 1.3, 1.6, 1.7], [0.5, 0.4, 0.6, 0.5, 0.4])"
-PLAIN = ["--learning-rate", "0.1", "--set", "freeze_bn_after=20", "--set", "keep_weights=best",
-         "--set", "reduce_patience=1"]
-WAYS = {
-    "plain": PLAIN,
-    "stopped early": ["--recipe", "thesis", "--epochs", "9", "--set", "stop_patience=2"],
-    "on a cosine": ["--set", "schedule=cosine", "--set", "freeze_bn_after=20"],
-    "an ensemble": ["--repeats", "2", "--epochs", "2", "--jobs", "1"],
-    "with figures": [*PLAIN, "--epochs", "3", "--figures"],
-}
 
-HANG = 300    # s, after which a process is given up; no test depends on how long anything takes
-
-SERVER = f"HANG = {HANG}" + """
-import json, os, re, signal, sys, threading
-from pathlib import Path
-import tensorflow, keras
+SERVER = """
+import json, os, re, signal, sys
+import keras
 import too_feature as script
-from ecg import checkpoint, files, interrupt, metrics
-write_whole, replace, seen = files.write_whole, os.replace, []
+from ecg import errors
+
+replace, seen = os.replace, []
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def nth(path, pattern, n):    # is it the n-th time that such a path comes?
-    seen.extend([pattern] * bool(re.search(pattern, str(path))))
-    return seen.count(pattern) == n and bool(re.search(pattern, str(path)))
-
-def die_half_written(pattern, n=1):
-    def dying(path, write, *owner):
-        def half(scratch):
-            write(scratch)
-            os.truncate(scratch, os.path.getsize(scratch) // 2)
-            die()
-        return write_whole(path, half if nth(path, pattern, n) else write, *owner)
-    files.write_whole = dying
-
-def die_before_moving(pattern, n=1):
+def die_writing(pattern, n=1, is_moved=False):    # the n-th file of such a name: half, or whole
     def dying(source, target):
-        if nth(target, pattern, n):
+        seen.extend([pattern] * bool(re.search(pattern, str(target))))
+        is_it = re.search(pattern, str(target)) and len(seen) == n
+        if is_it and not is_moved:
+            os.truncate(source, os.path.getsize(source) // 2)
             die()
         replace(source, target)
-    os.replace = dying
-
-def die_after_moving(pattern, n=1):
-    def dying(source, target):
-        replace(source, target)
-        if nth(target, pattern, n):
+        if is_it:
             die()
     os.replace = dying
-
-def die_in(owner, name, n=1):
-    function = getattr(owner, name)
-    def dying(*arguments, **options):
-        if nth(name, name, n):
-            die()
-        return function(*arguments, **options)
-    setattr(owner, name, dying)
 
 def validation_goes(losses, accuracies):    # what training is told, whatever was measured
     told = keras.callbacks.EarlyStopping.on_epoch_end    # the first after validation
@@ -89,24 +50,18 @@ def validation_goes(losses, accuracies):    # what training is told, whatever wa
         told(self, epoch, logs)
     keras.callbacks.EarlyStopping.on_epoch_end = telling
 
-
 print("ready", flush=True)
 for line in sys.stdin:
-    folder, logs, before, arguments = json.loads(line)
+    folder, before, arguments = json.loads(line)
     child = os.fork()
     if not child:
+        signal.alarm(300)    # s, after which it is given up; no test depends on how long it takes
         os.chdir(folder)
         for stream, name in ((1, "out.txt"), (2, "err.txt")):
-            os.dup2(os.open(f"{logs}/{name}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream)
+            os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream)
         exec(before)
-        code = script.main(arguments)
-        sys.stdout.flush()
-        os._exit(code)
-    hang = threading.Timer(HANG, os.kill, (child, signal.SIGABRT))
-    hang.start()
-    status = os.waitpid(child, 0)[1]
-    hang.cancel()
-    print(os.waitstatus_to_exitcode(status), flush=True)
+        os._exit(script.main(arguments))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -114,17 +69,16 @@ for line in sys.stdin:
 def server(data_dir, cache_dir):
     """Start the server; yield `run(folder, *arguments, before="")`, which returns an exit code.
 
-    `before` is code to run first; out.txt and err.txt in `logs`, by default `folder`, are what the
-    run printed.
+    `before` is code to run first; out.txt and err.txt in `folder` are what the run printed.
     """
     child = subprocess.Popen([sys.executable, "-W", "ignore", "-c", SERVER], text=True,
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                              env={**os.environ, "PYTHONPATH": str(ROOT),
                                   "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"})
 
-    def run(folder, *arguments, before="", logs=None):
+    def run(folder, *arguments, before=""):
         command = [*TINY, "--data-dir", str(data_dir), "--cache-dir", str(cache_dir), *arguments]
-        child.stdin.write(json.dumps([str(folder), str(logs or folder), before, command]) + "\n")
+        child.stdin.write(json.dumps([str(folder), before, command]) + "\n")
         child.stdin.flush()
         return int(child.stdout.readline())
 
@@ -136,46 +90,26 @@ def server(data_dir, cache_dir):
         child.communicate()
 
 
-def start(folder, data_dir, *arguments, **options):
-    """Start the program itself in a session of its own, as a terminal does."""
-    command = [sys.executable, str(ROOT / "too_feature.py"), *TINY, "--data-dir", str(data_dir)]
-    with (folder / "err.txt").open("a") as errors:
-        options = {"stdout": subprocess.PIPE, "stderr": errors, **options}
-        return subprocess.Popen([*command, *arguments], cwd=folder, start_new_session=True,
-                                text=True, **options)
-
-
-def wait_for(condition, child=None):
-    """Wait until a condition holds; fail if a process ends before, or nothing happens."""
-    for _ in range(HANG * 50):
-        if condition():
-            return
-        assert child is None or child.poll() is None, "the process has ended"
-        time.sleep(0.02)
-    raise AssertionError("it does not happen")
-
-
 def weights(model):
     """Return all arrays of a .keras file as bytes, by their place in it; TensorFlow-free."""
-    found = {}
+    arrays = {}
     with zipfile.ZipFile(model) as archive, h5py.File(archive.open("model.weights.h5")) as file:
-        file.visititems(lambda name, item: found.update(
+        file.visititems(lambda name, item: arrays.update(
             {name: np.asarray(item).tobytes()} if isinstance(item, h5py.Dataset) else {}))
-    assert found
-    return found
+    assert arrays
+    return arrays
 
 
-def outcome(folder, name="model"):
+def outcome(folder):
     """Return all that a run is for, without what may differ: how it was called, the file's hash."""
-    card = json.loads((folder / f"{name}.json").read_text())
-    assert card.pop("model_sha256") == files.sha256(folder / f"{name}.keras")
-    card.pop("commit")    # somebody may commit while tests run
-    for setting in ("resume", "cache_dir", "output", "figures", "jobs"):
+    card = json.loads((folder / "model.json").read_text())
+    assert card.pop("model_sha256") == files.sha256(folder / "model.keras")
+    for setting in ("resume", "cache_dir", "jobs"):
         card["settings"].pop(setting)
     tables = ("report.txt", "history.csv", "predictions.csv", "split.csv", "left_out.csv",
               "metrics.json")
-    results = {table: (folder / "results" / name / table).read_bytes() for table in tables}
-    return {"card": card, "weights": weights(folder / f"{name}.keras"), **results}
+    results = {table: (folder / "results/model" / table).read_bytes() for table in tables}
+    return {"card": card, "weights": weights(folder / "model.keras"), **results}
 
 
 def error_of(folder):
@@ -183,10 +117,5 @@ def error_of(folder):
     lines = (folder / "err.txt").read_text().replace("\r", "\n").splitlines()
     lines = [line for line in lines if line.strip() and not line.startswith("reading ")]
     assert len(lines) == 1, lines
-    assert lines[0].startswith("too_feature.py: ")
+    assert lines[0].startswith("too_feature.py: error: ")
     return lines[0]
-
-
-def scratch_files(folder):
-    """Return all that was left half written below a folder."""
-    return [file for file in folder.rglob(".*-*") if file.is_file()]

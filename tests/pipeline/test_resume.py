@@ -1,0 +1,206 @@
+"""Killed or stopped at any moment, a run loses at most its current epoch and says how to go on.
+
+Processes get a real SIGKILL, SIGINT or SIGTERM at a chosen moment (tests/support/faults.py).
+"""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecg import files, models
+from tests.support import faults
+from tests.support.runs import ROOT, once
+
+SLOW = pytest.mark.slow
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no such signals")
+
+# So that a run has what resuming could lose: after epoch 2, batch normalisation is frozen; epoch 3
+# is the best; after epoch 4, the learning rate is halved; two epochs after the best, another stops
+COURSE = "validation_goes([1.5, 1.4, 1.3, 1.6, 1.7], [0.5, 0.4, 0.6, 0.5, 0.4])\n"
+PLAIN = ["--learning-rate", "0.1", "--set", "freeze_bn_after=20", "--set", "keep_weights=best",
+         "--set", "reduce_patience=1"]
+STOPPED = ["--recipe", "thesis", "--epochs", "9", "--set", "stop_patience=2"]
+ENSEMBLE = ["--repeats", "2", "--epochs", "2", "--set", "schedule=cosine"]
+
+
+@pytest.fixture(scope="module")
+def run(demo_dir, tmp_path_factory):
+    """Start a run whose validation takes that course; all of them share a cache."""
+    cache = once(tmp_path_factory, "cache", lambda _: None)
+    with faults.server(demo_dir, cache) as start:
+        yield lambda folder, *arguments, before="": start(
+            folder, *arguments, before=COURSE + before)
+
+
+@pytest.fixture(scope="module")
+def whole(run, tmp_path_factory):
+    """Return the folder that an uninterrupted run with these arguments left."""
+    def get(*arguments):
+        def make(folder):
+            assert run(folder, *arguments) == 0, (folder / "err.txt").read_text()
+        return once(tmp_path_factory, f"whole run{''.join(arguments).replace('/', '')}", make)
+    return get
+
+
+def printed(folder):
+    return (folder / "out.txt").read_text()
+
+
+def epochs_run(folder):
+    return [int(x) for x in re.findall(r"^epoch +(\d+)/", printed(folder), re.M)]
+
+
+def test_the_run_has_all_that_resuming_could_lose(whole):
+    history = pd.read_csv(whole(*PLAIN) / "results/model/history.csv")
+    np.testing.assert_allclose(history["learning_rate"], [0.1, 0.1, 0.1, 0.1, 0.05], rtol=1e-6)
+    assert history["val_accuracy"].idxmax() == 2
+
+
+# ----------------------------------------------------------------------------------------- killed
+@pytest.mark.parametrize(("moment", "again"), [
+    ("die_writing('state.npz', 1)", [1, 2, 3, 4, 5]),
+    ("die_writing('state.npz', 4)", [4, 5]),
+    (r"die_writing(r'model\.keras$', is_moved=True)", []),    # before its card is in place
+    ("die_writing('predictions.csv')", [])])
+def test_a_run_killed_at_any_moment_goes_on_and_ends_as_if_it_had_not_been(
+        moment, again, run, whole, tmp_path):
+    assert run(tmp_path, *PLAIN, before=moment) == -signal.SIGKILL
+    assert run(tmp_path, *PLAIN, "--resume") == 0
+    assert epochs_run(tmp_path) == again
+    assert faults.outcome(tmp_path) == faults.outcome(whole(*PLAIN))
+    assert not list(tmp_path.rglob(".part-*"))    # what was half written is gone
+    assert not list(tmp_path.glob("*.new"))
+
+
+@pytest.mark.parametrize(("arguments", "state", "again"), [
+    (STOPPED, 5, [5]), (ENSEMBLE, 3, [1, 2])])
+def test_so_does_one_that_stops_early_and_an_ensemble(
+        arguments, state, again, run, whole, tmp_path):
+    assert run(tmp_path, *arguments, before=f"die_writing('state.npz', {state})") == -signal.SIGKILL
+    assert run(tmp_path, *arguments, "--resume") == 0
+    assert epochs_run(tmp_path) == again
+    assert faults.outcome(tmp_path) == faults.outcome(whole(*arguments))
+
+
+def test_a_run_killed_twice_in_a_row_goes_on_both_times(run, whole, tmp_path):
+    for flags, moment in (([], 3), (["--resume"], 2)):
+        code = run(tmp_path, *PLAIN, *flags, before=f"die_writing('state.npz', {moment})")
+        assert code == -signal.SIGKILL
+    assert run(tmp_path, *PLAIN, "--resume") == 0
+    assert epochs_run(tmp_path) == [4, 5]
+    assert faults.outcome(tmp_path) == faults.outcome(whole(*PLAIN))
+
+
+def test_a_finished_run_resumed_trains_nothing_and_reports_the_same(run, whole, tmp_path):
+    shutil.copytree(whole(*PLAIN), tmp_path, dirs_exist_ok=True)
+    assert run(tmp_path, *PLAIN, "--resume") == 0
+    assert epochs_run(tmp_path) == []
+    assert faults.outcome(tmp_path) == faults.outcome(whole(*PLAIN))
+
+
+@pytest.mark.parametrize(("moment", "seed"), [
+    (r"die_writing(r'model\.keras$')", 42), (r"die_writing(r'model\.keras$', is_moved=True)", 7),
+    (r"die_writing(r'model\.json\.new$', 2)", 7)])
+def test_at_any_moment_of_saving_there_is_a_whole_model_with_its_card(
+        moment, seed, run, whole, tmp_path):
+    """The older run's, or the newer's: never a mixture, which nothing would load."""
+    shutil.copytree(whole(*PLAIN), tmp_path, dirs_exist_ok=True)
+    assert run(tmp_path, "--epochs", "1", "--seed", "7", before=moment) == -signal.SIGKILL
+    assert models.read_card(tmp_path / "model.keras")["settings"]["seed"] == seed
+
+
+def test_without_resume_a_run_starts_anew_and_removes_what_an_earlier_one_kept(
+        run, whole, tmp_path):
+    shutil.copytree(whole(*ENSEMBLE), tmp_path, dirs_exist_ok=True)
+    assert run(tmp_path, "--epochs", "1") == 0
+    assert os.listdir(tmp_path / "results/model/progress") == ["0"]
+
+
+@pytest.mark.parametrize(("how", "words"), [
+    ("damaged", "state.npz is damaged"),
+    ("other", "had other batch_size, learning_rate: give the same")])
+def test_a_state_that_does_not_fit_is_refused_in_one_line_and_stays(
+        how, words, run, whole, tmp_path):
+    shutil.copytree(whole(*PLAIN), tmp_path, dirs_exist_ok=True)
+    state = tmp_path / "results/model/progress/0/state.npz"
+    if how == "damaged":
+        state.write_bytes(state.read_bytes()[:-5000])
+    before = state.read_bytes()
+    flags = ["--batch-size", "8", "--learning-rate", "0.2"] if how == "other" else []
+    assert run(tmp_path, *PLAIN, *flags, "--resume") == 2
+    assert words in faults.error_of(tmp_path)
+    assert "start without --resume" in faults.error_of(tmp_path)
+    assert state.read_bytes() == before
+
+
+def test_a_second_run_of_the_same_model_is_refused_before_any_work(run, tmp_path):
+    files.claim(tmp_path / "results/model")    # as another run: in another process
+    assert run(tmp_path) == 2
+    assert "another run is writing to results/model" in faults.error_of(tmp_path)
+    assert "reading" not in (tmp_path / "err.txt").read_text()
+
+
+# ---------------------------------------------------------------------------------------- stopped
+def test_sigterm_is_one_line_that_says_how_to_go_on(run, tmp_path):
+    before = """
+errors.raise_at_sigterm()
+sys.argv = ["too_feature.py"]
+replace_before = os.replace
+def stopping(source, target):
+    replace_before(source, target)
+    if "state.npz" in str(target):
+        os.kill(os.getpid(), signal.SIGTERM)
+os.replace = stopping
+"""
+    assert run(tmp_path, *PLAIN, before=before) == 143
+    assert "stopped; finished epochs" in faults.error_of(tmp_path)
+    assert faults.error_of(tmp_path).endswith("--set reduce_patience=1 --resume")
+
+
+def start(folder, demo_dir, *arguments):
+    """Start the program itself in a session of its own, as a terminal does."""
+    command = [sys.executable, str(ROOT / "too_feature.py"), *faults.TINY, "--data-dir",
+               str(demo_dir), *arguments]
+    with (folder / "err.txt").open("w") as errors:
+        return subprocess.Popen(command, cwd=folder, start_new_session=True, text=True,
+                                stdout=subprocess.PIPE, stderr=errors)
+
+
+def interrupt_at(child, beginning):
+    """Press Ctrl-C, which reaches a program and its workers, at a line that it prints."""
+    assert any(line.startswith(beginning) for line in child.stdout)
+    os.killpg(child.pid, signal.SIGINT)
+    child.communicate(timeout=300)
+    assert child.returncode == 130
+
+
+@SLOW
+def test_the_command_that_a_stopped_run_names_ends_as_if_it_had_not_been(demo_dir, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for folder in (whole, stopped):
+        folder.mkdir()
+    child = start(whole, demo_dir, *PLAIN)
+    child.communicate()
+    assert child.returncode == 0
+
+    interrupt_at(start(stopped, demo_dir, *PLAIN), "epoch  3/5")
+    command = shlex.split(re.search(r"python .*$", faults.error_of(stopped))[0])
+    done = subprocess.run([sys.executable, *command[1:]], cwd=stopped, capture_output=True,
+                          text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "epoch  1/5" not in done.stdout
+    assert faults.outcome(stopped) == faults.outcome(whole)
+
+
+def test_reading_with_several_jobs_can_be_stopped_in_one_line(demo_dir, tmp_path):
+    child = start(tmp_path, demo_dir, "--jobs", "2", "--train-samples", "1500")
+    interrupt_at(child, "using python")    # as the training records are read
+    assert "--resume" in faults.error_of(tmp_path)
