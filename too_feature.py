@@ -269,7 +269,6 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
 import numpy as np
 import pandas as pd
 from scipy import fft
-from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import train_test_split
@@ -295,9 +294,10 @@ from ecg import (
 )
 from ecg.baseline import LinearBaseline
 from ecg.card import contract
-from ecg.errors import RecordError, exit_code, printable, raise_at_sigterm, user_errors
+from ecg.errors import exit_code, printable, raise_at_sigterm, user_errors
 from ecg.large_features import EXTRA_FEATURES, extra_features
-from ecg.signals import BEYOND_ANY_CONVERTER, as_leads, quietly
+from ecg.signals import BEYOND_ANY_CONVERTER, as_leads
+from ecg.wfdb_files import MAX_FS, MIN_FS, RECORD_SECONDS
 
 
 @functools.cache
@@ -507,17 +507,6 @@ def first_usable(
 
 
 # ------------------------------------------------------------------------------------------ read
-RECORD_SECONDS = 10         # of a longer record, the first, or those from a given start on
-MIN_SECONDS = 9.5           # a shorter one would be stretched by more than 5 % when resampled
-MIN_FS, MAX_FS = 50, 4000   # Hz; the QRS band reaches to 20 Hz
-MIN_LEADS = 6               # of 12 must carry a signal
-MIN_LEAD_RANGE = 0.02       # mV; a lead that moves less carries none
-MAX_GAP_SHARE = 0.2         # of a lead may be missing and interpolated; beyond that it carries none
-MAX_AMPLITUDE = 1000.0      # mV; no electrode gives more, so such a sample counts as missing
-MAX_PEAK = 30.0             # mV from a lead's median; peaks of 10 s beyond it are no heart's
-MAX_PEAK_SHARE = 0.01       # of a lead may be beyond it: a few bad samples, not a wrong gain
-LARGE = 10.0                # mV; a record with more is used, but is unusual
-
 # MIMIC-IV-ECG stores aVF before aVL: leads are picked by name, into this order.
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 LEAD_II, HEART_RATE = 1, 4    # their places in LEADS and FEATURES
@@ -527,26 +516,6 @@ FEATURES: tuple[tuple[str, str, Any], ...] = (
     ("kurtosis", "", None), ("heart rate", "bpm", (60, 100)), ("SDNN", "ms", (20, 50)),
     ("RMSSD", "ms", (15, 40)), ("CV_RR", "", (0.03, 0.07)))
 VITALS = list(FEATURES[HEART_RATE:])    # heart rate and its variability
-MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "\N{GREEK SMALL LETTER MU}v": 1e-3, "nv": 1e-6}
-
-
-def pick_leads(names: list[str]) -> list[int]:
-    """Return the places of the 12 `LEADS` among a record's signals, whatever their order."""
-    folded = [name.strip().casefold() for name in names]
-    odd = [lead for lead in LEADS if folded.count(lead.casefold()) != 1]
-    if odd:
-        raise RecordError(f"lead missing or doubled: {' '.join(odd)}")
-    return [folded.index(lead.casefold()) for lead in LEADS]
-
-
-def to_millivolts(units: list[str]) -> list[float]:
-    """Return the factors from these units to mV."""
-    factors = []
-    for unit in units:
-        if unit.casefold() not in MILLIVOLTS:
-            raise RecordError(f"unit is not a voltage: {unit!r:.20}")
-        factors.append(MILLIVOLTS[unit.casefold()])    # which makes a Greek mu of a micro sign
-    return factors
 
 
 class Recording(NamedTuple):
@@ -558,7 +527,6 @@ class Recording(NamedTuple):
     is_missing: np.ndarray    # bool (samples, 12), where `signal` was interpolated
 
 
-@quietly    # what damaged numbers lead to is checked
 def read_record(path: str | Path, data_dir: str | None = None, start: float = 0) -> Recording:
     """Read ten seconds of a 12-lead WFDB record.
 
@@ -581,78 +549,14 @@ def read_record(path: str | Path, data_dir: str | None = None, start: float = 0)
     RecordError
         The record cannot be used.
     """
-    if start < 0:
-        raise ValueError(f"start: expected 0 s or more, got {start}")
-
     path = str(path)
     header = wfdb_files.read_header(path, data_dir or os.path.dirname(path) or ".")
-    fs = header.fs
-    if not MIN_FS <= fs <= MAX_FS:
-        raise RecordError(f"sampling rate not supported: {fs:.9g} Hz, not {MIN_FS} to {MAX_FS}")
-
-    first = round(start * fs)
-    left = header.samples - first
-    if left < MIN_SECONDS * fs:
-        seconds = max(left, 0) / fs
-        raise RecordError(f"too short: {seconds:.9g} s, not {MIN_SECONDS} or more")
-
-    columns = pick_leads(header.names)
-    factors = to_millivolts([header.units[column] for column in columns])
-    samples = min(left, int(RECORD_SECONDS * fs))
-    recording = wfdb_files.read_signals(path, header, samples, first)
-    is_wrong = (recording.checksums != recording.expected)[columns]
-    # Checksums are those of the whole record, or all 0 if the writer computed none
-    has_checksums = samples == header.samples and recording.expected.any()
-    if has_checksums and is_wrong.any():
-        raise RecordError(f"wrong checksum: {' '.join(np.array(LEADS)[is_wrong])}")
-
-    signal = recording.signal.T[columns].T * factors
-    refuse_wrong_gain(signal)
-    leads, remark, is_valid = keep_usable_leads(signal)
-    return Recording(leads, fs, remark, ~is_valid)
-
-
-def refuse_wrong_gain(signal: np.ndarray) -> None:
-    """Raise `RecordError` if leads of a signal (samples, 12) in mV have peaks that no heart has."""
-    largest = np.fmax.reduce(np.abs(signal), axis=None)    # without NaN
-    if largest <= MAX_PEAK / 2:    # nearly always; from the median, it is at most twice that
-        return
-
-    leads = pd.DataFrame(signal)
-    distances = (leads - leads.median()).abs()
-    peaks = distances.quantile(1 - MAX_PEAK_SHARE, interpolation="lower")
-    is_wrong = (peaks > MAX_PEAK).to_numpy()
-    if is_wrong.any():
-        raise RecordError(f"gain or unit?: peaks of {peaks.max():.4g} mV in lead(s) "
-                          f"{' '.join(np.array(LEADS)[is_wrong])}")
-
-
-def keep_usable_leads(signal: np.ndarray) -> tuple[np.ndarray, str, np.ndarray]:
-    """Interpolate gaps in a signal (samples, 12) in mV, and set leads without signal to zero.
-
-    Returns
-    -------
-    leads : ndarray of float64, shape (samples, 12)
-    remark : what is unusual about them, or ""
-    is_valid : ndarray of bool, shape (samples, 12), False where they were interpolated
-    """
-    size = np.abs(signal)
-    is_valid = size <= MAX_AMPLITUDE
-    is_whole = bool(is_valid.all())
-    leads = as_leads(signal if is_whole else np.where(is_valid, signal, np.nan))
-    moves = np.ptp(leads, axis=0) >= MIN_LEAD_RANGE
-    is_filled = is_valid.mean(axis=0) >= 1 - MAX_GAP_SHARE
-    is_usable = moves & is_filled
-    if is_usable.sum() < MIN_LEADS:
-        raise RecordError(f"too little signal: in {is_usable.sum()} leads, not {MIN_LEADS} or more")
-
-    unusual = {
-        "gaps": not is_whole,
-        "flat lead": not moves.all(),
-        f"beyond {LARGE:g} mV": (size > LARGE).any()}
-    remark = "; ".join(name for name, is_so in unusual.items() if is_so)
-    leads = leads if is_usable.all() else np.where(is_usable, leads, 0.0)
-    return leads, remark, is_valid
+    first, samples = wfdb_files.select_samples(header, start)
+    with np.errstate(all="ignore"):    # what damaged numbers lead to is checked
+        signal = wfdb_files.read_leads(path, header, LEADS, first, samples)
+        wfdb_files.refuse_wrong_gain(signal, LEADS)
+        leads, remark, is_missing = wfdb_files.keep_usable_leads(signal)
+    return Recording(leads, header.fs, remark, is_missing)
 
 
 # ------------------------------------------------------------------------------------ preprocess
@@ -686,7 +590,18 @@ def stable_preprocess_ecg(
     """
     signal = as_leads(raw_signal, shortest=10)
     is_flat = np.ptp(signal, axis=0) < 1e-6
-    leads = resample(signal, target_length, high_pass)
+
+    # In the frequency domain nothing aliases. The cosine transform is the Fourier transform of the
+    # signal and its mirror image: with no step from the last sample to the first, which would ring
+    centred = signal - signal.mean(axis=0)
+    spectrum = fft.dct(centred.astype("f4"), axis=0)[:target_length]
+    wave = np.arange(len(spectrum))[:, None]    # half waves in the record
+    if high_pass:
+        hertz4 = (wave / (2 * RECORD_SECONDS)) ** 4
+        spectrum = spectrum * (hertz4 / np.maximum(hertz4 + high_pass**4, 1e-12))
+    start = np.exp(0.5j * np.pi * wave / len(signal))    # the transform starts half a sample late
+    leads = fft.irfft(spectrum * start, 2 * target_length, axis=0)[:target_length]
+    leads = leads * (target_length / len(signal))
 
     shares = 0.5 + np.array([-0.5, 0, 0.5]) * central_share
     low, median, high = np.quantile(leads, shares, axis=0)
@@ -697,59 +612,13 @@ def stable_preprocess_ecg(
     return np.clip(scaled, -3, 3).astype(np.float32, order="C")
 
 
-def resample(signal: np.ndarray, target_length: int, high_pass: float) -> np.ndarray:
-    """High-pass leads (samples, 12) of ten seconds and resample them to (target_length, 12).
-
-    In the frequency domain nothing aliases. The cosine transform is the Fourier transform of the
-    signal and its mirror image: with no step from the last sample to the first, which would ring.
-    """
-    centred = signal - signal.mean(axis=0)
-    spectrum = fft.dct(centred.astype("f4"), axis=0)[:target_length]
-    wave = np.arange(len(spectrum))[:, None]    # half waves in the record
-    response: Any = 1.0
-    if high_pass:
-        hertz4 = (wave / (2 * RECORD_SECONDS)) ** 4
-        response = hertz4 / np.maximum(hertz4 + high_pass**4, 1e-12)
-
-    start = np.exp(0.5j * np.pi * wave / len(signal))    # the transform starts half a sample late
-    leads: np.ndarray = fft.irfft(spectrum * response * start, 2 * target_length, axis=0)
-    return leads[:target_length] * (target_length / len(signal))
-
-
 # -------------------------------------------------------------------------------------- features
 class Rhythm(NamedTuple):
     """The beats of a record, from the lead that shows them best."""
 
     lead: int              # its place in `LEADS`
-    r_peaks: np.ndarray    # positions in samples, with fractions
+    r_peaks: np.ndarray    # positions in samples, with fractions; empty if no lead has any
     rr: np.ndarray         # RR intervals, s; NaN where a gap may hide a beat
-
-
-def qrs_energy(lead: np.ndarray, fs: float) -> np.ndarray:
-    """Return the energy of a lead's QRS complexes in (mV/s)^2.
-
-    Averaged twice, each complex has a single summit. Averaged once, it would have a plateau, whose
-    largest value jitters.
-    """
-    energy = (np.gradient(r_peaks.band_pass(lead, 5, 20, fs)) * fs) ** 2
-    for _ in range(2):
-        energy = uniform_filter1d(energy, round(0.08 * fs), mode="constant")
-    return energy
-
-
-def qrs_envelope(energy: np.ndarray, fs: float) -> np.ndarray:
-    """Cut the energy off at the bottom, where no QRS complex is, and at twice the usual beat.
-
-    The usual beat is the median over those 2-second windows that hold one: a pause does not lower
-    it to the T waves. Cut off there (but not below 1/400 of the largest), a large ectopic beat or
-    artefact does not hide the others.
-    """
-    above = np.maximum(energy - r_peaks.least_energy(energy, fs), 0)
-    window = int(2 * fs)
-    starts = range(0, max(1, len(above) - window // 2), window)
-    largest = np.array([above[i:i + window].max() for i in starts])
-    usual = np.median(largest[largest > 0]) if largest.any() else 0.0
-    return np.minimum(above, max(2 * usual, above.max() / 400))
 
 
 def check_rate(fs: float) -> int:
@@ -759,87 +628,36 @@ def check_rate(fs: float) -> int:
     return math.ceil(fs)
 
 
-def detect_r_peaks(lead: Any, fs: float) -> np.ndarray:
-    """Find the R peaks of one lead.
-
-    Parameters
-    ----------
-    lead : array_like, shape (samples,), a second or more in mV
-    fs : float, Hz
-
-    Returns
-    -------
-    ndarray, positions in samples, with fractions
-        Empty: there are no beats, or none that can be told from noise.
-
-    Raises
-    ------
-    ValueError
-        The lead is too short or not real numbers, or `fs` is not from `MIN_FS` to `MAX_FS`.
-    """
-    leads = as_leads(np.expand_dims(lead, -1), check_rate(fs), n_leads=1)
-    return _r_peaks_of(leads[:, 0], fs)
-
-
-def _r_peaks_of(lead: np.ndarray, fs: float) -> np.ndarray:
-    """Do the same as `detect_r_peaks`, for a lead without gaps that was checked."""
-    energy = qrs_energy(lead, fs)
-    envelope = qrs_envelope(energy, fs)
-    coarse = find_peaks(envelope, height=np.std(envelope) * 0.5, distance=fs // 4)[0]
-    if not len(coarse):
-        return np.zeros(0)
-    coarse = r_peaks.drop_t_waves(coarse, energy, envelope, fs)
-    coarse = r_peaks.add_close_beats(coarse, envelope, fs)
-    if r_peaks.has_noise_peak(coarse, energy, fs):
-        return np.zeros(0)
-    return r_peaks.refine(lead, coarse, fs)
-
-
-def choose_lead(leads: np.ndarray, fs: float) -> tuple[int, np.ndarray]:
-    """Choose a lead in which beats can be measured: lead II or, if it is flat, the steepest.
-
-    If that has no two beats, or noise hides them, the steepest of the others that has.
-
-    Parameters
-    ----------
-    leads : ndarray, shape (samples, 12), mV, as `read_record` gives them
-    fs : float, Hz
-
-    Returns
-    -------
-    lead : int, its place in `LEADS`
-    peaks : ndarray, its R peaks in samples; empty if no lead has any
-    """
-    step = round(0.02 * fs)
-    steps = leads[step:] - leads[:-step]
-    steepness = np.sqrt(np.einsum("ij,ij->j", steps, steps))
-    usual = np.median(steepness[steepness > 0]) if steepness.any() else 0
-    order = [int(lead) for lead in np.argsort(-steepness, kind="stable") if steepness[lead] > 0]
-    if LEAD_II in order and steepness[LEAD_II] >= 0.4 * usual:
-        order.remove(LEAD_II)
-        order.insert(0, LEAD_II)
-
-    first = None
-    for lead in order:
-        peaks = _r_peaks_of(leads[:, lead], fs)
-        if len(peaks) >= 2:
-            return lead, peaks
-        if first is None:
-            first = lead, peaks
-    return first or (LEAD_II, np.zeros(0))
-
-
 def measure_rhythm(signal: Any, fs: float, is_missing: np.ndarray | None = None) -> Rhythm:
-    """Find the beats of an ECG (samples, 12), in mV, and the intervals between them.
+    """Find the R peaks of an ECG, and the intervals between them.
 
-    `is_missing` (samples, 12) tells where samples have been interpolated, if that is known.
+    Lead II is taken or, if it is flat, the steepest. If that has no two beats, or noise hides them,
+    it is the steepest of the others that has.
+
+    Parameters
+    ----------
+    signal : array_like, shape (samples, 12)
+        A second or more in mV, in the order of `LEADS`.
+    fs : float, Hz
+    is_missing : ndarray of bool, shape (samples, 12), optional
+        Where samples have been interpolated, if that is known.
     """
     leads = as_leads(signal, check_rate(fs))
-    lead, peaks = choose_lead(leads, fs)
     if is_missing is None:
         is_missing = ~(np.abs(np.asarray(signal, float)) < BEYOND_ANY_CONVERTER)    # NaN as well
-    gaps = r_peaks.find_gaps(leads[:, lead], is_missing[:, lead], fs)
-    return Rhythm(lead, peaks, r_peaks.rr_intervals(peaks, gaps, fs))
+    tried = []
+    for lead in r_peaks.order_leads(leads, fs, LEAD_II):
+        energy, envelope = r_peaks.qrs_envelope(leads[:, lead], fs)
+        # The thesis's rule, of lead II itself there, where it takes tall T waves for beats
+        candidates = find_peaks(envelope, height=np.std(envelope) * 0.5, distance=fs // 4)[0]
+        peaks = r_peaks.refine(leads[:, lead], candidates, energy, envelope, fs)
+        tried.append((lead, peaks))
+        if len(peaks) >= 2:
+            break
+
+    lead, peaks = tried[-1] if len(peaks) >= 2 else tried[0]
+    rr = r_peaks.rr_intervals(peaks, leads[:, lead], is_missing[:, lead], fs)
+    return Rhythm(lead, peaks, rr)
 
 
 def extract_core_medical_features(
@@ -867,17 +685,17 @@ def extract_core_medical_features(
         flat lead, or without an interval (rate) or two (the others; RMSSD: two that meet).
         `ValueError` if the signal is too short or not real numbers, or `fs` out of range.
     """
-    leads = as_leads(signal, check_rate(fs))
-    lead = leads[:, LEAD_II]
+    intervals = (rhythm or measure_rhythm(signal, fs)).rr
+    lead = as_leads(signal, check_rate(fs))[:, LEAD_II]
     measured = {"mean": lead.mean(), "standard deviation": lead.std()}
     if measured["standard deviation"] > 1e-6:
         z = (lead - measured["mean"]) / measured["standard deviation"]
         measured["skewness"] = np.mean(z * z * z)
         measured["kurtosis"] = np.mean((z * z) ** 2) - 3
 
-    intervals = (rhythm or measure_rhythm(signal, fs)).rr
-    rr = r_peaks.drop_nan(intervals)
-    change = r_peaks.drop_nan(np.diff(intervals))
+    rr = intervals[~np.isnan(intervals)]
+    change = np.diff(intervals)    # between intervals that meet in an R peak
+    change = change[~np.isnan(change)]
     if len(rr) >= 1:
         measured["heart rate"] = 60 / rr.mean()
     if len(rr) >= 2:

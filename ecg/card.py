@@ -150,40 +150,41 @@ def _features(card):
         *sentences,
         "x is a lead in mV after step 3, at the record's own rate. RR are the intervals between "
         "R peaks in s, n of them.",
-        f"An interval that comes within {r_peaks.GAP_EDGE:g} s of a gap of {r_peaks.GAP:g} s or "
-        "more is left out, and no difference is taken across it. Less than a formula needs: NaN. "
-        "So are skewness and kurtosis where the standard deviation is below 0.000001 mV.",
+        f"An interval that comes within {r_peaks.GAP_EDGE_S:g} s of a gap of "
+        f"{r_peaks.MIN_GAP_S:g} s or more is left out, and no difference is taken across it. Less "
+        "than a formula needs: NaN. So are skewness and kurtosis where the standard deviation is "
+        "below 0.000001 mV.",
     ]
 
 
 def _r_peaks():
     """Return the rule that finds R peaks."""
-    low, high = r_peaks.REPEATED
+    low, high = r_peaks.REPEAT_DELAY_S
     return [
         "Lead: II where it is at least 0.4 times as steep as the median lead, else the steepest; "
         "where that has no two beats, the next. Steepness: the root of the summed squares of "
         "differences over 0.02 s.",
         "Energy: band-pass from 5 to 20 Hz (second-order Butterworth, forwards and backwards), "
         "derivative in mV/s, square, and twice a moving average over 0.08 s.",
-        f"Envelope: subtract {r_peaks.LEAST_ENERGY:g} (mV/s)^2 or, if it is more, "
-        f"1/{1 / r_peaks.LEAST_SIZE**2:g} of the largest energy that is 0.5 s or more from the "
+        f"Envelope: subtract {r_peaks.MIN_QRS_ENERGY:g} (mV/s)^2 or, if it is more, "
+        f"1/{1 / r_peaks.MIN_QRS_SIZE**2:g} of the largest energy that is 0.5 s or more from the "
         "largest of all; what is negative becomes 0; cut off at twice the median of the largest "
         "values in windows of 2 s.",
 
         "Candidates: summits as high as half the envelope's standard deviation, 0.25 s apart.",
-        f"T waves are left out: a summit up to {r_peaks.T_WAVE_DELAY:g} s after another and less "
-        f"than 1/4 as high; where beats are {r_peaks.SLOW_INTERVAL:g} s or more apart, up to "
-        f"{r_peaks.LATE_T_WAVE_DELAY:g} s after it and less than 1/16.",
-        f"Fast rates: summits from {r_peaks.REFRACTORY:g} s apart count too if a quarter of the "
-        f"intervals are then below {r_peaks.CLOSE_INTERVAL:g} s.",
-        f"Refine: in the lead from 1 to 40 Hz, move each by up to {r_peaks.MOST_SHIFT:g} s to "
-        f"where the window of {r_peaks.HALF_BEAT:g} s on either side correlates best with the "
+        f"T waves are left out: a summit up to {r_peaks.T_WAVE_DELAY_S:g} s after another and less "
+        f"than 1/4 as high; where beats are {r_peaks.SLOW_RR_S:g} s or more apart, up to "
+        f"{r_peaks.LATE_T_WAVE_DELAY_S:g} s after it and less than 1/16.",
+        f"Fast rates: summits from {r_peaks.REFRACTORY_S:g} s apart count too if a quarter of the "
+        f"intervals are then below {r_peaks.SHORT_RR_S:g} s.",
+        f"Refine: in the lead from 1 to 40 Hz, move each by up to {r_peaks.MAX_SHIFT_S:g} s to "
+        f"where the window of {r_peaks.HALF_QRS_S:g} s on either side correlates best with the "
         "median window, then by a parabola to a fraction of a sample. The R peak is the median "
-        f"window's top, or its nadir where that is {r_peaks.NADIR:g} times as large; of a beat "
-        f"that correlates by less than {r_peaks.ALIKE:g}, its own.",
-        f"No beats: where the windows are unlike (concordance {r_peaks.BEATS:g} or less) or a "
-        f"third of them come again within {low:g} to {high:g} s, it is noise. To the letter: "
-        "ecg/r_peaks.py and ecg/beats.py.",
+        f"window's top, or its nadir where that is {r_peaks.NADIR_RATIO:g} times as large; of a "
+        f"beat that correlates by less than {r_peaks.MIN_CORRELATION:g}, its own.",
+        f"No beats: where the windows are unlike (concordance {r_peaks.MIN_LIKENESS:g} or less) or "
+        f"a third of them come again within {low:g} to {high:g} s, it is noise. To the letter: "
+        "ecg/r_peaks.py.",
     ]
 
 

@@ -1,7 +1,5 @@
 """Turn any array into leads that can be computed with: real, finite, in columns."""
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,16 +43,3 @@ def as_leads(signal: Any, shortest: int = 1, n_leads: int = 12) -> np.ndarray:
         filled = pd.DataFrame(known).interpolate(limit_direction="both").fillna(0.0)
         leads = filled.to_numpy()
     return np.asfortranarray(leads)
-
-
-def quietly(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a function compute without NumPy's warnings.
-
-    NumPy's own decorator cannot be sent to a worker process.
-    """
-    @functools.wraps(function)
-    def quiet(*arguments: Any, **options: Any) -> Any:
-        with np.errstate(all="ignore"):
-            return function(*arguments, **options)
-
-    return quiet

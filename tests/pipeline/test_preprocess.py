@@ -47,37 +47,33 @@ def test_what_is_not_an_ecg_is_a_value_error_that_says_what_came(signal, message
         stable_preprocess_ecg(signal)
 
 
-def test_lists_of_integers_are_taken_like_arrays():
-    values = np.random.default_rng(0).integers(-900, 900, (60, 12))
-    assert np.array_equal(stable_preprocess_ecg(values.tolist()), stable_preprocess_ecg(values))
+@pytest.mark.parametrize("change", [
+    np.asfortranarray, lambda x: x.tolist(), lambda x: x.astype(">f8"),
+    lambda x: np.repeat(x, 2, axis=0)[::2]])
+def test_the_layout_of_an_array_changes_nothing(change):
+    signal = simulated()[0]
+    assert np.array_equal(stable_preprocess_ecg(change(signal)), stable_preprocess_ecg(signal))
 
 
-@pytest.mark.parametrize("value", [0, 5.5, -1e8, 1e-300, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [0, 5.5, -1e8, np.nan, np.inf])
 def test_flat_leads_become_zeros_and_leave_the_others_alone(value):
     signal = simulated()[0]
     whole = stable_preprocess_ecg(signal)
     signal[:, [1, 7]] = value
-    result = stable_preprocess_ecg(signal)
-    assert not result[:, [1, 7]].any()
-    others = np.delete(np.arange(12), [1, 7])
-    assert np.array_equal(result[:, others], whole[:, others])
-    assert whole.std(axis=0).min() > 0.1
+    whole[:, [1, 7]] = 0
+    assert np.array_equal(stable_preprocess_ecg(signal), whole)
 
 
-@pytest.mark.parametrize("lead", [0, 1, 11])
-@pytest.mark.parametrize(("gain", "offset"), [(37, -12), (0.01, 3), (1000, 0), (1, 500)])
-def test_gain_and_offset_of_one_lead_change_nothing(lead, gain, offset):
+@pytest.mark.parametrize(("gain", "offset"), [(37, -12), (0.01, 3), (1, 500)])
+def test_gain_and_offset_of_one_lead_change_nothing(gain, offset):
     signal = simulated("Atrial Fibrillation", 90, "medium", 4)[0]
     before = stable_preprocess_ecg(signal)
-    signal[:, lead] = gain * signal[:, lead] + offset
-    after = stable_preprocess_ecg(signal)
-    others = np.arange(12) != lead
-    assert np.array_equal(after[:, others], before[:, others])
-    np.testing.assert_allclose(after[:, lead], before[:, lead], atol=1e-4)
+    signal[:, 1] = gain * signal[:, 1] + offset
+    np.testing.assert_allclose(stable_preprocess_ecg(signal), before, atol=1e-4)
 
 
 @pytest.mark.parametrize(("share", "scale_span"), [(0.99, 3.0), (0.5, 1.0), (0.9, 2.0)])
-def test_each_lead_is_centred_on_its_median_and_its_central_share_spans_what_was_asked(
+def test_each_lead_is_centred_on_its_median_and_its_central_share_spans_the_given_units(
         share, scale_span):
     result = stable_preprocess_ecg(simulated()[0], central_share=share, scale_span=scale_span)
     low, median, high = np.quantile(result, [(1 - share) / 2, 0.5, (1 + share) / 2], axis=0)
@@ -92,23 +88,19 @@ def test_by_default_hardly_a_sample_of_a_qrs_complex_is_clipped_and_by_quartiles
     assert np.mean(np.abs(by_quartiles) == 3) > 0.02
 
 
-@pytest.mark.parametrize("phase", [0, 1, np.pi / 2])
-@pytest.mark.parametrize("fs", [100, 500, 1000])
-def test_the_high_pass_takes_out_wander_and_leaves_the_beat_where_it_is(fs, phase):
-    beat = np.sin(2 * np.pi * 4 * seconds(fs))
-    wander = 3 * np.sin(2 * np.pi * 0.1 * seconds(fs) + phase)
+@pytest.mark.parametrize("phase", [0, np.pi / 2])
+def test_the_high_pass_takes_out_wander_and_leaves_the_beat_where_it_is(phase):
+    beat = np.sin(2 * np.pi * 4 * seconds(500))
+    wander = 3 * np.sin(2 * np.pi * 0.1 * seconds(500) + phase)
     whole, clean = ours(beat + wander, high_pass=0.5), ours(beat, high_pass=0.5)
-    inside = slice(50, -50)    # without the first and the last second, where a wave breaks off
     assert rms(whole - clean) < 0.05 * 3 * rms(clean)    # of the wander, a twentieth is left
-    assert rms((whole - clean)[inside]) < 0.02 * 3 * rms(clean)
     assert rms(ours(beat + wander) - clean) > 0.5 * rms(clean)    # without it they differ
-    np.testing.assert_allclose(clean[inside], ours(beat)[inside], atol=0.04)
     assert dsp.correlate(whole, ours(beat), "same").argmax() == 250    # not moved in time
 
 
-@pytest.mark.parametrize("fs", [100, 500, 1000])
+@pytest.mark.parametrize("fs", [100, 500])
 @pytest.mark.parametrize("corner", [0.5, 1.0])
-@pytest.mark.parametrize("frequency", [0.3, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("frequency", [0.3, 1.0, 2.0])
 def test_the_high_pass_has_a_squared_butterworth_response_in_hertz(frequency, corner, fs):
     def wave(hertz):    # half a sample in: the only ones that mirroring leaves whole
         return np.cos(2 * np.pi * hertz * (seconds(fs) + 0.5 / fs))
@@ -119,18 +111,10 @@ def test_the_high_pass_has_a_squared_butterworth_response_in_hertz(frequency, co
     assert small / large == pytest.approx(1 / (1 + (corner / frequency) ** 4), abs=0.02)
 
 
-def test_the_high_pass_is_half_a_hertz_unless_asked_otherwise():
-    signal = simulated(noise="medium", wander=1)[0]
-    assert np.array_equal(stable_preprocess_ecg(signal), stable_preprocess_ecg(signal, 500, 0.5))
-    assert not np.allclose(stable_preprocess_ecg(signal), stable_preprocess_ecg(signal, 500, 0.0),
-                           atol=0.3)
-
-
 @pytest.mark.parametrize("frequency", [40, 60])
 def test_frequencies_above_25_hz_do_not_alias(frequency):
-    time = seconds(500)
-    slow = np.sin(2 * np.pi * time)
-    both = slow + np.sin(2 * np.pi * frequency * time + 0.5)
+    slow = np.sin(2 * np.pi * seconds(500))
+    both = slow + np.sin(2 * np.pi * frequency * seconds(500) + 0.5)
 
     def left_over(resample):
         return rms(resample(both) - resample(slow)) / rms(resample(slow))
@@ -139,11 +123,12 @@ def test_frequencies_above_25_hz_do_not_alias(frequency):
     assert left_over(lambda values: scaled(values[::10])) > 0.2    # naive slicing aliases
 
 
-@pytest.mark.parametrize("fs", [100, 250, 257, 500, 1000])
-def test_a_slow_wave_keeps_its_time_and_shape(fs):
-    result = ours(np.cos(np.pi * (seconds(fs) - 3)))    # tops at 1, 3, 5 ... s
-    assert 125 + result[125:175].argmax() == 150
-    np.testing.assert_allclose(result, scaled(np.cos(np.pi * (seconds(50) - 3))), atol=0.03)
+@pytest.mark.parametrize("fs", [100, 257, 1000])
+@pytest.mark.parametrize("length", [50, 500, 5000])
+def test_a_slow_wave_keeps_its_time_and_shape_at_any_rate_and_length(fs, length):
+    result = ours(np.cos(np.pi * (seconds(fs) - 3)), length)    # tops at 1, 3, 5 ... s
+    expected = scaled(np.cos(np.pi * (np.arange(length) * 10 / length - 3)))
+    np.testing.assert_allclose(result, expected, atol=0.1 if length < 100 else 0.03)
 
 
 @pytest.mark.parametrize("drift", [5, -20])
@@ -157,21 +142,12 @@ def test_strong_baseline_drift_does_not_ring_at_the_ends(drift):
     assert ends(lambda values: scaled(dsp.resample(values, 500))) > 0.3    # not mirrored: it rings
 
 
-@pytest.mark.parametrize("length", [50, 333, 1000, 5000])
-def test_other_target_lengths_show_the_same_wave(length):
-    result = ours(np.sin(2 * np.pi * 0.4 * seconds(500)), length)
-    expected = scaled(np.sin(2 * np.pi * 0.4 * np.arange(length) * 10 / length))
-    assert result.shape == (length,)
-    np.testing.assert_allclose(result, expected, atol=0.1 if length < 100 else 0.03)
-
-
-@pytest.mark.parametrize(("frequency", "high_pass"), [(0.5, 0.0), (0.7, 0.5)])
-def test_short_gaps_are_interpolated(frequency, high_pass):
-    signal = in_all_leads(np.cos(2 * np.pi * frequency * seconds(500)))
-    whole = stable_preprocess_ecg(signal, 500, high_pass)
+def test_short_gaps_are_interpolated():
+    signal = in_all_leads(np.cos(2 * np.pi * 0.7 * seconds(500)))
+    whole = stable_preprocess_ecg(signal)
     for start, value in [(0, np.nan), (2000, np.inf), (4990, -np.inf), (3000, 1e30)]:
         signal[start:start + 10, start % 7] = value
-    np.testing.assert_allclose(stable_preprocess_ecg(signal, 500, high_pass), whole, atol=0.05)
+    np.testing.assert_allclose(stable_preprocess_ecg(signal), whole, atol=0.05)
 
 
 def test_a_lead_of_rare_spikes_stays_in_range_and_shows_them():

@@ -2,21 +2,17 @@
 
 import numpy as np
 import pytest
-import wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecg.r_peaks import Aligned, add_close_beats, drop_t_waves, rr_intervals, share_repeated
+from tests.support.ecgs import beats, r_peaks_of, write_record
 from too_feature import (
-    LEADS,
     RECIPES,
     Rhythm,
-    detect_r_peaks,
     extract_core_medical_features,
     feature_names,
     measure_rhythm,
     prepare_record,
-    read_record,
 )
 
 FS, SECONDS = 500, 10
@@ -47,8 +43,8 @@ def heart_rate(signal):
     return extract_core_medical_features(signal, FS)[4]
 
 
-def is_right_or_nan(found, rate):
-    return np.isnan(found) or abs(found - rate) < 1
+def is_right_or_nan(measured, rate):
+    return np.isnan(measured) or abs(measured - rate) < 1
 
 
 @given(st.floats(200, 240), st.floats(0.1, 0.9), NOISE, SEED)
@@ -63,14 +59,8 @@ def test_a_fast_rate_that_varies_a_little_reads_back_within_1_bpm(rate, seed):
     rr = 60 / rate * (1 + 0.02 * np.random.default_rng(seed).normal(size=60))
     times = np.cumsum(rr) - 0.1
     inside = times[(times > 0.05) & (times < SECONDS - 0.05)]
-    found = heart_rate(ecg(times[times < SECONDS + 0.5], 0.01, seed))
-    assert abs(found - 60 / np.diff(inside).mean()) < 1
-
-
-@given(st.floats(20, 200), st.floats(0.1, 0.9), NOISE, SEED)
-@FEW
-def test_rates_from_20_read_back_within_1_bpm(rate, start, noise, seed):    # held before, too
-    assert abs(heart_rate(ecg(regular(rate, start), noise, seed)) - rate) < 1
+    measured = heart_rate(ecg(times[times < SECONDS + 0.5], 0.01, seed))
+    assert abs(measured - 60 / np.diff(inside).mean()) < 1
 
 
 @given(st.floats(241, 300) | st.floats(300, 400), st.floats(0.1, 0.9), NOISE, SEED)
@@ -82,8 +72,7 @@ def test_a_rate_above_240_is_right_or_not_measurable(rate, start, noise, seed):
 @given(st.floats(8, 20), st.floats(0.1, 0.9), st.floats(0.1, 1.2), NOISE, SEED)
 @FEW
 def test_a_rate_below_20_is_right_or_not_measurable(rate, start, t_wave, noise, seed):
-    found = heart_rate(ecg(regular(rate, start), noise, seed, t_wave))
-    assert is_right_or_nan(found, rate)
+    assert is_right_or_nan(heart_rate(ecg(regular(rate, start), noise, seed, t_wave)), rate)
 
 
 @given(st.floats(0.3, 9.4), st.floats(0.1, 1.2), NOISE, SEED)
@@ -121,12 +110,6 @@ def test_a_lead_ii_of_noise_gives_way_to_another_lead(size, seed):
     signal = ecg(regular(75))
     signal[:, 1] = size * np.random.default_rng(seed).normal(size=5000)
     assert abs(heart_rate(signal) - 75) < 1
-
-
-@given(st.floats(0.03, 0.19), SEED)
-@FEW
-def test_noise_of_a_fifth_of_the_r_wave_hides_and_adds_no_beat(size, seed):    # held before, too
-    assert abs(heart_rate(ecg(regular(75), size, seed)) - 75) < 1
 
 
 @given(st.floats(0.19, 0.6), SEED)
@@ -173,29 +156,19 @@ def test_an_interpolated_gap_is_no_rr_interval(filled, rate, start, length, seed
     assert np.isnan(features[6]) or features[6] < 0.1 * 60_000 / rate    # RMSSD, ms
 
 
-@pytest.mark.parametrize("recipe", ["default", "large"])
-def test_a_gap_in_a_record_on_disk_is_no_rr_interval(recipe, tmp_path):
-    digital = np.round(ecg(regular(75), 0.01) * 200).astype(np.int64)
-    digital[1500:2400] = -32768
-    wfdb.wrsamp("gap", fs=FS, units=["mV"] * 12, sig_name=list(LEADS), d_signal=digital,
-                fmt=["16"] * 12, adc_gain=[200.0] * 12, baseline=[0] * 12, write_dir=str(tmp_path))
-    assert abs(heart_rate(read_record(tmp_path / "gap")[0]) - 75) < 1
-    _, features, _ = prepare_record(tmp_path / "gap", recipe=RECIPES[recipe])
-    found = dict(zip(feature_names(RECIPES[recipe]), features, strict=True))
-    named = {name: value for (name, _, _), value in found.items()}
-    assert abs(named["heart rate"] - 75) < 1
-    assert named["SDNN"] < 5
-    assert 0.95 < named.get("longest RR", 1) < 1.05
-
-
-def test_a_gap_between_equal_samples_on_disk_is_no_rr_interval(tmp_path):
-    """What was read would be a level line, which an electrode gives too."""
-    digital = np.round(ecg(regular(75), 0.01) * 200).astype(np.int64)
-    digital[1500:2400] = -32768
-    digital[[1499, 2400]] = 10
-    wfdb.wrsamp("gap", fs=FS, units=["mV"] * 12, sig_name=list(LEADS), d_signal=digital,
-                fmt=["16"] * 12, adc_gain=[200.0] * 12, baseline=[0] * 12, write_dir=str(tmp_path))
-    assert abs(prepare_record(tmp_path / "gap")[1][4] - 75) < 1
+@pytest.mark.parametrize("ends", [None, 0.05])
+def test_a_gap_in_a_record_on_disk_is_no_rr_interval(ends, tmp_path):
+    """Between equal samples it is read as a level line, which an electrode gives too."""
+    signal = ecg(regular(75), 0.01)
+    signal[1500:2400] = np.nan
+    if ends:
+        signal[[1499, 2400]] = ends
+    _, features, _ = prepare_record(write_record(tmp_path / "gap", signal), recipe=RECIPES["large"])
+    names = [name for name, *_ in feature_names(RECIPES["large"])]
+    measured = dict(zip(names, features, strict=True))
+    assert abs(measured["heart rate"] - 75) < 1
+    assert measured["SDNN"] < 5
+    assert 0.95 < measured["longest RR"] < 1.05
 
 
 def test_a_gap_that_hides_no_complex_costs_no_interval():
@@ -205,62 +178,14 @@ def test_a_gap_that_hides_no_complex_costs_no_interval():
     np.testing.assert_allclose(extract_core_medical_features(signal, FS)[4:], whole[4:], atol=1)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_one_artefact_of_twenty_times_the_size_hides_no_beat(seed):    # held before, too
+@pytest.mark.parametrize("seed", range(3))
+def test_one_artefact_of_twenty_times_the_size_hides_no_beat(seed):
     times = regular(70, 0.2 + 0.1 * seed)
     lead = ecg(times, 0.01, seed)[:, 1]
     lead += 20 * np.exp(-0.5 * ((TIME - (times[4] + times[5]) / 2) / 0.02) ** 2)
     inside = times[(times > 0.05) & (times < SECONDS - 0.05)]
-    found = detect_r_peaks(lead, FS)
-    assert np.abs(found[:, None] - inside * FS).min(axis=0).max() < 10
-
-
-# ------------------------------------------------------------------------------- one rule by itself
-def summits(places, heights):
-    """Return an envelope of ten seconds with narrow summits at `places` (s)."""
-    return sum(height * np.exp(-0.5 * ((TIME - place) / 0.02) ** 2)
-               for place, height in zip(places, heights, strict=True))
-
-
-@pytest.mark.parametrize(("delay", "size", "next_beat", "is_t_wave"), [
-    (0.45, 1 / 20, 2, True), (0.45, 1 / 10, 2, False), (0.55, 1 / 20, 2, False),
-    (0.45, 1 / 20, 1.1, False), (0.3, 1 / 20, 0.7, True), (0.3, 1 / 5, 0.7, True),
-    (0.3, 1 / 3, 0.7, False), (0.45, 1 / 20, None, True)])
-def test_t_waves_come_late_at_slow_rates(delay, size, next_beat, is_t_wave):
-    beats = [1] if next_beat is None else [1, 1 + next_beat]
-    places = np.sort([*beats, 1 + delay])
-    energy = summits(places, [size if place == 1 + delay else 1 for place in places])
-    left = drop_t_waves(np.rint(places * FS).astype(int), energy, energy, FS)
-    np.testing.assert_array_equal(left, np.rint(np.array(beats if is_t_wave else places) * FS))
-
-
-@pytest.mark.parametrize(("places", "taken", "expected"), [
-    (np.arange(1, 9, 0.22), slice(None, None, 2), "all"),    # of 273 bpm, half was found
-    (np.delete(np.arange(1, 9, 0.22), [20]), slice(None, None, 2), "none"),    # a beat is missing
-    (np.sort([*np.arange(1, 9), 3.22]), [0, 1, 2, 4, 5, 6, 7, 8], "taken")])    # at 60 bpm
-def test_close_beats_are_added_at_fast_rates_and_only_if_none_is_missing(places, taken, expected):
-    envelope = summits(places, np.ones(len(places)))
-    every = np.rint(places * FS).astype(int)
-    found = add_close_beats(every[taken], envelope, FS)
-    np.testing.assert_array_equal(
-        found, {"all": every, "none": every[:0], "taken": every[taken]}[expected])
-
-
-@pytest.mark.parametrize(("sides", "share"), [([-1], 0), ([1], 0), ([-1, 1], 1)])
-def test_a_wave_on_one_side_of_a_beat_may_be_a_t_wave(sides, share):
-    centres = np.arange(500, 4600, 500)
-    correlation = np.zeros(len(TIME))
-    correlation[centres] = 1
-    for side in sides:
-        correlation[centres + side * 75] = 0.95    # 0.15 s away
-    aligned = Aligned(centres, np.zeros(101), correlation)
-    assert share_repeated(aligned, np.ones(len(TIME)), FS) == share
-
-
-def test_no_interval_begins_or_ends_at_the_edge_of_a_gap():
-    peaks = np.array([500.0, 1000, 1500, 2000, 2500])
-    rr = rr_intervals(peaks, np.array([[1530, 1990]]), FS)    # its ends look like beats
-    np.testing.assert_array_equal(rr, [1, np.nan, np.nan, np.nan])
+    peaks = r_peaks_of(lead)
+    assert np.abs(peaks[:, None] - inside * FS).min(axis=0).max() < 10
 
 
 def test_rmssd_is_over_intervals_that_meet():
@@ -278,8 +203,11 @@ def test_a_lead_ii_with_a_single_beat_gives_way_to_one_with_more():
     assert abs(heart_rate(signal) - 75) < 1
 
 
-def test_a_gap_whose_ends_are_equal_is_no_rr_interval():
-    signal = ecg(regular(75), 0.005)
-    signal[1500:2400] = np.nan
-    signal[[1499, 2400]] = 0.01    # a straight line between them would be flat
-    assert abs(heart_rate(signal) - 75) < 1
+@pytest.mark.parametrize("end", [1.4, 1.6])
+def test_no_interval_begins_or_ends_at_the_edge_of_a_gap(end):
+    """The step there looks like a beat, and is none."""
+    signal = beats(0.5, 1.5, 2.5, 3.5, 4.5, noise=0.005)
+    is_missing = np.zeros(signal.shape, bool)
+    is_missing[int(500 * (end - 0.1)):int(500 * end)] = True
+    rr = measure_rhythm(signal, FS, is_missing).rr
+    np.testing.assert_allclose(rr, [np.nan, np.nan, 1, 1], atol=0.01)

@@ -1,6 +1,10 @@
 """What several test files need: simulated records in the pipeline's lead order, scores, arrays."""
 
+import re
+from pathlib import Path
+
 import numpy as np
+import wfdb
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -9,6 +13,7 @@ from ecg import demo
 
 ORDER = [demo.LEADS.index(lead) for lead in script.LEADS]
 TIME = np.arange(5000)[:, None] / 500    # s
+GAIN = 200    # per mV
 
 
 def simulated(category=demo.NORMAL, rate=75, noise="low", seed=0, **options):
@@ -32,35 +37,61 @@ def beats(*times, noise=0.0):
     return pulses + noise * np.random.default_rng(0).normal(size=(5000, 12))
 
 
+def write_record(path, signal, fs=500, fmt="16", leads=script.LEADS, per_millivolt=1.0):
+    """Write mV (samples, leads) as a WFDB record; return its path. NaN becomes "no sample"."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digital = np.where(np.isnan(signal), demo.NO_SAMPLE, np.round(signal * GAIN)).astype(int)
+    n = len(leads)
+    wfdb.wrsamp(path.name, fs, ["mV"] * n, list(leads), d_signal=digital, fmt=[fmt] * n,
+                adc_gain=[GAIN / per_millivolt] * n, baseline=[0] * n, write_dir=str(path.parent))
+    return path
+
+
+def edit_header(path, pattern, replacement):
+    """Replace bytes for each match of a pattern in the header of a record."""
+    header = Path(f"{path}.hea")
+    content, changes = re.subn(pattern, replacement, header.read_bytes(), flags=re.MULTILINE)
+    assert changes
+    header.write_bytes(content)
+
+
+def flip_bit(path, place):
+    """Change one bit of a record's signal file."""
+    content = bytearray(Path(f"{path}.dat").read_bytes())
+    content[place] ^= 16
+    Path(f"{path}.dat").write_bytes(content)
+
+
+def r_peaks_of(lead, fs=500):
+    """Return the R peaks of an ECG that has this lead (samples,) alone, as lead II."""
+    signal = np.zeros((len(lead), 12))
+    signal[:, script.LEAD_II] = lead
+    return script.measure_rhythm(signal, fs).r_peaks
+
+
 def bpm(r_peaks, fs=500):
     """Return the mean heart rate over R peaks in samples."""
     return 60 * fs / np.diff(r_peaks).mean()
 
 
-def matched(found, true, tolerance=25):
-    """Count pairs of a found and a true peak within `tolerance` samples, each used once."""
-    pairs = i = j = 0
-    while i < len(found) and j < len(true):
-        if abs(found[i] - true[j]) <= tolerance:
-            pairs += 1
-            i += 1
-            j += 1
-        elif found[i] < true[j]:
-            i += 1
-        else:
-            j += 1
-    return pairs
-
-
 def f1(pairs, tolerance=25):
-    """Return the F1 score of many (found, true) pairs of peak lists, pooled."""
-    hits = sum(matched(found, true, tolerance) for found, true in pairs)
-    return 2 * hits / sum(len(found) + len(true) for found, true in pairs)
+    """Return the F1 score of many (detected, true) pairs of peak lists, pooled.
+
+    A detected peak is right within `tolerance` samples of a true one, each used once.
+    """
+    hits = total = 0
+    for detected, true in pairs:
+        distance = np.abs(np.subtract.outer(detected, true))
+        near = distance <= tolerance
+        hits += min(near.any(axis=0).sum(), near.any(axis=1).sum())
+        total += len(detected) + len(true)
+    return 2 * hits / total
 
 
 @st.composite
 def signals(draw, shortest, longest):
-    """Draw any real (samples, 12) array: any dtype, NaN, infinities, huge, tiny, constant."""
+    """Draw any real (samples, 12) array: any dtype and layout, NaN, infinities, huge, constant."""
     shape = draw(st.integers(shortest, longest)), 12
     if draw(st.booleans()):
         dtypes = ["f8", "f4", "f2", ">f8", "i1", "i2", "i8", "u1", "u8", "?"]
@@ -71,28 +102,21 @@ def signals(draw, shortest, longest):
     signal[:, : draw(st.integers(0, 12))] = draw(st.floats())
     for value in draw(st.lists(st.floats(), max_size=4)):
         signal[rng.random(shape) < draw(st.sampled_from([0.001, 0.1, 0.9]))] = value
-    return signal
+    signal.flags.writeable = False
+    return draw(st.sampled_from([signal, np.asfortranarray(signal), signal[::-1]]))
 
 
-# What neither function takes for an ECG, and what its message must mention.
+# What no function takes for an ECG, and what its message must mention
 NOT_AN_ECG = {
     "text": ("abc", "abc|str|<U"),
-    "words": ([["x"] * 12] * 600, "x|str|<U"),
     "digits in strings": (np.full((600, 12), "1.5"), "str|<U"),
-    "bytes": (np.full((600, 12), b"1"), r"byte|\|S"),
     "None": (None, r"None|\(\)"),
     "one lead": (np.zeros(600), r"\(600,\)"),
-    "a batch": (np.zeros((2, 600, 12)), r"\(2, 600, 12\)"),
     "11 leads": (np.zeros((600, 11)), r"\(600, 11\)"),
     "leads in rows": (np.zeros((12, 600)), r"\(12, 600\)"),
     "complex": (np.zeros((600, 12), complex), "complex"),
-    "complex numbers in lists": ([[1j] * 12] * 600, "complex"),
-    "empty": ([], r"\(0,\)"),
-    "no samples": (np.zeros((0, 12)), "got.* 0|0, 12"),
     "too short": (np.zeros((9, 12)), "got.* 9|9, 12"),
     "ragged": ([[1.0] * 12, [2.0] * 11] * 300, "inhomogeneous"),
     "dates": (np.zeros((600, 12), "M8[s]"), "date"),
-    "durations": (np.zeros((600, 12), "m8[s]"), "timedelta"),
-    "a number no float holds": ([[10**400] * 12] * 600, "object|large|real numbers"),
     "a mapping": ({"I": [1.0]}, "dict|object"),
 }
