@@ -2,7 +2,6 @@
 
     python tools/figures.py results/my_model                                         # all of it
     python tools/figures.py results/my_model --only confusion_matrix training_curves
-    python tools/figures.py results/my_model --errors 12     # more of the most confident errors
 
 Figures go to `figures/` in that folder, as PDF and as PNG, and the ECGs into one PDF. MODEL_CARD.md
 and index.html, a page that shows all of it, go into the folder itself. Nothing is trained. To draw
@@ -21,14 +20,12 @@ from ecg.packages import require_packages
 require_packages()
 from ecg.errors import exit_code
 from ecg.output.figures import NAMES, make_all
-from ecg.output.page import ERRORS
-from ecg.output.write import KEPT_ERRORS
 from ecg.settings import Parser
 
 
 def run(options: argparse.Namespace) -> None:
     """Draw what was asked for and print the paths of what was written."""
-    print(*make_all(options.folder, options.only, options.errors), sep="\n")
+    print(*make_all(options.folder, options.only), sep="\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,10 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="+", default=[], choices=NAMES, metavar="NAME",
         help=f"make some of these alone: {', '.join(NAMES)}")
-    parser.add_argument(
-        "--errors", type=int, default=ERRORS, choices=range(KEPT_ERRORS + 1), metavar="N",
-        help=f"how many of the most confident errors are drawn, at most {KEPT_ERRORS} (default: "
-             "%(default)s)")
     return exit_code("figures.py", run, parser.parse_args(arguments))
 
 

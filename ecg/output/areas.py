@@ -1,6 +1,7 @@
 """Areas under ROC and precision-recall curves, with intervals over patients."""
 
 import numpy as np
+from scipy.integrate import trapezoid
 from scipy.special import betaincinv
 
 MAX_RESAMPLES = 1000    # of the patients; fewer where records are many, whose intervals are narrow
@@ -22,23 +23,18 @@ def weighted_areas(positive: np.ndarray, p: np.ndarray, weights: np.ndarray) -> 
     ndarray, shape (2, draws); NaN where one of the two sides has no record
     """
     order = np.argsort(-p, kind="stable")
-    ranked = p[order]
-    is_last = np.append(ranked[1:] != ranked[:-1], True)    # of records with the same probability
+    is_cut = np.append(np.diff(p[order]) != 0, True)    # after records of the same probability
     weights = weights[:, order]
-    true_positives = np.cumsum(weights * positive[order], axis=1)[:, is_last]
-    called = np.cumsum(weights, axis=1)[:, is_last]
-
+    sums = np.cumsum([weights * positive[order], weights], axis=2)[:, :, is_cut]
+    true_positives, called = np.pad(sums, ((0, 0), (0, 0), (1, 0)))
     false_positives = called - true_positives
     n_positive = true_positives[:, -1]
     n_negative = false_positives[:, -1]
-    new_positives = np.diff(true_positives, axis=1, prepend=0)
-    new_negatives = np.diff(false_positives, axis=1, prepend=0)
-    middle = true_positives - new_positives / 2    # of the same probability, half count
-    with np.errstate(invalid="ignore", divide="ignore"):
-        area = np.sum(new_negatives * middle, axis=1) / (n_positive * n_negative)
-        precision = np.where(called == 0, 0, true_positives / called)
-        average = np.sum(new_positives * precision, axis=1) / n_positive
 
+    with np.errstate(invalid="ignore", divide="ignore"):
+        area = trapezoid(true_positives, false_positives) / (n_positive * n_negative)
+        precision = np.nan_to_num(true_positives / called)[:, 1:]
+        average = np.sum(np.diff(true_positives) * precision, axis=1) / n_positive
     return np.stack([area, average])
 
 
@@ -60,17 +56,12 @@ def areas(
     names, patient = np.unique(subjects, return_inverse=True)
     share = np.full(len(names), 1 / len(names))
     n_draws = int(np.clip(MAX_DRAWN_RECORDS // len(p), MIN_RESAMPLES, MAX_RESAMPLES))
-    rng = np.random.default_rng(seed)
-    resampled = []
-    for first in range(0, n_draws, MIN_RESAMPLES):    # in parts, for the memory
-        size = min(MIN_RESAMPLES, n_draws - first)
-        times_drawn = rng.multinomial(len(names), share, size)
-        resampled.append(weighted_areas(positive, p, times_drawn[:, patient]))
+    times_drawn = np.random.default_rng(seed).multinomial(len(names), share, n_draws)
+    resampled = weighted_areas(positive, p, times_drawn[:, patient])
 
     values = weighted_areas(positive, p, np.ones((1, len(p))))[:, 0]
-    low, high = np.nanpercentile(np.hstack(resampled), [2.5, 97.5], axis=1)
+    low, high = np.nanpercentile(resampled, [2.5, 97.5], axis=1)
     n_rarer = min(len(np.unique(subjects[positive])), len(np.unique(subjects[~positive])))
     low = np.where(values == 1, betaincinv(n_rarer + 0.5, 0.5, 0.025), low)
-
     area, average = np.stack([values, np.minimum(low, values), np.maximum(high, values)], axis=1)
     return area.tolist(), average.tolist()

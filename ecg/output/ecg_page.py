@@ -1,7 +1,6 @@
 """Draw a 12-lead ECG as clinicians read it, and the test ECGs of a results folder."""
 
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +16,8 @@ from matplotlib.patches import Rectangle
 from ecg import origin
 from ecg.errors import printable
 from ecg.files import write_whole
-from ecg.output.read import Results
-from ecg.output.style import BLUE, NO_DATE, ORANGE, breadth, drawable, short, styled
+from ecg.output.read import Results, feature_column
+from ecg.output.style import BLUE, OPTIONS, ORANGE, drawable, short, styled, wrap
 
 A4 = 297, 210                    # mm
 SPEED, GAIN = 25, 10             # mm/s, mm/mV; half of that where a trace leaves its row
@@ -31,6 +30,7 @@ LAYOUT = [
     ["III", "aVF", "V3", "V6"],
     ["II"],    # the rhythm strip
 ]
+HEIGHT = ROW * len(LAYOUT)       # mm, of the paper
 INTERVALS = {"PR interval": "PR", "QRS width": "QRS", "QT interval": "QT"}    # if they are measured
 IMPORTANCE = LinearSegmentedColormap.from_list("importance", [    # the paper shows through
     (0, to_rgba(BLUE, 0.7)),
@@ -48,42 +48,20 @@ class Reasons(NamedTuple):
     words: str                # how much leads and features carry, and the most telling features
 
 
-class Recording(NamedTuple):
-    """An ECG to draw; positions on the page are in mm."""
-
-    signal: np.ndarray               # (samples, n_leads), in mV
-    fs: float                        # Hz
-    leads: list[str]                 # names of its columns, casefolded
-    medians: np.ndarray              # (n_leads,), in mV: from there a lead is drawn
-    importance: np.ndarray | None    # (at least so many samples, n_leads), -1 to 1
-    gain: float                      # mm/mV
-
-    def times(self) -> np.ndarray:
-        """Return where the samples lie, from left to right."""
-        return LEFT + PULSE + SPEED * np.arange(len(self.signal)) / self.fs
-
-    def heights(self, column: int) -> np.ndarray:
-        """Return how far above its base each sample of a lead lies."""
-        return self.gain * (self.signal[:, column] - self.medians[column])
-
-
 def _base(row):
     """Return the height on the page at which a row's leads have their medians."""
     return BOTTOM + (len(LAYOUT) - 0.5 - row) * ROW
 
 
-def _check(signal, fs, leads, importance):
-    """Raise `ValueError` if shapes do not fit, or one of the 12 leads is missing."""
-    missing = [name for row in LAYOUT for name in row if name.casefold() not in leads]
-    if signal.ndim != 2 or signal.shape[1] != len(leads) or missing or not fs >= 10:
-        raise ValueError(
-            "expected (samples, 12) in mV, 12 leads and their rate, got shape "
-            f"{signal.shape}, {len(leads)} leads without {missing}, {fs} Hz")
-    if importance is not None and importance.shape != signal.shape:
-        raise ValueError(f"importance: shape {importance.shape}, not {signal.shape}")
+def _as_frame(values, fs, leads):
+    """Return 10 s of a signal by name of the lead, and by place on the page in mm."""
+    values = np.asarray(values, dtype=float)[:round(SECONDS * fs)]
+    x = LEFT + PULSE + SPEED * np.arange(len(values)) / fs
+    return pd.DataFrame(
+        np.where(np.isfinite(values), values, np.nan), x, [name.casefold() for name in leads])
 
 
-def _parts(fs: float) -> Iterator[tuple[int, int, str, slice]]:
+def _parts(fs):
     """Yield row, place in the row, and name of each lead that is drawn, and which of its samples.
 
     The last of these is where the next lead starts.
@@ -95,41 +73,32 @@ def _parts(fs: float) -> Iterator[tuple[int, int, str, slice]]:
             yield row, place, name, slice(round(place * samples), end + 1)
 
 
-def _gain(signal, leads, medians, fs):
-    """Return 10 mm/mV, or 5 where a trace would leave its row."""
-    heights = np.nan_to_num(np.abs(signal - medians))
-    tallest = max(heights[part, leads.index(name.casefold())].max(initial=0)
-                  for _, _, name, part in _parts(fs))
-    return GAIN if GAIN * tallest <= ROW / 2 else GAIN / 2
-
-
 def _draw_paper(axes, gain):
     """Draw millimetre paper, each row with a calibration pulse of 1 mV and 0.2 s."""
-    height = len(LAYOUT) * ROW
     for step, width, colour in ((1, 0.25, "#F7CFCF"), (5, 0.6, "#EBA4A4")):
         x = LEFT + np.arange(0, WIDTH + 1, step)
-        y = BOTTOM + np.arange(0, height + 1, step)
+        y = BOTTOM + np.arange(0, HEIGHT + 1, step)
         axes.vlines(x, y[0], y[-1], colour, linewidth=width, zorder=0)
         axes.hlines(y, x[0], x[-1], colour, linewidth=width, zorder=0)
 
     pulse_x = LEFT + np.array([3, 5, 5, 10, 10, 12])
     pulse_y = gain * np.array([0, 0, 1, 1, 0, 0])
     for row in range(len(LAYOUT)):
-        base = BOTTOM + (row + 0.5) * ROW
-        axes.plot(pulse_x, base + pulse_y, color="black", lw=0.8, label="pulse")
+        axes.plot(pulse_x, _base(row) + pulse_y, color="black", lw=0.8, label="pulse")
 
 
-def _draw_lead(axes, recording, row, place, name, part):
-    """Draw the part (a slice) of a lead that has its place in this row, and the colour under it."""
-    base = _base(row)
-    column = recording.leads.index(name.casefold())
-    x = recording.times()[part]
-    if not len(x):
+def _draw_lead(axes, name, row, place, trace, colours):
+    """Draw the part of a lead that has its place in this row, and the colours under it.
+
+    `trace` holds heights in mm by place on the page; `colours` are -1 to 1, or None.
+    """
+    if trace.empty:
         return
 
-    paper = Rectangle((LEFT, BOTTOM), WIDTH, len(LAYOUT) * ROW, transform=axes.transData)
-    trace = base + recording.heights(column)[part]
-    axes.plot(x, trace, color="black", linewidth=0.7, label=name, clip_path=paper)
+    base = _base(row)
+    x = trace.index.to_numpy()
+    paper = Rectangle((LEFT, BOTTOM), WIDTH, HEIGHT, transform=axes.transData)
+    axes.plot(x, base + trace, color="black", linewidth=0.7, label=name, clip_path=paper)
     box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.8}
     is_first = place == 0    # then above the pulse, where no trace and no triangle comes
     label_x = LEFT + 4 if is_first else x[0] + 1
@@ -137,24 +106,20 @@ def _draw_lead(axes, recording, row, place, name, part):
     if not is_first:    # where one lead ends and the next starts
         axes.plot([x[0], x[0]], [base - 4, base + 4], color="0.4", linewidth=0.6)
 
-    if recording.importance is not None:
-        colours = np.nan_to_num(recording.importance[part, column])
+    if colours is not None:
         axes.imshow(
-            colours[None], cmap=IMPORTANCE, vmin=-1, vmax=1, zorder=0.5,
+            colours.to_numpy()[None], cmap=IMPORTANCE, vmin=-1, vmax=1, zorder=0.5,
             aspect="auto", interpolation="none", label=name,
             extent=(x[0], x[-1], base - 0.45 * ROW, base + 0.45 * ROW))
 
 
-def _draw_r_peaks(axes, recording, r_peaks):
-    """Mark R peaks (in samples) on the rhythm strip, the last row."""
-    row = len(LAYOUT) - 1
-    column = recording.leads.index(LAYOUT[row][0].casefold())
-    peaks = np.asarray(r_peaks, dtype=float).ravel()
-    peaks = peaks[(peaks >= 0) & (peaks <= len(recording.signal) - 1)]
-
-    x = LEFT + PULSE + SPEED * peaks / recording.fs
-    heights = recording.heights(column)[np.rint(peaks).astype(int)]
-    y = _base(row) + np.nan_to_num(heights).clip(0, 30) + 2
+def _draw_r_peaks(axes, trace, r_peaks):
+    """Mark R peaks (in samples) above the rhythm strip, the last row."""
+    peaks = np.asarray(r_peaks, dtype=float)
+    peaks = peaks[(peaks >= 0) & (peaks <= len(trace) - 1)]
+    x = np.interp(peaks, np.arange(len(trace)), trace.index)
+    heights = trace.fillna(0).to_numpy()[np.rint(peaks).astype(int)]
+    y = _base(len(LAYOUT) - 1) + heights.clip(0, 30) + 2
     axes.plot(x, y, "v", color=BLUE, markersize=5, label="R peaks")
 
 
@@ -182,7 +147,7 @@ def _new_page() -> tuple[Figure, Axes]:
 
 @styled()
 def draw_ecg(signal: np.ndarray, fs: float, leads: Sequence[str],
-             r_peaks: np.ndarray | None = None, title: str = "", text: str = "", note: str = "",
+             r_peaks: Sequence[float] = (), title: str = "", text: str = "", note: str = "",
              reasons: Reasons | None = None, measured: str = "") -> Figure:
     """Draw a 12-lead ECG on millimetre paper: 3 x 4 leads of 2.5 s and lead II for 10 s.
 
@@ -200,72 +165,51 @@ def draw_ecg(signal: np.ndarray, fs: float, leads: Sequence[str],
     reasons : what coloured the paper under each lead, and the words below it
     measured : str, such as the heart rate, printed between title and text
 
-    Returns
-    -------
-    Figure; `ValueError` if shapes do not fit, or one of the 12 standard leads is missing
+    Raises
+    ------
+    ValueError
+        If signal and leads do not fit; `KeyError` if one of the 12 standard leads is missing.
     """
-    names = [name.casefold() for name in leads]
-    signal = np.asarray(signal, dtype=float)
-    importance = None if reasons is None else reasons.importance
-    _check(signal, fs, names, importance)
-    samples = round(SECONDS * fs)
-    signal = np.where(np.isfinite(signal), signal, np.nan)[:samples]
-    medians = pd.DataFrame(signal).median().fillna(0).to_numpy()
-    gain = _gain(signal, names, medians, fs)
-    recording = Recording(signal, fs, names, medians, importance, gain)
+    millivolts = _as_frame(signal, fs, leads)
+    millivolts -= millivolts.median()
+    traces = {name: millivolts[name.casefold()] for row in LAYOUT for name in row}
+    tallest = max(traces[name].iloc[part].abs().max() for _, _, name, part in _parts(fs))
+    gain = GAIN / 2 if GAIN * tallest > ROW / 2 else GAIN
+    importance = None
+    if reasons is not None:
+        importance = _as_frame(reasons.importance, fs, leads).fillna(0)
 
     figure, axes = _new_page()
     _draw_paper(axes, gain)
-    for part in _parts(fs):
-        _draw_lead(axes, recording, *part)
-    if r_peaks is not None:
-        _draw_r_peaks(axes, recording, r_peaks)
-    _write_scale(axes, gain, note, with_peaks=r_peaks is not None)
+    for row, place, name, part in _parts(fs):
+        colours = None if importance is None else importance[name.casefold()].iloc[part]
+        _draw_lead(axes, name, row, place, gain * traces[name].iloc[part], colours)
+    if len(r_peaks):
+        _draw_r_peaks(axes, gain * traces["II"], r_peaks)
     if reasons is not None:
         _draw_colour_bar(figure, axes, reasons)
 
-    _write_heading(axes, title, measured, fs, text)
-    return figure
-
-
-def _write_heading(axes, title, measured, fs, text):
-    """Write what the page shows above the paper."""
+    _write_scale(axes, gain, note, with_peaks=len(r_peaks) > 0)
     axes.text(LEFT, 203, title, fontsize=12, weight="bold")
     axes.text(LEFT, 197.5, measured, fontsize=10)
     axes.text(LEFT + WIDTH, 197.5, f"{fs:g} Hz, unfiltered", fontsize=10, ha="right")
     axes.text(LEFT, 195.5, text, fontsize=10, va="top", linespacing=1.2)
+    return figure
 
 
 def _write_scale(axes, gain, note, with_peaks):
     """Write scale and note below the paper."""
-    scale = f"{SPEED} mm/s, {gain:g} mm/mV"
-    scale += " (HALF THE GAIN; printed" if gain < GAIN else " (printed"
-    scale += " at 100 % on A4)"
+    half = "HALF THE GAIN; " if gain < GAIN else ""
+    scale = f"{SPEED} mm/s, {gain:g} mm/mV ({half}printed at 100 % on A4)"
     if with_peaks:
         scale += "; triangles: R peaks"
 
-    lines = wrap_note(note, breadth(scale))
+    # 130 letters fit, less what stands to the left of the first line, whose letters are narrower
+    lines = wrap(note, 130, initial_indent=" " * round(0.82 * len(scale)))
     top = max(7, 4 * len(lines) - 3)    # mm: the last of three lines ends at the foot of the page
     axes.text(LEFT, top, scale)
     for number, line in enumerate(lines):
-        axes.text(LEFT + WIDTH, top - 4 * number, line, ha="right", color="0.35")
-
-
-def wrap_note(note: str, taken: int = 55) -> list[str]:
-    """Return the lines of a note: to the left of the first, `taken` letters of the scale stand."""
-    room = 130 - round(0.82 * taken)    # letters; those of the note are narrower
-    lines = []
-    rest = note.strip()
-    while rest:
-        end = len(rest)
-        while breadth(rest[:end]) > room:
-            end -= 1
-        if end < len(rest) and " " in rest[:end + 1]:    # a word without blanks is broken
-            end = rest[:end + 1].rindex(" ")
-        lines.append(rest[:end].strip())
-        rest = rest[end:].strip()
-        room = 130
-    return lines
+        axes.text(LEFT + WIDTH, top - 4 * number, line.strip(), ha="right", color="0.35")
 
 
 def write_probabilities(names: Sequence[str], probabilities: Sequence[float]) -> str:
@@ -273,17 +217,14 @@ def write_probabilities(names: Sequence[str], probabilities: Sequence[float]) ->
 
     Names are cut off until all fit; what still does not fit is left out.
     """
-    lines: list[str] = []
     for most in range(95, 0, -5):
         entries = [f"{short(name, most)} {p:.2f}"
                    for name, p in zip(names, probabilities, strict=True)]
-        unbroken = [entry.replace(" ", "\0") for entry in entries]    # no line ends within one
-        text = "Probabilities: " + "   ".join(unbroken)
-        lines = textwrap.wrap(text, 120 * len(text) // breadth(text))
+        unbroken = [entry.replace(" ", "\1") for entry in entries]    # no line ends within one
+        lines = wrap("Probabilities: " + "   ".join(unbroken), 120)
         if len(lines) <= 3:
             break
-
-    return "\n".join(lines[:3]).replace("\0", " ")
+    return "\n".join(lines[:3]).replace("\1", " ")
 
 
 def write_measured(values: Mapping[str, float]) -> str:
@@ -295,10 +236,8 @@ def write_measured(values: Mapping[str, float]) -> str:
     """
     rate = values.get("heart rate", np.nan)
     words = [f"Heart rate {rate:.0f} bpm" if np.isfinite(rate) else "Heart rate not measurable"]
-    for name, interval in INTERVALS.items():
-        value = values.get(name, np.nan)
-        if np.isfinite(value):
-            words.append(f"{interval} {value:.0f} ms")
+    words += [f"{interval} {values[name]:.0f} ms" for name, interval in INTERVALS.items()
+              if np.isfinite(values.get(name, np.nan))]
     return ", ".join(words)
 
 
@@ -308,30 +247,31 @@ def draw_tested(results: Results, row: int) -> Figure:
     Parameters
     ----------
     results : of its run
-    row : which of the test records, one whose ECG the run has kept
+    row : which of the test records: an example or an error, whose ECG the run has kept
     """
-    record = results.table["record"].iloc[row]
-    ecg = results.ecgs[record]
+    tested = results.table.iloc[row]
     names = drawable(results.classes)
     label = short(names[results.true[row]], 40)
     predicted = short(names[results.predicted[row]], 40)
-    values = {feature.name: results.table[feature.column].iloc[row]
-              for feature in results.features}
+    values = {name: tested[feature_column(name, unit)]
+              for name, unit, _ in results.run["features"]}
+    signal, fs, r_peaks = results.ecgs[row]
     return draw_ecg(
-        ecg.signal, ecg.fs, results.run["leads"], ecg.r_peaks,
+        signal, fs, results.run["leads"], r_peaks,
         title=f"Label {label}, predicted {predicted}",
         text=write_probabilities(names, results.probabilities[row]),
         note=origin.note(results.run),
-        measured=short(f"{write_measured(values)}, record {printable(record)}", 100))
+        measured=short(f"{write_measured(values)}, record {printable(tested['record'])}", 100))
 
 
 @styled()
-def write_pages(results: Results, rows: Sequence[int], path: Path) -> Path:
-    """Write the ECGs of these test records into one PDF; `UserError` if it cannot be written."""
+def write_pages(results: Results) -> Path:
+    """Write figures/ecgs.pdf, examples and errors; `UserError` if it cannot be written."""
     def write(scratch: Path) -> None:
-        with PdfPages(scratch, metadata=NO_DATE) as pages:
-            for row in rows:
+        with PdfPages(scratch, **OPTIONS["pdf"]) as pages:
+            for row in results.ecgs:
                 pages.savefig(draw_tested(results, row))
 
+    path = results.folder / "figures/ecgs.pdf"
     write_whole(path, write)
     return path

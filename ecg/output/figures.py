@@ -6,18 +6,17 @@ such as Noto Sans CJK.
 """
 
 import math
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from scipy.stats import binomtest
 from sklearn import metrics as scores
 
 from ecg.card import feature_title
@@ -27,16 +26,16 @@ from ecg.output import style
 from ecg.output.areas import areas
 from ecg.output.ecg_page import write_pages
 from ecg.output.model_card import model_card
-from ecg.output.page import ERRORS, page, rows_of_ecgs
-from ecg.output.read import Feature, Results, read_results
-from ecg.output.style import BLUE, COLOURS, GREEN, SKY, VERMILLION, breadth, drawable, short, styled
-from ecg.output.write import write_text
+from ecg.output.page import page
+from ecg.output.read import Results, feature_column, read_results
+from ecg.output.style import BLUE, COLOURS, VERMILLION, drawable, styled, wrap
+from ecg.output.write import write_file
 
 DASHES = ["-", "--", "-.", ":"]
 SHARES = LinearSegmentedColormap.from_list("shares", ["white", BLUE])
 TRAINING = "training (augmented records, with dropout)"
-CORNERS = 0.1, 0.2, 0.3, 0.5, 1.0    # sides of the part of a plot that may be shown
-MAX_FEATURES = 8                     # that are drawn, of more the most telling
+MAX_FEATURES = 8     # that are drawn, of more the most telling
+MAX_LETTERS = 26     # of a line of a class's name
 
 
 def new_figure(width: float, height: float, results: Results) -> Figure:
@@ -49,40 +48,25 @@ def new_figure(width: float, height: float, results: Results) -> Figure:
     return figure
 
 
-def wrapped(names: Sequence[str], most: int = 26) -> list[str]:
+def two_lines(names: Sequence[str]) -> list[str]:
     """Break names into at most two lines each, as narrow as possible; cut off what is longer."""
-    names = [short(name, 2 * most) for name in names]
-    for width in range(12, most + 1):
-        if all(len(textwrap.wrap(name, width)) <= 2 for name in names):
-            break
-
-    lines = [textwrap.wrap(name, width, max_lines=2, placeholder="…") for name in names]
-    return ["\n".join(two) for two in lines]
-
-
-def plain_ticks(axis: Axis, *digits: int) -> None:
-    """Put few and plain numbers on a logarithmic axis, those with one of these first digits."""
-    axis.set_major_locator(LogLocator(subs=digits, numticks=4))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
-
-
-def plain(number: float, _place: int = 0) -> str:
-    """Write a number without an exponent: 0.00025."""
-    return np.format_float_positional(round(number, 12), trim="-")
+    widths = range(12, MAX_LETTERS)
+    width = next((width for width in widths if all(len(wrap(name, width)) <= 2 for name in names)),
+                 MAX_LETTERS)
+    return ["\n".join(wrap(name, width, max_lines=2, placeholder="…")) for name in names]
 
 
 # ------------------------------------------------------------------------------ confusion matrix
 @styled()
 def confusion_matrix(results: Results) -> Figure:
     """Draw counts and shares of the true class; the title has the interval of metrics.json."""
-    names = wrapped(drawable(results.classes))
+    names = two_lines(drawable(results.classes))
     n = len(names)
     counts = scores.confusion_matrix(results.true, results.predicted, labels=range(n))
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
 
     lines = "\n".join(names).split("\n")
-    margin = 0.45 + 0.075 * max(map(breadth, lines))    # inches, beside the matrix
+    margin = 0.45 + 0.075 * max(map(style.breadth, lines))    # inches, beside the matrix
     side = margin + max(0.4 * n, style.COLUMN - margin)
     figure = new_figure(side, side, results)
     axes = figure.add_subplot()
@@ -133,11 +117,9 @@ def kept_epoch(run: dict[str, Any], rows: pd.DataFrame) -> int:
 
 
 def _listed(epochs):
-    """Return numbers of epochs as text, each once; of many the first and the last."""
-    numbers = sorted(set(epochs))
-    if len(numbers) > 4:
-        return f"{numbers[0]} to {numbers[-1]}"
-    return ", ".join(map(str, numbers))
+    """Return the number of an epoch, or of the first and the last, as text."""
+    first, last = min(epochs), max(epochs)
+    return str(first) if first == last else f"{first} to {last}"
 
 
 def _draw_curve(axes, repeats, column, label, colour, dash="-"):
@@ -191,23 +173,18 @@ def training_curves(results: Results) -> Figure:
         _draw_curve(rate, repeats, "learning_rate", "_", BLUE)
         rate.set_ylim(0, 1.1 * history["learning_rate"].max() or 1)
         rate.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        rate.yaxis.set_major_formatter(plain)
+        rate.ticklabel_format(axis="y", style="plain")    # without an exponent
     return figure
 
 
 # ------------------------------------------------------------------------------------- ROC and PR
-def _reach(x, y):
-    """Return how far a curve passes the corner at (0, 0), as the side of the smallest square."""
-    return np.maximum(np.abs(x), np.abs(y)).min()
-
-
 def _draw_class(roc, pr, positive, p, subjects, name, look):
     """Draw both curves of a class against the rest; none is defined if one of the two is empty.
 
     Returns
     -------
     tuple of float
-        How far both pass the corner of a perfect classifier.
+        How far both pass the corner of a perfect classifier, as the side of a square.
     """
     if positive.all() or not positive.any():
         roc.plot([], [], label=f"  –  {name}", **look)
@@ -222,19 +199,19 @@ def _draw_class(roc, pr, positive, p, subjects, name, look):
     precision, recall, _ = scores.precision_recall_curve(positive, p)
     label = f"{with_intervals[1]}  {positive.mean():.2f}"
     pr.plot(recall, precision, drawstyle="steps-post", label=label, **look)
-    return _reach(false_rate, 1 - true_rate), _reach(1 - recall, 1 - precision)
+    return (np.maximum(false_rate, 1 - true_rate).min(),
+            np.maximum(1 - recall, 1 - precision).min())
 
 
 def _zoom(axes, reaches, is_left):
     """Show the corner of a perfect classifier, twice as wide as all curves need."""
-    side = next((side for side in CORNERS if side >= 2 * max(reaches)), 1.0)
+    side = np.clip(2 * max(reaches), 0.1, 1)
     margin = 0.02 * side
     x = (-margin, side) if is_left else (1 - side, 1 + margin)
-    axes.set(xlim=x, ylim=(1 - side, 1 + margin), aspect="equal")
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.set(xlim=x, ylim=(1 - side, 1 + margin), aspect="equal", anchor="N")
+    axes.locator_params(nbins=5)
     if side < 1:
-        axes.set_title(f"the upper {'left' if is_left else 'right'} corner, {side:g} wide")
+        axes.set_title(f"the upper {'left' if is_left else 'right'} corner, {side:.2g} wide")
 
 
 @styled()
@@ -257,7 +234,7 @@ def roc_precision_recall(results: Results) -> Figure:
         }
         p = results.probabilities[:, number]
         positive = results.true == number
-        reaches.append(_draw_class(roc, pr, positive, p, subjects, short(name, 24), look))
+        reaches.append(_draw_class(roc, pr, positive, p, subjects, style.short(name, 24), look))
 
     of_roc, of_pr = zip(*reaches, strict=True)
     _zoom(roc, of_roc, is_left=True)
@@ -272,40 +249,32 @@ def roc_precision_recall(results: Results) -> Figure:
 
 
 # ----------------------------------------------------------------------------------- reliability
-def wilson(right: np.ndarray, n: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
-    """Return both ends of the 95 % interval of a share (Wilson, JASA 1927;22:209-212)."""
-    centre = right + z * z / 2
-    half = z * np.sqrt(right * (n - right) / n + z * z / 4)
-    return (centre - half) / (n + z * z), (centre + half) / (n + z * z)
-
-
 @styled()
 def reliability(results: Results) -> Figure:
     """Draw accuracy by confidence in ten bins, and how many records are in each."""
-    records = pd.DataFrame({
-        "confidence": results.probabilities.max(axis=1),
-        "is_right": results.true == results.predicted})
-    tenth = np.minimum((records["confidence"] * 10).astype(int), 9)
-    bins = records.groupby(tenth)
-    n = bins.size().to_numpy()
-    confidence = bins["confidence"].mean().to_numpy()
-    right = bins["is_right"].sum().to_numpy()
+    sure = results.probabilities.max(axis=1)
+    is_right = results.true == results.predicted
+    bins = np.minimum(10 * sure, 9).astype(int)
+    tenths, n = np.unique(bins, return_counts=True)
+    right = np.bincount(bins, is_right)[tenths].astype(int)
+    confidence = np.bincount(bins, sure)[tenths] / n
     accuracy = right / n
-    low, high = wilson(right, n)
-    error = (np.abs(accuracy - confidence) * n).sum() / n.sum()
+    intervals = [binomtest(k, of).proportion_ci(method="wilson")
+                 for k, of in zip(right, n, strict=True)]
+    below, above = np.abs(np.transpose(intervals) - accuracy)
 
     figure = new_figure(style.COLUMN, 4.2, results)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, label="perfectly calibrated")
-    reach = np.clip([accuracy - low, high - accuracy], 0, 1).tolist()    # an array of one warns
     top.errorbar(
-        confidence, accuracy, reach, fmt="o-", markersize=4, capsize=2, elinewidth=0.8,
+        confidence, accuracy, [below, above], fmt="o-", markersize=4, capsize=2, elinewidth=0.8,
         color=BLUE, label="records (95 % Wilson intervals)")
     top.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    error = results.metrics["calibration"]["test"]["after"]["expected calibration error"]
     top.set_title(f"expected calibration error {error:.3f}")
     top.legend(loc="upper center", bbox_to_anchor=(0.45, -0.04))
 
-    bottom.bar(np.array(list(bins.groups)) / 10 + 0.05, n, width=0.09, color=SKY)
+    bottom.bar(tenths / 10 + 0.05, n, width=0.09, color=style.SKY)
     bottom.set(xlabel="confidence: probability of the predicted class", ylabel="records")
     figure.align_ylabels()
     return figure
@@ -318,18 +287,17 @@ def _draw_feature(axes, values, true, n_classes, reference):
     A box: median, quartiles, and whiskers of at most 1.5 times their distance.
     """
     known = np.isfinite(values)
-    black = {"color": "black", "linewidth": 0.8}
     boxes = axes.boxplot(
         [values[known & (true == number)] for number in range(n_classes)],
         positions=range(n_classes), orientation="horizontal", widths=0.6, showcaps=False,
-        patch_artist=True, manage_ticks=False, boxprops={"linewidth": 0.6}, whiskerprops=black,
+        patch_artist=True, manage_ticks=False, boxprops={"linewidth": 0.6},
         medianprops={"color": "black", "linewidth": 1.5},
-        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": "0.3"})
+        flierprops={"marker": ".", "markersize": 3, "markerfacecolor": "black"})
     for number, box in enumerate(boxes["boxes"]):
         box.set_facecolor(COLOURS[number % len(COLOURS)])
 
     if reference:
-        axes.axvspan(*reference, color=GREEN, alpha=0.2, linewidth=0, zorder=0)
+        axes.axvspan(*reference, color=style.GREEN, alpha=0.2, linewidth=0, zorder=0)
     axes.use_sticky_edges = False    # so that margins show where a box or a range ends
     axes.xaxis.set_major_locator(MaxNLocator(3))
     if not known.any():
@@ -340,48 +308,41 @@ def _draw_feature(axes, values, true, n_classes, reference):
     if least > 0 and values[known].max() > 20 * least:
         axes.set_xscale("log")
         low, high = axes.get_xlim()
-        plain_ticks(axes.xaxis, *((1, 3) if high < 100 * low else (1,)))
+        digits = (1, 3) if high < 100 * low else (1,)
+        axes.xaxis.set_major_locator(LogLocator(subs=digits, numticks=4))    # few and plain numbers
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def most_telling(results: Results, most: int = MAX_FEATURES) -> list[Feature]:
-    """Return the features that differ most between the true classes; all if there are no more.
+def most_telling(results: Results, most: int = MAX_FEATURES) -> list[tuple]:
+    """Return the features that differ most between the true classes, as run.json lists them.
 
     By the share of the variance of their ranks that is between classes (Kruskal & Wallis, JASA
     1952;47:583-621); a feature that is rarely measured counts by what is known of it.
     """
-    features = results.features
+    features = results.run["features"]
     if len(features) <= most:
         return features
 
-    ranks = results.table[[feature.column for feature in features]].rank()
-    centred = ranks - ranks.mean()
-    of_class = centred.groupby(results.true)
-    between = (of_class.mean() ** 2 * of_class.count()).sum()
-    share = (between / (centred**2).sum()).fillna(0).to_numpy()
-    order = np.argsort(-share, kind="stable")[:most]
-    return [features[place] for place in order]
-
-
-def _two_lines(title, most=22):
-    """Break a title that is too long for a panel, before its unit where that fits."""
-    name, bracket, unit = title.partition(" [")
-    if len(title) > most >= len(name) and bracket:
-        return f"{name}\n[{short(unit, most)}"
-    return "\n".join(textwrap.wrap(title, most, max_lines=2, placeholder="…"))
+    ranks = results.table[[feature_column(name, unit) for name, unit, _ in features]].rank()
+    of_class = ranks.groupby(results.true).transform("mean").where(ranks.notna())
+    share = (of_class.var() / ranks.var()).fillna(0).to_numpy()
+    return [features[place] for place in np.argsort(-share, kind="stable")[:most]]
 
 
 @styled()
 def features(results: Results) -> Figure:
     """Draw up to eight features by true class: boxes, and the reference ranges as bands."""
-    names = wrapped(drawable(results.classes))
+    names = two_lines(drawable(results.classes))
     shown = most_telling(results)
     rows = math.ceil(len(shown) / 4)
     figure = new_figure(style.PAGE, rows * (1.05 + 0.3 * len(names)) + 0.5, results)
     panels = figure.subplots(rows, 4, sharey=True, squeeze=False).ravel()
-    for axes, feature in zip(panels, shown, strict=False):
-        values = results.table[feature.column].to_numpy()
-        _draw_feature(axes, values, results.true, len(names), feature.reference)
-        axes.set_title(_two_lines(feature_title(feature.name, feature.unit)))
+    for axes, (name, unit, reference) in zip(panels, shown, strict=False):
+        values = results.table[feature_column(name, unit)].to_numpy()
+        _draw_feature(axes, values, results.true, len(names), reference)
+        title = wrap(feature_title(name, unit), 22, max_lines=2, placeholder="…")
+        axes.set_title("\n".join(title))
 
     for axes in panels[len(shown):]:
         axes.remove()
@@ -389,10 +350,11 @@ def features(results: Results) -> Figure:
     panels[0].set_ylim(len(names) - 0.5, -0.5)
 
     lines = []
-    if len(shown) < len(results.features):
-        lines.append(f"the {len(shown)} of {len(results.features)} features that differ most "
-                     "between the classes, by rank")
-    if any(feature.reference for feature in shown):
+    n_all = len(results.run["features"])
+    if len(shown) < n_all:
+        lines.append(f"the {len(shown)} of {n_all} features that differ most between the classes, "
+                     "by rank")
+    if any(reference for _, _, reference in shown):
         lines.append("green: reference range (those of SDNN, RMSSD and CV_RR are meant for longer "
                      "recordings than 10 s)")
     figure.suptitle("\n".join(lines))
@@ -410,14 +372,13 @@ FIGURES: dict[str, Callable[[Results], Figure]] = {
 NAMES = [*FIGURES, "ecgs", "model_card", "page"]    # the page shows what was drawn before it
 
 
-def make_all(folder: Path | str, only: Sequence[str] = (), errors: int = ERRORS) -> list[Path]:
+def make_all(folder: Path | str, only: Sequence[str] = ()) -> list[Path]:
     """Draw figures, and write the model card and index.html into the results folder of a run.
 
     Parameters
     ----------
     folder : the results folder
     only : some of `NAMES`; by default all, without training curves where no epoch was trained
-    errors : how many of the most confident errors are shown, at most `write.KEPT_ERRORS`
 
     Returns
     -------
@@ -432,16 +393,14 @@ def make_all(folder: Path | str, only: Sequence[str] = (), errors: int = ERRORS)
     with user_errors(folder, OSError):
         results = read_results(folder)
     folder = results.folder
-    names = only or [name for name in NAMES if results.has_epochs or name != "training_curves"]
     paths = []
-    for name in names:
+    for name in only or NAMES:
         if name == "ecgs":
-            rows = rows_of_ecgs(results, errors)
-            paths.append(write_pages(results, rows, folder / "figures/ecgs.pdf"))
+            paths.append(write_pages(results))
         elif name == "model_card":
-            paths.append(write_text(folder / "MODEL_CARD.md", model_card(results)))
+            paths.append(write_file(folder / "MODEL_CARD.md", model_card(results).encode()))
         elif name == "page":
-            paths.append(write_text(folder / "index.html", page(results, errors)))
-        else:
+            paths.append(write_file(folder / "index.html", page(results).encode()))
+        elif only or results.has_epochs or name != "training_curves":
             paths += style.save(FIGURES[name](results), folder / "figures" / name)
     return paths

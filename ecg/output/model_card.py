@@ -1,6 +1,6 @@
 """The model card of a run, in Markdown, from the files of its results folder alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,12 @@ UNLISTED = {
     "scheduler",
 }
 
+BASELINES = {    # by name in metrics.json
+    "model": "this model",
+    "rate rule": "baseline: heart rate alone",
+    "logistic regression": "baseline: logistic regression on the same features",
+}
+
 CARD = """# Model card: ECG classifier
 
 {synthetic}Tells 10-second, 12-lead ECGs apart: {classes}. **{not_medical}**
@@ -42,7 +48,9 @@ unless it has been tested on them.
 
 {records} records of {patients} patients; SHA-256 of the label file {labels_sha256}.{trained_on}
 Below, the records (patients) that a run draws from; training repeats records of a short class, the
-test never does. {splits}
+test never does. Patient numbers in more than one split: {n_shared}.
+
+{splits}
 
 Left out as unusable: {left_out}.
 
@@ -54,7 +62,22 @@ Left out as unusable: {left_out}.
 
 ## Results
 
-{results}
+{tested} test records of {tested_patients} patients{claim}{untested}
+
+{accuracies}
+
+Heart rate alone tells the slow, the fast and else the commonest other class.
+
+{by_class}
+
+Threshold: the decision threshold at 95 % sensitivity, chosen on validation patients; sensitivity
+and specificity there are those on test patients. –: too few records.
+
+Confidence {confidence[0]:.1%}, standard deviation {confidence[1]:.1%}. {temperature}
+
+{calibration}
+
+Accuracy at coverage, where the least certain records are left undecided: {by_coverage}.
 
 ## Limits
 
@@ -75,8 +98,9 @@ Left out as unusable: {left_out}.
 """
 
 
-def markdown_table(heading: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+def markdown_table(heading: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
     """Return a Markdown table."""
+    heading = list(heading)
     lines = []
     for row in (heading, ["---"] * len(heading), *rows):
         cells = " | ".join(map(str, row))
@@ -84,110 +108,44 @@ def markdown_table(heading: Sequence[object], rows: Iterable[Sequence[object]]) 
     return "\n".join(lines)
 
 
-# ------------------------------------------------------------------------------------------ data
-def count_splits(split: pd.DataFrame, classes: Sequence[str]) -> str:
-    """Return in Markdown the records (patients) of each class and split, and who is in two.
-
-    `split` is split.csv.
-    """
-    splits = [name for name in ("train", "validation", "test") if name in set(split["split"])]
-    pairs = split[["subject_id", "split"]].drop_duplicates()
-    n_shared = (pairs["subject_id"].value_counts() > 1).sum()
-
-    table = []
-    for name in (*classes, None):
-        own = split if name is None else split[split["ecg_category"] == name]
-        of_splits = [own["subject_id"][own["split"] == part] for part in splits]
-        cells = [f"{len(subjects)} ({subjects.nunique()})" for subjects in of_splits]
-        table.append(["all" if name is None else markdown(name), *cells])
-    return (f"Patient numbers in more than one split: {n_shared}.\n\n"
-            f"{markdown_table(['class', *splits], table)}")
+def escaped_table(frame: pd.DataFrame) -> str:
+    """Return a table of texts in Markdown, which acts on none of them."""
+    return markdown_table(frame.columns, frame.map(markdown).to_numpy())
 
 
-def left_out_by_reason(results: Results) -> pd.Series:
+# ------------------------------------------------------------------------------- tables, as texts
+def accuracies(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return both accuracies of the model and its baselines, with their intervals."""
+    kinds = ["balanced accuracy", "accuracy"]
+    rows = [[words, *("{:.3f} ({:.2f}–{:.2f})".format(*metrics[name][kind]) for kind in kinds)]
+            for name, words in BASELINES.items()]
+    return pd.DataFrame(rows, columns=["95 % interval over patients", *kinds])
+
+
+def scores_by_class(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return precision, recall, F1 score and decision threshold of each class."""
+    rows = []
+    for name, scores in metrics["per class"].items():
+        n_tested = scores["support"]
+        threshold = metrics["thresholds"][name] or {}
+        values = [scores[kind] if n_tested else None
+                  for kind in ("precision", "recall", "f1-score")]
+        values += map(threshold.get, ("probability", "sensitivity", "specificity"))
+        cells = ["–" if value is None else f"{value:.3f}" for value in values]
+        rows.append([name, f"{n_tested:.0f}", *cells])
+
+    return pd.DataFrame(rows, columns=[
+        "class", "test records", "precision", "recall", "F1", "threshold", "sensitivity there",
+        "specificity there"])
+
+
+def left_out_by_reason(results: Results) -> pd.DataFrame:
     """Return how many records were left out, by reason."""
     why = read_texts(results.folder / "left_out.csv")["why"]
-    return why.str.split(":").str[0].value_counts().sort_index()
+    counts = why.str.split(":").str[0].value_counts().sort_index()
+    return pd.DataFrame({"reason": counts.index, "records": counts.to_numpy()})
 
 
-# --------------------------------------------------------------------------------------- results
-def _overall(metrics):
-    """Return the table of both accuracies with their intervals, for the model and baselines."""
-    kinds = ["accuracy", "balanced accuracy"]
-    rows = []
-    for who in ("model", "rate rule", "logistic regression"):
-        scores = ["{:.3f} ({:.2f} to {:.2f})".format(*metrics[who][kind]) for kind in kinds]
-        rows.append([who, *scores])
-    return markdown_table(["95 % interval: bootstrap over patients", *kinds], rows)
-
-
-def _per_class(classes, metrics):
-    """Return the table of precision, recall and F1 score by class."""
-    kinds = ["precision", "recall", "f1-score"]
-    rows = []
-    for name in classes:
-        scores = metrics["per class"][name]
-        tested = scores["support"]
-        values = [f"{scores[kind]:.3f}" if tested else "–" for kind in kinds]
-        rows.append([markdown(name), *values, f"{tested:g}"])
-    return markdown_table(["class", *kinds, "test records"], rows)
-
-
-def _calibration(metrics):
-    """Return the table of both calibration scores before and after temperature scaling."""
-    kinds = ["expected calibration error", "Brier score"]
-    rows = [[f"{where}, {when}", *(f"{scores[when][kind]:.3f}" for kind in kinds)]
-            for where, scores in metrics["calibration"].items() for when in ("before", "after")]
-    return markdown_table(["temperature scaling", *kinds], rows)
-
-
-def _is_evaluation(run):
-    """Tell whether a run trained nothing (--epochs 0)."""
-    return run["recipe"]["epochs"] == 0
-
-
-def _claim(run):
-    """Return the end of a sentence on the test patients, and the warning after it, if there is one.
-
-    Of a model without a start nothing is claimed: those in models/ have seen all patients.
-    """
-    unseen = origin.unseen(run, not _is_evaluation(run)) if origin.starts(run) else ""
-    caution = origin.caution(run)
-    return f"{unseen}. **{caution}**" if caution else f"{unseen}."
-
-
-def results_section(run: dict[str, Any], metrics: dict[str, Any]) -> str:
-    """Return the scores with their intervals, the calibration and the classes, in Markdown."""
-    classes = run["classes"]
-    absent = [markdown(name) for name in classes if not metrics["per class"][name]["support"]]
-    untested = f" **No test record of {', '.join(absent)}: nothing is known of it.**"
-    confidence, deviation = metrics["confidence"]
-    values = ", ".join(f"{value:.3f}" for value in run["temperature"])
-    temperature = f"Temperature, fitted on the validation patients: {values}."
-    if _is_evaluation(run):
-        temperature = "Nothing was trained: weights and temperature are those of the start."
-    by_coverage = metrics["accuracy at coverage"]
-    quarters = [f"{float(share):.0%} {accuracy:.3f}" for share, accuracy in by_coverage.items()
-                if float(share) * 100 % 25 == 0]
-
-    return f"""{metrics["records"]} test records of {metrics["patients"]} patients{_claim(run)}\
-{untested if absent else ""}
-
-{_overall(metrics)}
-
-The rate rule calls slow, fast or the commonest other class by heart rate alone.
-
-{_per_class(classes, metrics)}
-
-Confidence {confidence:.1%}, standard deviation {deviation:.1%}.
-{temperature}
-
-{_calibration(metrics)}
-
-Accuracy where the least certain records are left undecided, by coverage: {", ".join(quarters)}."""
-
-
-# ------------------------------------------------------------------------------------------ card
 def listed_settings(run: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a run and the fields of its recipe, but those that name places."""
     recipe = dict(run["recipe"])
@@ -196,9 +154,34 @@ def listed_settings(run: dict[str, Any]) -> dict[str, Any]:
             if value not in ("", None) and name not in UNLISTED}
 
 
-def _as_text(values):
-    """Return names and values as one line."""
-    return ", ".join(f"{name} {markdown(value)}" for name, value in values.items())
+def _splits(split, classes):
+    """Return the records (patients) of each class in each split; `split` is split.csv."""
+    rows = [(name, split[split["ecg_category"] == name]) for name in classes]
+    parts = list(dict.fromkeys(split["split"]))
+    table = []
+    for name, own in [*rows, ("all", split)]:
+        subjects = [own["subject_id"][own["split"] == part] for part in parts]
+        table.append([name, *(f"{len(each)} ({each.nunique()})" for each in subjects)])
+    return pd.DataFrame(table, columns=["class", *parts])
+
+
+def _calibration(metrics):
+    """Return both calibration scores before and after temperature scaling."""
+    kinds = ["expected calibration error", "Brier score"]
+    rows = [[f"{where}, {when}", *(f"{scores[when][kind]:.3f}" for kind in kinds)]
+            for where, scores in metrics["calibration"].items() for when in ("before", "after")]
+    return pd.DataFrame(rows, columns=["temperature scaling", *kinds])
+
+
+# ------------------------------------------------------------------------------------------ words
+def _claim(run):
+    """Return the end of a sentence on the test patients, and the warning after it, if there is one.
+
+    Of a model without a start nothing is claimed: those in models/ have seen all patients.
+    """
+    unseen = origin.unseen(run, run["recipe"]["epochs"] != 0) if origin.starts(run) else ""
+    caution = origin.caution(run)
+    return f"{unseen}. **{caution}**" if caution else f"{unseen}."
 
 
 def _origin(run):
@@ -217,33 +200,77 @@ def _trained_on(run):
     """Return a sentence on the label files that the model has learnt from, if it was adapted."""
     if not origin.starts(run):
         return ""
-    hashes = ", ".join(map(markdown, origin.trained_on(run))) or "not stated"
+    hashes = ", ".join(map(markdown, origin.trained_on(run)))
     return f" The model has learnt from the label files with the SHA-256 {hashes}, the last first."
+
+
+def _listed(values):
+    """Return names and values, in Markdown, as one line."""
+    return ", ".join(f"{markdown(name)} {markdown(value)}" for name, value in values.items())
+
+
+def _contract(card):
+    """Return in Markdown what the model takes and gives."""
+    return in_markdown({heading: [markdown(words) for words in sentences]
+                        for heading, sentences in contract(card).items()})
+
+
+def _data(results):
+    """Return what the section on the data says."""
+    run = results.run
+    split = read_texts(results.folder / "split.csv")
+    pairs = split[["subject_id", "split"]].drop_duplicates()
+    left_out = [f"{markdown(reason)} ({n})" for reason, n in left_out_by_reason(results).to_numpy()]
+    return {
+        "records": run["records"],
+        "patients": run["patients"],
+        "labels_sha256": run["labels_sha256"],
+        "trained_on": _trained_on(run),
+        "n_shared": (pairs["subject_id"].value_counts() > 1).sum(),
+        "splits": escaped_table(_splits(split, run["classes"])),
+        "left_out": ", ".join(left_out) or "none",
+        "origin": _origin(run),
+    }
+
+
+def _results(run, metrics):
+    """Return what the section on the results says."""
+    absent = [markdown(name) for name, scores in metrics["per class"].items()
+              if not scores["support"]]
+    untested = f" **No test record of {', '.join(absent)}: nothing is known of it.**"
+    coverages = [f"{float(coverage):.0%} {accuracy:.3f}" for coverage, accuracy
+                 in metrics["accuracy at coverage"].items() if float(coverage) * 100 % 25 == 0]
+    temperatures = ", ".join(f"{value:.3f}" for value in run["temperature"])
+    temperature = f"Temperature, fitted on the validation patients: {temperatures}."
+    if run["recipe"]["epochs"] == 0:
+        temperature = "Nothing was trained: weights and temperature are those of the start."
+
+    return {
+        "tested": metrics["records"],
+        "tested_patients": metrics["patients"],
+        "claim": _claim(run),
+        "untested": untested if absent else "",
+        "accuracies": escaped_table(accuracies(metrics)),
+        "by_class": escaped_table(scores_by_class(metrics)),
+        "confidence": metrics["confidence"],
+        "temperature": temperature,
+        "calibration": escaped_table(_calibration(metrics)),
+        "by_coverage": ", ".join(coverages),
+    }
 
 
 def model_card(results: Results) -> str:
     """Return the model card of a run, in Markdown, from the files of its folder."""
     run = results.run
     synthetic = f"**{origin.TRAINED_ON_SYNTHETIC} Nothing here is about real patients.**\n\n"
-    left_out = [f"{markdown(reason)} ({n})" for reason, n in left_out_by_reason(results).items()]
-    sections = contract({**run, "metrics": results.metrics})
-    escaped = {heading: [markdown(words) for words in sentences]
-               for heading, sentences in sections.items()}
-
     return CARD.format(
         synthetic=synthetic if run["synthetic"] else "",
         not_medical=origin.NOT_MEDICAL,
         classes=", ".join(map(markdown, run["classes"])),
-        records=run["records"],
-        patients=run["patients"],
-        labels_sha256=run["labels_sha256"],
-        trained_on=_trained_on(run),
-        splits=count_splits(read_texts(results.folder / "split.csv"), run["classes"]),
-        left_out=", ".join(left_out) or "none",
-        origin=_origin(run),
-        contract=in_markdown(escaped),
-        results=results_section(run, results.metrics),
-        calibrated="the start's" if _is_evaluation(run) else "this",
-        versions=_as_text(run["versions"]),
-        settings=_as_text(listed_settings(run)),
+        **_data(results),
+        **_results(run, results.metrics),
+        contract=_contract({**run, "metrics": results.metrics}),
+        calibrated="this" if run["recipe"]["epochs"] else "the start's",
+        versions=_listed(run["versions"]),
+        settings=_listed(listed_settings(run)),
     )

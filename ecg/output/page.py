@@ -5,34 +5,24 @@ Nothing is fetched, so it works from a mail attachment, but for the link to MODE
 
 import base64
 import html
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from ecg import origin
 from ecg.errors import printable
 from ecg.output import ecg_page, style
-from ecg.output.model_card import left_out_by_reason, listed_settings
-from ecg.output.read import Results
-from ecg.output.write import choose_examples, confident_errors
+from ecg.output.model_card import accuracies, left_out_by_reason, listed_settings, scores_by_class
+from ecg.output.read import Results, feature_column, probability_column
 
-ERRORS = 6           # whose ECGs are drawn by default
-DPI = 100            # of those ECGs: 1,169 pixels wide
-MAX_LISTED = 100     # records of one cell of the confusion matrix
-
-PICTURES = {         # by file name: heading and what can be seen
+DPI = 100            # of ECGs: 1,169 pixels wide
+PICTURES = {         # heading and what can be seen, by file name
     "training_curves": ("Training", "Loss, accuracy and learning rate by epoch."),
     "roc_precision_recall": ("Each class against the rest", "ROC and precision-recall curves."),
     "reliability": ("Calibration", "How often the model is right, by how sure it is."),
     "features": ("Features", "Features by true class."),
 }
-BASELINES = {        # by name in metrics.json: what they are
-    "model": "this model",
-    "rate rule": "baseline: heart rate alone",
-    "logistic regression": "baseline: logistic regression on the same features",
-}
-
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; max-width: 1100px;
   padding: 0 16px 64px; }
@@ -70,7 +60,10 @@ PAGE = """<!DOCTYPE html>
 </head>
 <body>
 <h1>ECG classifier {name}</h1>
-{headline}
+<p class="headline">Balanced accuracy <b>{balanced_accuracy}</b> on {records} records of {patients}
+patients{unseen} (95 % interval over patients).</p>
+<p class="notice">{notice}</p>
+{accuracies}
 <nav><a href="#confusion">Confusion matrix</a> <a href="#classes">Classes</a>
 <a href="#errors">Errors</a> <a href="#pictures">Pictures</a> <a href="#examples">Examples</a>
 <a href="#left_out">Left out</a> <a href="#settings">Settings and versions</a>
@@ -87,6 +80,8 @@ records.</p>
 probability; sensitivity and specificity are those on test patients. –: too few records.</p>
 
 <h2 id="errors">Errors</h2>
+<p>{n_wrong} of {records} test records were classified otherwise than labelled. The most confident
+of them, {n_errors}: either the model is wrong, or the label.</p>
 {errors}
 
 <h2 id="pictures">Pictures</h2>
@@ -114,14 +109,16 @@ def safe(text: object) -> str:
     return html.escape(printable(text))
 
 
-def table(columns: dict[str, Sequence[object]], is_html: bool = False) -> str:
-    """Return a table of these columns, whose cells are text, or HTML already."""
-    frame = pd.DataFrame(columns).astype(str)
-    if not is_html:
-        frame = frame.map(safe)
+def html_table(frame: pd.DataFrame) -> str:
+    """Return a table of cells that are HTML."""
     with pd.option_context("display.max_colwidth", None):
         cells = frame.to_html(index=False, border=0, escape=False)
     return f'<div class="wide">{cells}</div>'
+
+
+def table(frame: pd.DataFrame) -> str:
+    """Return a table of cells that are text."""
+    return html_table(frame.map(safe))
 
 
 def picture(content: bytes, words: str, broad: bool = True) -> str:
@@ -139,101 +136,56 @@ def ecg_picture(results: Results, row: int, words: str) -> str:
     return picture(style.as_png(ecg_page.draw_tested(results, row), DPI), words)
 
 
-# -------------------------------------------------------------------------------------- headline
-def _headline(results):
-    """Return what the model reached, next to its baselines, and what it is not."""
-    run, metrics = results.run, results.metrics
-    columns = {"": list(BASELINES.values())}
-    for kind in ("balanced accuracy", "accuracy"):
-        columns[kind] = ["{:.3f} ({:.2f}–{:.2f})".format(*metrics[who][kind]) for who in BASELINES]
-    notice = f"{origin.caution(run)} {origin.note(run)}".strip()
-    unseen = origin.unseen(run, run["recipe"]["epochs"] != 0)
-    return "\n".join([
-        f'<p class="headline">Balanced accuracy <b>{columns["balanced accuracy"][0]}</b> '
-        f"on {metrics['records']} records of {metrics['patients']} patients{unseen} "
-        "(95 % interval over patients).</p>",
-        f'<p class="notice">{safe(notice)}</p>',
-        table(columns)])
-
-
 # ------------------------------------------------------------------------------- confusion matrix
-def _cell(n, share, i, j):
-    """Return a cell of the confusion matrix, coloured by its share, that leads to its records."""
-    words = f"{n}<br>–" if np.isnan(share) else f"{n}<br>{share:.0%}"
-    if not n:
-        return f"<td>{words}</td>"
-    return (f'<td style="background: rgba(0, 114, 178, {0.75 * share:.2f})">'
-            f'<a href="#cell-{i}-{j}">{words}</a></td>')
+def _records(results, i, j):
+    """Return the records of a cell, shown when the cell is clicked."""
+    column = probability_column(results.classes[j])
+    own = results.table[(results.true == i) & (results.predicted == j)]
+    own = own.sort_values(column, ascending=False, kind="stable")
+    cells = own[["record", "subject_id"]].map(safe)
+    for row in own.index.intersection(results.errors):
+        number = results.errors.index(row) + 1
+        cells.loc[row, "record"] = f'<a href="#error-{number}">{cells.loc[row, "record"]}</a>'
+    cells["probability"] = own[column].map("{:.3f}".format)
 
-
-def _records(results, i, j, numbers):
-    """Return the records of a cell, shown when the cell is clicked.
-
-    `numbers` has, by row of a record, the number under which its error is shown.
-    """
-    rows = np.flatnonzero((results.true == i) & (results.predicted == j))
-    p = results.probabilities[:, j]
-    rows = rows[np.argsort(-p[rows], kind="stable")]
-    listed = rows[:MAX_LISTED]
-    records = results.table["record"].iloc[listed].map(safe)
-    links = [f'<a href="#error-{numbers[row]}">{record}</a>' if row in numbers else record
-             for row, record in zip(listed, records, strict=True)]
-
-    cells = {"record": links,
-             "patient": results.table["subject_id"].iloc[listed].map(safe).tolist(),
-             "probability": [f"{p[row]:.3f}" for row in listed]}
-    n_more = len(rows) - len(listed)
-    rest = f"<p>{n_more} more are in predictions.csv.</p>" if n_more else ""
     label, predicted = safe(results.classes[i]), safe(results.classes[j])
-    return (f'<div class="records" id="cell-{i}-{j}"><h3>Label {label}, predicted {predicted}: '
-            f"{len(rows)} records</h3>{table(cells, is_html=True)}{rest}</div>")
+    heading = f"Label {label}, predicted {predicted}: {len(own)} records"
+    return (f'<div class="records" id="cell-{i}-{j}"><h3>{heading}</h3>'
+            f"{html_table(cells.rename(columns={'subject_id': 'patient'}))}</div>")
 
 
-def _confusion(results, numbers):
-    """Return the confusion matrix, whose cells lead to their records."""
+def _confusion(results):
+    """Return the confusion matrix, whose cells lead to their records, and these."""
     names = [f"<th>{safe(name)}</th>" for name in results.classes]
-    n = len(names)
-    counts = np.bincount(results.true * n + results.predicted, minlength=n * n).reshape(n, n)
-    with np.errstate(invalid="ignore"):    # a class without records
-        shares = counts / counts.sum(axis=1, keepdims=True)
-
-    rows = [f"<tr><th></th>{''.join(names)}</tr>"]
+    counts = confusion_matrix(results.true, results.predicted, labels=range(len(names)))
+    rows = [["<th></th>", *names]]
+    lists = []
     for i, name in enumerate(names):
-        cells = "".join(_cell(counts[i, j], shares[i, j], i, j) for j in range(n))
-        rows.append(f"<tr>{name}{cells}</tr>")
-    lists = [_records(results, i, j, numbers) for i, j in zip(*np.nonzero(counts), strict=True)]
-    return "\n".join([
-        f'<div class="wide"><table class="confusion">{"".join(rows)}</table></div>', *lists])
+        rows.append([name])
+        n_labelled = counts[i].sum()
+        for j, n in enumerate(counts[i]):
+            share = n / max(1, n_labelled)
+            words = f"{n}<br>{share:.0%}" if n_labelled else "0<br>–"
+            if n:
+                words = f'<a href="#cell-{i}-{j}">{words}</a>'
+                lists.append(_records(results, i, j))
+            colour = f"rgba(0, 114, 178, {0.75 * share:.2f})"
+            rows[-1].append(f'<td style="background: {colour}">{words}</td>')
 
-
-def _classes(results):
-    """Return precision, recall, F1 score and threshold by class."""
-    rows = []
-    for name in results.classes:
-        scores = results.metrics["per class"][name]
-        at = results.metrics["thresholds"][name] or {}
-        values = [scores[kind] if scores["support"] else None
-                  for kind in ("precision", "recall", "f1-score")]
-        values += [at.get(kind) for kind in ("probability", "sensitivity", "specificity")]
-        cells = ["–" if value is None else f"{value:.3f}" for value in values]
-        rows.append([name, f"{scores['support']:.0f}", *cells])
-
-    heading = ["class", "test records", "precision", "recall", "F1", "threshold",
-               "sensitivity there", "specificity there"]
-    return table(dict(zip(heading, zip(*rows, strict=True), strict=True)))
+    lines = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+    return f'<div class="wide"><table class="confusion">{lines}</table></div>' + "\n".join(lists)
 
 
 # ------------------------------------------------------------------------------------------ ECGs
 def _out_of_range(results, row):
     """Return the features of a record that are out of their reference range."""
     words = []
-    for feature in results.features:
-        value = results.table[feature.column].iloc[row]
-        if feature.reference and not feature.reference[0] <= value <= feature.reference[1]:
-            low, high = feature.reference
+    for name, unit, reference in results.run["features"]:
+        low, high = reference or (-np.inf, np.inf)
+        value = results.table[feature_column(name, unit)].iloc[row]
+        if reference and not low <= value <= high:
             measured = f"{value:.3g}" if np.isfinite(value) else "not measurable"
-            reference = f"{low:g}–{high:g} {feature.unit}".strip()
-            words.append(f"{feature.name} {measured} ({reference})")
+            words.append(f"{name} {measured} ({low:g}–{high:g} {unit}".strip() + ")")
     return safe(", ".join(words) or "none")
 
 
@@ -241,10 +193,9 @@ def _error(results, number, row):
     """Return what is known of one wrongly classified record."""
     names = [safe(name) for name in results.classes]
     p = results.probabilities[row]
-    record, subject = (safe(results.table[name].iloc[row]) for name in ("record", "subject_id"))
+    record, subject = results.table[["record", "subject_id"]].iloc[row].map(safe)
     label, predicted = names[results.true[row]], names[results.predicted[row]]
-    order = np.argsort(-p, kind="stable")
-    probabilities = ", ".join(f"{names[i]} {p[i]:.3f}" for i in order)
+    probabilities = ", ".join(f"{names[i]} {p[i]:.3f}" for i in np.argsort(-p, kind="stable"))
     return f"""<article id="error-{number}">
 <h3>{number}. Label {label}, predicted {predicted} ({p.max():.3f})</h3>
 <p class="path">Record {record}, patient {subject}<br>Probabilities: {probabilities}<br>
@@ -252,21 +203,13 @@ Out of the reference range: {_out_of_range(results, row)}</p>
 {ecg_picture(results, row, f"ECG of {record}")}</article>"""
 
 
-def _errors(results, numbers):
-    """Return the most confident errors with their ECGs; `numbers` are theirs, by row."""
-    n_wrong = np.sum(results.true != results.predicted)
-    if not n_wrong:
-        return "<p>No test record was classified wrongly.</p>"
-    words = (f"<p>{n_wrong} of {len(results.true)} test records were classified otherwise than "
-             f"labelled. The {len(numbers)} most confident: either the model is wrong, or the "
-             "label.</p>")
-    return "\n".join([words, *(_error(results, number, row) for row, number in numbers.items())])
-
-
-def rows_of_ecgs(results: Results, errors: int) -> list[int]:
-    """Return the test records whose ECGs are shown: an example of each class, then the errors."""
-    examples = choose_examples(results.true, results.probabilities)
-    return [*examples.values(), *confident_errors(results.true, results.probabilities, errors)]
+def _examples(results):
+    """Return the example of each class that the test has."""
+    parts = []
+    for row in results.examples:
+        words = f"{safe(results.table['true'].iloc[row])}: a typical record."
+        parts.append(f"<p>{words}</p>{ecg_picture(results, row, words)}")
+    return "\n".join(parts)
 
 
 # ------------------------------------------------------------------------------------------ page
@@ -275,52 +218,45 @@ def _pictures(results):
     parts = []
     for name, (heading, words) in PICTURES.items():
         path = results.folder / "figures" / f"{name}.png"
-        shown = "<p>Not drawn: python tools/figures.py draws it.</p>"
         if path.is_file():
             shown = picture(path.read_bytes(), words, broad=name != "reliability")
-        if name == "training_curves" and not results.has_epochs:
+        elif name == "training_curves" and not results.has_epochs:
             shown = "<p>No epoch was trained.</p>"
+        else:
+            shown = "<p>Not drawn: python tools/figures.py draws it.</p>"
         parts.append(f"<h3>{heading}</h3><p>{words}</p>{shown}")
     return "\n".join(parts)
 
 
-def _examples(results):
-    """Return the example of each class that the test has."""
-    parts = []
-    for number, row in choose_examples(results.true, results.probabilities).items():
-        words = f"{safe(results.classes[number])}: a typical record."
-        parts.append(f"<p>{words}</p>{ecg_picture(results, row, words)}")
-    return "\n".join(parts)
-
-
-def page(results: Results, errors: int = ERRORS) -> str:
-    """Return index.html of a results folder, from its files alone.
-
-    Parameters
-    ----------
-    results : whose figures are taken from the folder's `figures/`
-    errors : how many of the most confident errors are shown with their ECGs, at most
-        `ecg.output.write.KEPT_ERRORS`
-    """
-    rows = confident_errors(results.true, results.probabilities, errors)
-    numbers = {row: number for number, row in enumerate(rows, start=1)}
+def page(results: Results) -> str:
+    """Return index.html of a results folder, from its files alone."""
+    run, metrics = results.run, results.metrics
+    errors = [_error(results, number, row) for number, row in enumerate(results.errors, start=1)]
+    scores = accuracies(metrics)
     left_out = left_out_by_reason(results)
-    settings = listed_settings(results.run)
-    versions = results.run["versions"]
-    no_record = "<p>No record was left out.</p>"
+    settings = pd.DataFrame(listed_settings(run).items(), columns=["setting", "value"])
+    versions = pd.DataFrame(run["versions"].items(), columns=["package", "version"])
+
     return PAGE.format(
         name=safe(results.folder.resolve().name),
         style=STYLE,
-        headline=_headline(results),
-        confusion=_confusion(results, numbers),
-        classes=_classes(results),
-        errors=_errors(results, numbers),
+        balanced_accuracy=scores["balanced accuracy"][0],
+        records=metrics["records"],
+        patients=metrics["patients"],
+        unseen=origin.unseen(run, run["recipe"]["epochs"] != 0),
+        notice=safe(f"{origin.caution(run)} {origin.note(run)}".strip()),
+        accuracies=table(scores),
+        confusion=_confusion(results),
+        classes=table(scores_by_class(metrics)),
+
+        n_wrong=np.sum(results.true != results.predicted),
+        n_errors=len(errors),
+        errors="\n".join(errors),
         pictures=_pictures(results),
         examples=_examples(results),
-        left_out=table({"reason": left_out.index, "records": left_out.to_numpy()})
-        if len(left_out) else no_record,
+        left_out="<p>No record was left out.</p>" if left_out.empty else table(left_out),
         n_settings=len(settings),
-        settings=table({"setting": list(settings), "value": list(settings.values())}),
-        versions=table({"package": list(versions), "version": list(versions.values())}),
+        settings=table(settings),
+        versions=table(versions),
         not_medical=origin.NOT_MEDICAL,
     )

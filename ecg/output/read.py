@@ -10,27 +10,6 @@ import pandas as pd
 from ecg import origin
 
 
-class Feature(NamedTuple):
-    """A feature of the model."""
-
-    name: str
-    unit: str
-    reference: tuple[float, float] | None    # its reference range
-
-    @property
-    def column(self) -> str:
-        """Its column in predictions.csv."""
-        return feature_column(self.name, self.unit)
-
-
-class Ecg(NamedTuple):
-    """An ECG of the test, as it was recorded."""
-
-    signal: np.ndarray     # (samples, 12), in mV
-    fs: float              # Hz
-    r_peaks: np.ndarray    # in samples
-
-
 class Results(NamedTuple):
     """What a run has measured on its n test records."""
 
@@ -41,17 +20,14 @@ class Results(NamedTuple):
     true: np.ndarray             # (n,), number of the labelled class
     predicted: np.ndarray        # (n,), number of the predicted class
     probabilities: np.ndarray    # (n, n_classes)
-    ecgs: dict[str, Ecg]         # ecgs.npz, by record
+    examples: list[int]          # rows of the example of each class that has records
+    errors: list[int]            # rows of the most confident errors, in order
+    ecgs: dict[int, tuple]       # by row: signal (samples, 12) in mV, fs in Hz, R peaks in samples
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes."""
         return self.run["classes"]
-
-    @property
-    def features(self) -> list[Feature]:
-        """The features of the model."""
-        return [Feature(*feature) for feature in self.run["features"]]
 
     @property
     def is_demo(self) -> bool:
@@ -84,24 +60,19 @@ def read_texts(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def read_ecgs(path: Path) -> dict[str, Ecg]:
-    """Return the ECGs that `write.write_ecgs` has kept, by record."""
-    with np.load(path, allow_pickle=False) as data:
-        return {str(record): Ecg(data[f"signal_{i}"], float(data["fs"][i]), data[f"r_peaks_{i}"])
-                for i, record in enumerate(data["records"])}
-
-
 def read_results(folder: Path | str) -> Results:
     """Return what a run has written into its results folder; `OSError` if a file is missing."""
     folder = Path(folder)
     run = read_json(folder / "run.json")
     table = read_texts(folder / "predictions.csv")
     names = pd.Index(run["classes"])
-    p_columns = [probability_column(name) for name in names]
     numbers = table.columns[4:]    # after subject_id, record, true and predicted
     table[numbers] = table[numbers].replace("", "nan").astype(float)
-
+    with np.load(folder / "ecgs.npz", allow_pickle=False) as data:
+        examples, errors = data["examples"].tolist(), data["errors"].tolist()
+        ecgs = {row: (data[f"signal_{row}"], float(data[f"fs_{row}"]), data[f"r_peaks_{row}"])
+                for row in (*examples, *errors)}
     return Results(
         folder, run, read_json(folder / "metrics.json"), table,
         names.get_indexer(table["true"]), names.get_indexer(table["predicted"]),
-        table[p_columns].to_numpy(), read_ecgs(folder / "ecgs.npz"))
+        table[map(probability_column, names)].to_numpy(), examples, errors, ecgs)

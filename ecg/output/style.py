@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,7 +42,10 @@ INSTALLED = fontManager.get_font_names()
 FONTS = ["DejaVu Sans", *(name for name in ASIAN_FONTS if name in INSTALLED)]
 
 DPI = 200
-NO_DATE = {"CreationDate": None}    # of a PDF: the same bytes each time
+OPTIONS: dict[str, Any] = {    # of files, by kind
+    "png": {"pil_kwargs": {"compress_level": 3}},    # in two thirds of the time of level 6
+    "pdf": {"metadata": {"CreationDate": None}},     # the same bytes each time
+}
 STYLE = {
     "font.family": FONTS,
     "font.size": 9,
@@ -79,28 +83,24 @@ def short(name: str, most: int) -> str:
     return name.rstrip() + "…"
 
 
+def wrap(text: str, width: int, **options: Any) -> list[str]:
+    """Break text into lines as `textwrap.wrap` does, which takes all letters for equally broad."""
+    doubled = "".join(letter + "\0" * (breadth(letter) - 1) for letter in text)
+    return [line.replace("\0", "") for line in textwrap.wrap(doubled, width, **options)]
+
+
 def drawable(classes: Sequence[str]) -> list[str]:
     """Return the names of the classes; one that no installed font can write becomes its number."""
-    known: set[int] = set()
-    for font in FONTS:
-        known |= set(get_font(findfont(font)).get_charmap())
+    known = set().union(*(get_font(findfont(font)).get_charmap() for font in FONTS))
     return [name if known.issuperset(map(ord, name)) else f"class {number}"
             for number, name in enumerate(classes, start=1)]
 
 
 @styled()
-def write_png(figure: Figure, target: Any, dpi: int = DPI) -> None:
-    """Write a figure as PNG into a path or a stream.
-
-    Compression level 3 takes two thirds of the time of level 6; files are a tenth larger.
-    """
-    figure.savefig(target, format="png", dpi=dpi, pil_kwargs={"compress_level": 3})
-
-
-def as_png(figure: Figure, dpi: int = DPI) -> bytes:
+def as_png(figure: Figure, dpi: int) -> bytes:
     """Return a figure as the content of a PNG file."""
     content = io.BytesIO()
-    write_png(figure, content, dpi)
+    figure.savefig(content, format="png", dpi=dpi, **OPTIONS["png"])
     return content.getvalue()
 
 
@@ -111,11 +111,10 @@ def save(figure: Figure, stem: str | os.PathLike[str], kinds: Sequence[str] = ("
 
     `UserError` if a file cannot be written.
     """
-    writers = {
-        "png": lambda path: write_png(figure, path, dpi),
-        "pdf": lambda path: figure.savefig(path, format="pdf", metadata=NO_DATE),
-    }
-    for kind in sorted(kinds, reverse=True):    # PNG first: then it is laid out, half of the time
-        write_whole(f"{stem}.{kind}", writers[kind])
+    paths = [Path(f"{stem}.{kind}") for kind in kinds]
+    for path in sorted(paths, reverse=True):    # PNG first: what it lays out, the PDF takes over
+        options = OPTIONS[path.suffix[1:]]
+        write_whole(path, lambda scratch, options=options: figure.savefig(
+            scratch, dpi=dpi, **options))
         figure.set_layout_engine("none")
-    return [Path(f"{stem}.{kind}") for kind in kinds]
+    return paths
