@@ -279,7 +279,8 @@ def read_reports(table, options):
             if meanings(text) == (Meaning.UNKNOWN,):
                 unknown[text[:80]] += n
 
-    return pd.DataFrame([verdicts[report] for report in reports]), unknown
+    judged = pd.DataFrame([verdicts[report] for report in reports], columns=Verdict._fields)
+    return judged, unknown
 
 
 # --------------------------------------------------------------------------------------- the tables
