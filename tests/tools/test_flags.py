@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from tests.support.runs import ROOT
-from tools import check_labels
 
 WRONG = {
     "classify": [["x", "--jobs", "many"], ["x", "--jobs", "-1"], ["x", "--json", "--csv"],
@@ -56,15 +55,3 @@ def test_a_tool_started_as_a_program_gives_the_same_exit_code(name, tmp_path):
                             capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
-
-
-def test_a_list_of_suspects_that_cannot_be_written_is_refused_before_labels_are_read(
-        tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("too_feature.read_labels", lambda *_: pytest.fail("labels were read"))
-    old = tmp_path / "old.csv"
-    old.write_text("kept")
-    for name in (tmp_path, tmp_path / "no" / "x.csv"):
-        assert check_labels.main(["--csv", str(name)]) == 2
-        assert "--csv" in capsys.readouterr().err
-    assert check_labels.main(["--csv", str(old), "--epochs", "0"]) == 2
-    assert old.read_text() == "kept"

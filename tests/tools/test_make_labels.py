@@ -30,7 +30,8 @@ EXPECTED = {
     BRADY: """
         Sinus bradycardia; Normal ECG except for rate | Bradycardia; Normal ECG
         Tachycardia; Bradycardia | MARKED SINUS BRADYCARDIA; Abnormal ECG
-        Sinus bradycardia with 1st degree A-V block | Irregular sinus bradycardia""",
+        Sinus bradycardia with 1st degree A-V block | Irregular sinus bradycardia
+        Sinus bradycardia. consider 2:1 sino-atrial block""",
     TACHY: """
         Sinus tachycardia; Pattern that no rule knows | Extreme tachycardia
         tachycardia; Normal ECG | Summary: tachycardia - otherwise normal ECG
@@ -89,8 +90,8 @@ REPORTS = [(name, *re.split("; ?", report)) for name, text in EXPECTED.items()
            for report in re.split(r" \| |\n +", text.removeprefix("\n        "))]
 ROWS = [(800, *report) for _, *report in REPORTS]    # rr_interval in ms, then the cells
 
-# Statements of MIMIC-IV-ECG 1.0, which hundreds of thousands of records carry (Gow et al., PhysioNet
-# 2023, https://doi.org/10.13026/4nqg-sb35, Open Database Licence 1.0)
+# Statements of MIMIC-IV-ECG 1.0 (Gow et al., PhysioNet 2023, https://doi.org/10.13026/4nqg-sb35,
+# Open Database Licence 1.0)
 STATEMENTS = {
     Meaning.NORMAL: ["sinus rhythm"],
     Meaning.NEUTRAL: ["sinus arrhythmia"],
