@@ -1340,7 +1340,8 @@ def take_classes(labels: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame
         adaptation.refuse_ensemble(settings.start_from, card)
     fixed = *PREPARATION, "feature_limit", "rate_curve", "regression_share"    # in the model
     adaptation.check_recipes(settings.start_from, recipe, settings.recipe, fixed)
-    spelt = adaptation.spell_classes(labels["ecg_category"], classes, settings.start_from)
+    with user_errors(f"--start-from {settings.start_from}", ValueError):
+        spelt = label_file.spell_classes(labels["ecg_category"], classes)
     return labels.assign(ecg_category=spelt), classes
 
 
@@ -1595,6 +1596,7 @@ def read_card(card: dict[str, Any]) -> tuple[Recipe, list[str]]:
         raise ValueError("its .json describes other leads or features")
     width = len(names) - first_baseline_feature(recipe) if recipe.regression_share else 0
     models.check_scaling(card["scaling"], len(names), width)
+    origin.check_card(card)
     return recipe, classes
 
 
@@ -1692,14 +1694,15 @@ def split_labels(
     classes: list[str],
     settings: Settings,
 ) -> dict[str, pd.DataFrame]:
-    """Split by patient; where there is another hospital's label file, that is the test split."""
+    """Split by patient; an external test set, where there is any, is the test split."""
     splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
     if not settings.test_labels:
         return splits
-    other = read_labels(settings.test_labels)
+    test = read_labels(settings.test_labels)
     with user_errors(settings.test_labels, ValueError):
+        test["ecg_category"] = label_file.spell_classes(test["ecg_category"], classes)
         return patients.replace_test(
-            splits, other, classes, settings.data_dir, settings.test_data_dir or settings.data_dir)
+            splits, test, settings.data_dir, settings.test_data_dir or settings.data_dir)
 
 
 def state_origins(settings: Settings, is_demo: bool, test: pd.DataFrame) -> dict[str, str]:

@@ -108,22 +108,6 @@ def split_model(keras: Any, model: Any, name: str) -> tuple[Any, Any]:
     return keras.Model(model.inputs, last.input), last
 
 
-def spell_classes(names: pd.Series, classes: list[str], start: str) -> pd.Series:
-    """Return class names in the spelling of the start's classes.
-
-    Raises
-    ------
-    UserError
-        One of the names is no class of the start.
-    """
-    spelling = {name.casefold(): name for name in classes}
-    spelt = names.str.casefold().map(spelling)
-    if spelt.isna().any():
-        raise UserError(f"--start-from {start}: tells {', '.join(classes)}; --labels has "
-                        f"{', '.join(sorted(names.unique()))}: expected the same names, or fewer")
-    return spelt
-
-
 def check_recipes(start: str, of_start: Any, asked: Any, names: Iterable[str]) -> None:
     """Raise `UserError` if a run asks for another model or inputs than those that it starts from.
 

@@ -129,6 +129,16 @@ def merge_names(names: pd.Series) -> pd.Series:
     return tidy.map({name: common[name.casefold()] for name in counts.index})
 
 
+def spell_classes(names: pd.Series, classes: list[str]) -> pd.Series:
+    """Return class names in the spelling of a model's classes; `ValueError` if it lacks any."""
+    spelling = {name.casefold(): name for name in classes}
+    unknown = sorted({name for name in names if name.casefold() not in spelling})
+    if unknown:
+        raise ValueError(
+            f"unknown class {', '.join(unknown)}; expected one of {', '.join(classes)}")
+    return names.str.casefold().map(spelling)
+
+
 def leave_out_ambiguous(rows: pd.DataFrame) -> pd.DataFrame:
     """Leave out records that several rows give different classes or patients."""
     is_ambiguous = rows["waveform_path"].duplicated(keep=False)

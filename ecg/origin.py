@@ -9,6 +9,7 @@ those of all label files that the model has learnt from, itself or the models th
 `trained_on`. These models are listed in `start_from`. Of both lists, the latest is first.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import json
@@ -19,117 +20,103 @@ from pathlib import Path
 from typing import Any
 
 from ecg import files
-from ecg.errors import UserError, printable
+from ecg.errors import UserError
 
 NOT_STATED = "not stated"
 DEMO = "synthetic records, not patients"
-MOST_LETTERS = 100
-MOST_BYTES = 2**20    # of a .labels.json; one of all of MIMIC-IV-ECG has some 10 kB
+MAX_LETTERS = 100
 
 
 def is_origin(text: Any) -> bool:
     """Tell whether this is text that can be shown as an origin anywhere."""
-    if not isinstance(text, str) or len(text) > MOST_LETTERS:
-        return False
-    return bool(text.strip()) and text.isprintable()
+    is_text = isinstance(text, str) and text.strip() and text.isprintable()
+    return bool(is_text) and len(text) <= MAX_LETTERS
 
 
 def check_flag(text: str) -> None:
     """Raise `UserError` if this cannot be shown as an origin; "" stands for a flag not given."""
     if text and not is_origin(text):
-        raise UserError(f"--labels-origin {text!r:.80}: expected at most {MOST_LETTERS} printable "
+        raise UserError(f"--labels-origin {text!r:.80}: expected at most {MAX_LETTERS} printable "
                         'characters, such as "two cardiologists"')
 
 
-def read_sidecar(labels: Path, sidecar: Path) -> str:
-    """Return the origin that a .labels.json states.
+def check_card(card: dict[str, Any]) -> None:
+    """Refuse a stranger's card that says of origins what no run writes.
 
     Raises
     ------
     ValueError
-        It is of something else, or not of this label file. `OSError` if it cannot be read.
+        Something cannot be shown. `KeyError`, `TypeError` or `AttributeError` if it has another
+        form.
     """
-    if not sidecar.is_file() or sidecar.stat().st_size > MOST_BYTES:
-        raise ValueError("it is not a plain file of at most 1 MB")
-    try:
-        card = json.loads(sidecar.read_text(encoding="utf-8"))
-        expected = card["sha256"].get(labels.name)
-        origin = card["labels_origin"]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError("it is damaged") from error
-
-    if expected != files.sha256(labels):
-        raise ValueError("it is not about this label file (edited or renamed?)")
-    if not is_origin(origin):
-        raise ValueError("it is damaged")
-    return origin
+    texts = [start[key] for start in starts(card) for key in ("model", "sha256")]
+    origins = map(of_card, [card, *starts(card)])
+    if not all(map(is_origin, origins)) or not "".join(texts + trained_on(card)).isprintable():
+        raise ValueError("its .json describes no origin of the labels")
 
 
-def of_file(name: str, asked: str = "", is_demo: bool = False) -> str:
+def of_file(name: str, flag: str = "", is_demo: bool = False) -> str:
     """Return where the labels of a file come from.
 
     Parameters
     ----------
     name : str
         The label file.
-    asked : str
+    flag : str
         What --labels-origin says, which wins over the .labels.json; "" if it was not given.
     is_demo : bool
         Whether the file names records of the demo, whose origin no flag can change.
     """
     if is_demo:
-        if asked:
+        if flag:
             print("notice: --labels-origin is not used, as these are the demo's records")
         return DEMO
-    if asked:
-        return asked
-
     labels = Path(name)
     sidecar = labels.with_suffix(".labels.json")
-    if not sidecar.exists():
-        return NOT_STATED
-    try:
-        return read_sidecar(labels, sidecar)
-    except (OSError, ValueError) as error:
-        print(f"notice: origin of the labels not taken from {sidecar}: {error}")
-        return NOT_STATED
+    if flag or not sidecar.is_file():
+        return flag or NOT_STATED
+
+    with contextlib.suppress(Exception):    # a file that came with the labels may hold anything
+        card = json.loads(sidecar.read_text(encoding="utf-8"))
+        is_of_file = card["sha256"][labels.name] == files.sha256(labels)
+        if is_of_file and is_origin(card["labels_origin"]):
+            return str(card["labels_origin"])
+    print(f"notice: {sidecar} is damaged, or not about this label file (edited or renamed?): the "
+          "origin of the labels is not taken from it")
+    return NOT_STATED
 
 
 def of_card(card: dict[str, Any]) -> str:
-    """Return what a model's card states, which may be older than this module or not ours."""
-    origin = card.get("labels_origin")
-    if is_origin(origin):
-        return str(origin)
-    return DEMO if card.get("synthetic") else NOT_STATED
+    """Return what a model's card states."""
+    return card.get("labels_origin", NOT_STATED)
 
 
 def note(card: dict[str, Any]) -> str:
     """Return what has to be said wherever the model of this card speaks."""
     own = of_card(card)
-    others = [one["labels_origin"] for one in starts(card) if one["labels_origin"] != own]
-    return about_model(own, bool(card.get("synthetic")), others[0] if others else "")
+    others = [of_card(start) for start in starts(card) if of_card(start) != own]
+    words = about_results(own)
+    if others:
+        words = f"Adapted from a model whose labels are: {others[0].rstrip(' .')}. {words}"
+    return f"{TRAINED_ON_SYNTHETIC} {words}" if card.get("synthetic") else words
 
 
 # --------------------------------------------------------------------------- what was learnt from
 def starts(card: dict[str, Any]) -> list[dict[str, str]]:
     """Return model, sha256 and labels_origin of each model that this card's comes from."""
-    found = card.get("start_from")
-    return [
-        {"model": printable(one.get("model", "")), "sha256": printable(one.get("sha256", "")),
-         "labels_origin": of_card(one)}
-        for one in (found if isinstance(found, list) else []) if isinstance(one, dict)]
+    return card.get("start_from", [])
 
 
 def trained_on(card: dict[str, Any]) -> list[str]:
     """Return the SHA-256 of each label file that the model of a card has learnt from."""
-    found = card.get("trained_on")
-    if not isinstance(found, list):    # of a card that only tells of its own
-        found = [card.get("labels_sha256")]
-    return [sha256 for sha256 in found if isinstance(sha256, str)]
+    return card.get("trained_on") or [card["labels_sha256"]]
 
 
 def describe_start(
-    name: str, start: dict[str, Any], card: dict[str, Any], is_trained: bool
+    name: str,
+    start: dict[str, Any],
+    card: dict[str, Any],
+    is_trained: bool,
 ) -> dict[str, Any]:
     """Return what the card of a run has to say about the model that it starts from.
 
@@ -145,20 +132,17 @@ def describe_start(
         Whether it learns from these labels, or only evaluates the model.
     """
     before = trained_on(start)
-    found = {
-        "start_from": [
-            {"model": name, "sha256": start["model_sha256"], "labels_origin": of_card(start)},
-            *starts(start)],
-        "start_saw_test_file": card.get("test_labels_sha256", card["labels_sha256"]) in before}
-    if is_trained:
-        return found | {
-            "synthetic": card["synthetic"] or bool(start.get("synthetic")),
-            "trained_on": list(dict.fromkeys([card["labels_sha256"], *before]))}
-    return found | {
-        "synthetic": bool(start.get("synthetic")),
-        "trained_on": before,
-        "labels_origin": of_card(start),
-        "test_labels_origin": card.get("test_labels_origin", card["labels_origin"])}
+    learnt = [card["labels_sha256"], *before] if is_trained else before
+    own = {"model": name, "sha256": start["model_sha256"], "labels_origin": of_card(start)}
+    described = {
+        "start_from": [own, *starts(start)],
+        "start_saw_test_file": card.get("test_labels_sha256", card["labels_sha256"]) in before,
+        "synthetic": bool(start.get("synthetic") or (is_trained and card["synthetic"])),
+        "trained_on": list(dict.fromkeys(learnt))}
+    if not is_trained:
+        described["labels_origin"] = of_card(start)
+        described["test_labels_origin"] = card.get("test_labels_origin", card["labels_origin"])
+    return described
 
 
 def unseen(card: dict[str, Any], is_trained: bool) -> str:
@@ -195,17 +179,6 @@ def about_results(origin: str, of_test: str = "") -> str:
     return f"{origin_of_labels(origin, of_test)} {NOT_MEDICAL}"
 
 
-def about_model(origin: str, is_synthetic: bool, of_start: str = "") -> str:
-    """Return what stands wherever a model speaks, given the origin of its training labels.
-
-    `of_start` is that of the labels of the model from which it was adapted, if it was.
-    """
-    words = about_results(origin)
-    if of_start and of_start != origin:
-        words = f"Adapted from a model whose labels are: {of_start.rstrip(' .')}. {words}"
-    return f"{TRAINED_ON_SYNTHETIC} {words}" if is_synthetic else words
-
-
 # --------------------------------------------------------------------------------------- versions
 # Packages that could change a result
 PACKAGES = r"tensorflow(.cpu|.macos|.metal)?|keras|jax|numpy|scipy|pandas|scikit.learn|wfdb"
@@ -214,22 +187,19 @@ PACKAGES = r"tensorflow(.cpu|.macos|.metal)?|keras|jax|numpy|scipy|pandas|scikit
 @functools.cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that could change a result."""
-    found = {"python": sys.version.split()[0], "platform": sys.platform}
-    for package in importlib.metadata.distributions():
-        if re.fullmatch(PACKAGES, package.name or ""):    # a broken installation has no name
-            found[package.name] = package.version
-    return found
+    packages = {
+        package.name: package.version for package in importlib.metadata.distributions()
+        if re.fullmatch(PACKAGES, package.name or "")}    # a broken installation has no name
+    return {"python": sys.version.split()[0], "platform": sys.platform, **packages}
 
 
 def commit() -> str:
     """Return the commit of this repository that is checked out, or "" where there is none."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():    # git would look for another project's above
+    if not (files.ROOT / ".git").exists():    # git would look for another project's above
         return ""
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    command = ["git", "-C", str(files.ROOT), "rev-parse", "HEAD"]
     try:
-        found = subprocess.run(    # noqa: S603  a fixed command
-            command, capture_output=True, text=True, check=True, timeout=10)
+        return subprocess.check_output(    # noqa: S603  a fixed command
+            command, text=True, stderr=subprocess.DEVNULL, timeout=10).strip()
     except (OSError, subprocess.SubprocessError):
         return ""
-    return found.stdout.strip()

@@ -1,7 +1,6 @@
 """Say in one line which packages are missing, before a program imports any of them."""
 
 import importlib.util
-import os
 import sys
 
 NEEDED = "numpy", "scipy", "pandas", "sklearn", "wfdb", "tqdm", "matplotlib", "joblib"
@@ -18,18 +17,3 @@ def require_packages() -> None:
               ".venv/bin/activate), or install them: pip install -r requirements.txt",
               file=sys.stderr)
         raise SystemExit(2)
-    if "MPLBACKEND" in os.environ:
-        check_backend(os.environ["MPLBACKEND"])
-
-
-def check_backend(name: str) -> None:
-    """End the program with exit code 2 if matplotlib, which Keras imports, refuses this MPLBACKEND.
-
-    As matplotlib does so while it is imported, the blame would fall on whatever imports it first.
-    """
-    try:
-        importlib.import_module("matplotlib")
-    except ValueError:
-        print(f"error: MPLBACKEND={name!r:.80}: matplotlib has no such backend. Unset this "
-              "environment variable; figures go to files and need none", file=sys.stderr)
-        raise SystemExit(2) from None

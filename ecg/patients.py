@@ -1,4 +1,4 @@
-"""Who is the same patient, repair of a split that lacks a class, another hospital's patients."""
+"""Who is the same patient, repair of a split that lacks a class, external patients, copies."""
 
 import hashlib
 from collections.abc import Iterable
@@ -37,19 +37,15 @@ def join_patients(rows: pd.DataFrame) -> pd.DataFrame:
     place, places = pd.factorize(folder.fillna(rows["waveform_path"]))
     n = len(subjects)
     n_nodes = n + len(places)
-    is_linked = np.ones(len(rows), dtype=bool)
-    links = coo_array((is_linked, (subject, n + place)), shape=(n_nodes, n_nodes))
+    links = coo_array((np.ones(len(rows)), (subject, n + place)), shape=(n_nodes, n_nodes))
     _, group = connected_components(links, directed=False)
-    first = pd.Series(range(n)).groupby(group[:n]).min()    # sorted, so the smallest
-    joined = first.loc[group[:n]].to_numpy()
+    joined = pd.Series(range(n)).groupby(group[:n]).transform("min").to_numpy()    # sorted above
 
     is_joined = joined != np.arange(n)
     if is_joined.any():
-        example = np.flatnonzero(is_joined)[0]
-        print(
-            f"notice: {is_joined.sum()} subject_ids share a folder or a record with another: "
-            f"{subjects[example]} and {subjects[joined[example]]}, for example, are one patient"
-        )
+        example = is_joined.argmax()
+        print(f"notice: {is_joined.sum()} subject_ids share a folder or a record with another: "
+              f"{subjects[example]} and {subjects[joined[example]]}, for example, are one patient")
     return rows.assign(subject_id=subjects[joined[subject]])
 
 
@@ -140,6 +136,7 @@ def repair(
     return repaired
 
 
+# ----------------------------------------------------------------------------- external test set
 def is_same_tree(folder: str, other: str) -> bool:
     """Tell whether a folder is, or is inside, another: then both number the same patients."""
     a = Path(folder).resolve()
@@ -150,20 +147,17 @@ def is_same_tree(folder: str, other: str) -> bool:
 def replace_test(
     splits: dict[str, pd.DataFrame],
     test: pd.DataFrame,
-    classes: list[str],
     data_dir: str,
     test_data_dir: str,
 ) -> dict[str, pd.DataFrame]:
-    """Give the records of splits["test"] to training, and put another hospital's in their place.
+    """Give the records of splits["test"] to training, and put an external test set in their place.
 
     Parameters
     ----------
     splits : dict of DataFrame
         'train', 'validation' and 'test', with columns subject_id and ecg_category.
     test : DataFrame
-        The other label file's rows.
-    classes : list of str
-        What the model tells; those of `test` take this spelling.
+        Rows of the label file of the external test set.
     data_dir, test_data_dir : str
         Where `is_same_tree`, equal numbers in `test` are the same patients: these leave training
         and validation.
@@ -171,21 +165,13 @@ def replace_test(
     Raises
     ------
     ValueError
-        `test` has another class, or a class loses its last record in one of `splits`.
+        A class loses its last record in training or validation.
     """
-    spelling = {name.casefold(): name for name in classes}
-    names = [spelling.get(name.casefold(), name) for name in test["ecg_category"]]
-    unknown = sorted(set(names) - set(classes))
-    if unknown:
-        raise ValueError(f"has {', '.join(unknown)}, but the model tells {', '.join(classes)}")
-
-    rest = {
-        "train": pd.concat([splits["train"], splits["test"]]),
-        "validation": splits["validation"],
-    }
+    train = pd.concat([splits["train"], splits["test"]])
+    rest = {"train": train, "validation": splits["validation"]}
     if is_same_tree(data_dir, test_data_dir):
         rest = leave_out_patients(rest, test["subject_id"])
-    return {**rest, "test": test.assign(ecg_category=names)}
+    return {**rest, "test": test}
 
 
 def leave_out_patients(
@@ -193,19 +179,15 @@ def leave_out_patients(
 ) -> dict[str, pd.DataFrame]:
     """Take the records of these patients out of all splits; `ValueError` if a class is lost."""
     kept = {}
-    n_gone = 0
     for name, part in splits.items():
-        is_known = part["subject_id"].isin(patients)
-        kept[name] = part[~is_known]
-        n_gone += is_known.sum()
+        kept[name] = part[~part["subject_id"].isin(patients)]
         lost = sorted(set(part["ecg_category"]) - set(kept[name]["ecg_category"]))
         if lost:
             raise ValueError(f"leaves no {name} record of {', '.join(lost)}, as its patients are "
                              "not trained on: name other patients, or another --test-data-dir")
 
-    print(
-        f"notice: {n_gone} records of patients in the test file are kept out of training"
-    )
+    n_gone = sum(len(splits[name]) - len(kept[name]) for name in splits)
+    print(f"notice: {n_gone} records of patients in the test file are kept out of training")
     return kept
 
 
@@ -216,18 +198,17 @@ def digest(ecg: np.ndarray) -> bytes:
 
 
 def digests(splits: dict[str, Any]) -> dict[bytes, str]:
-    """Return the hash of each record in these splits, with a name for messages.
+    """Return the hash of each record in these splits, with a reason to leave a copy of it out.
 
     Parameters
     ----------
     splits : dict
         By name, `Records` of the script: with rows and signals.
     """
-    found = {}
-    for name, records in splits.items():
-        for place, path in enumerate(records.rows["waveform_path"]):
-            found[digest(records.signals[place])] = f"copy of a {name} record: {path}"
-    return found
+    return {
+        digest(records.signals[place]): f"copy of a {name} record: {path}"
+        for name, records in splits.items()
+        for place, path in enumerate(records.rows["waveform_path"])}
 
 
 def reasons(prepared: Iterable[Prepared], known: dict[bytes, str]) -> list[str]:
@@ -239,10 +220,6 @@ def reasons(prepared: Iterable[Prepared], known: dict[bytes, str]) -> list[str]:
     known : dict
         What `digests` gave of the records that must not come again.
     """
-    found = []
-    for one in prepared:
-        reason = one.reason
-        if known and not reason:
-            reason = known.get(digest(one.signal), "")
-        found.append(reason)
-    return found
+    if not known:
+        return [record.reason for record in prepared]
+    return [record.reason or known.get(digest(record.signal), "") for record in prepared]

@@ -142,19 +142,6 @@ def test_any_number_of_records_gives_a_layer(n, start, inputs):
 
 
 # ----------------------------------------------------------------------------------------- models
-def test_class_names_take_the_starts_spelling_and_may_be_fewer():
-    names = pd.Series(["normal", "TACHYCARDIA", "Normal"])
-    spelt = adaptation.spell_classes(names, ["Bradycardia", "Normal", "Tachycardia"], "m.keras")
-    assert spelt.tolist() == ["Normal", "Tachycardia", "Normal"]
-
-
-def test_other_classes_are_refused_by_one_line_with_both_lists():
-    with pytest.raises(UserError) as error:
-        adaptation.spell_classes(pd.Series(["Normal", "Flutter"]), ["Bradycardia", "Normal"], "m")
-    assert "--start-from m: tells Bradycardia, Normal; --labels has Flutter, Normal" in str(
-        error.value)
-
-
 def test_a_shipped_model_is_found_by_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(adaptation, "MODELS", tmp_path)
     with pytest.raises(UserError, match=r"models/README\.md says how it is made"):
