@@ -109,7 +109,7 @@ def starts(card: dict[str, Any]) -> list[dict[str, str]]:
 
 def trained_on(card: dict[str, Any]) -> list[str]:
     """Return the SHA-256 of each label file that the model of a card has learnt from."""
-    return card.get("trained_on") or [card["labels_sha256"]]
+    return card.get("trained_on") or [card.get("labels_sha256", "")]
 
 
 def describe_start(
