@@ -76,7 +76,7 @@ def threshold_line(name: str, threshold: dict[str, Any] | None) -> str:
         return f"{name}: too few validation records to choose a probability"
     scores = [f"{kind} {threshold[kind]:.3f}" for kind in ("sensitivity", "specificity")
               if threshold[kind] is not None]
-    return f"{name} from a probability of {threshold['probability']:.3f}: {', '.join(scores)}"
+    return f"{name} from a probability of {threshold['probability']:.4g}: {', '.join(scores)}"
 
 
 def vitals_table(vitals: np.ndarray, kinds: list[tuple], truth: np.ndarray) -> str:

@@ -11,8 +11,7 @@ import pytest
 from scipy import fft
 
 import too_feature as script
-from ecg import card as room
-from ecg.origin import of_card
+from ecg import card
 from tests.support import models
 
 LABELS = script.files.ROOT / "ecg_5_class_data.csv"
@@ -115,16 +114,15 @@ def sharp_model(recipe):
 
 
 @pytest.mark.parametrize(("n", "changes"), [
-    (100, {}),
+    (40, {}),
     (12, {"high_pass": 0.8, "scale_span": 2.5, "central_share": 0.9, "sequence_length": 400}),
     (12, {"high_pass": 0.0, "scale_span": 1.0, "central_share": 0.5}),
 ], ids=["default", "others", "thesis"])
 def test_who_follows_the_words_alone_gets_the_models_probabilities(n, changes, demo_dir):
     recipe = models.recipe_of(**changes)
-    contract = room.contract(models.card(**changes))
-    paths = script.read_labels(LABELS)["waveform_path"].iloc[::597 // n][:n]
+    contract = card.contract(models.card(**changes))
     theirs, ours = [], []
-    for path in paths:
+    for path in script.read_labels(LABELS)["waveform_path"].iloc[::597 // n][:n]:
         signal, fs, *_ = script.read_record(demo_dir / path)
         peaks = script.measure_rhythm(signal, fs).r_peaks
         assert len(peaks) > 2
@@ -143,7 +141,7 @@ def test_who_follows_the_words_alone_gets_the_models_probabilities(n, changes, d
 
 @pytest.mark.parametrize("kind", ["lstm", "large"])
 def test_inputs_outputs_and_features_are_those_of_the_model(kind):
-    contract = room.contract(models.card(kind))
+    contract = card.contract(models.card(kind))
     model = models.build(kind)
     shapes = [numbers(contract["Inputs"], f'"{name}": float32, shape (n, {rest}')
               for name, rest in (("ecg", "#, #)"), ("features", "#)"))]
@@ -152,26 +150,8 @@ def test_inputs_outputs_and_features_are_those_of_the_model(kind):
     assert numbers(contract["Outputs"], "shape (n, #)") == [model.output_shape[1]]
     assert ", ".join(models.CLASSES) in contract["Outputs"][0]
     for number, (name, unit, _) in enumerate(script.feature_names(models.recipe_of(kind))):
-        assert contract["Features"][number].startswith(name)
-        assert unit in contract["Features"][number]
-    more = [words for words in contract["Features"] if "extra_features" in words]
-    assert len(more) == (kind == "large")
-
-
-def test_the_large_models_ecg_is_prepared_by_the_same_words(demo_dir):
-    contract = room.contract(models.card("large"))
-    for path in script.read_labels(LABELS)["waveform_path"].iloc[::150]:
-        ecg = prepared(demo_dir / path, contract, [0, 500, 1000])[0]
-        expected = script.prepare_record(demo_dir / path, None, models.recipe_of("large"))[0]
-        np.testing.assert_allclose(ecg, expected, atol=1e-3)
-
-
-def test_numbers_that_no_recipe_changes_are_the_scripts():
-    assert [room.SECONDS, room.SHORTEST, room.MOST_MILLIVOLTS, room.LEAST_RANGE, room.MOST_MISSING,
-            room.FEWEST_LEADS] == [
-        script.RECORD_SECONDS, script.MIN_SECONDS, script.MAX_AMPLITUDE, script.MIN_LEAD_RANGE,
-        script.MAX_GAP_SHARE, script.MIN_LEADS]
-    assert list(room.FORMULAS) == [name for name, _, _ in script.FEATURES]
+        assert contract["Features"][number].startswith(card.feature_title(name, unit))
+    assert any("extra_features" in words for words in contract["Features"]) == (kind == "large")
 
 
 def test_a_feature_that_is_nan_counts_as_the_text_says():
@@ -179,18 +159,16 @@ def test_a_feature_that_is_nan_counts_as_the_text_says():
     features[0, script.HEART_RATE] = 80
     first, second = models.build().predict([np.zeros((2, 500, 12)), features], verbose=0)
     np.testing.assert_allclose(first, second, atol=1e-6)
-    assert "80 bpm" in room.contract(models.card())["Inputs"][3]
+    assert "80 bpm" in card.contract(models.card())["Inputs"][3]
 
 
-def test_thresholds_temperature_and_origin_are_stated():
-    found = {"probability": 0.123, "sensitivity": 0.91, "specificity": None}
-    card = models.card() | {
-        "temperature": [1.25], "labels_origin": "two cardiologists",
-        "metrics": {"thresholds": {"Normal": found, "Tachycardia": None}}}
-    contract = room.contract(card)
-    shown = "\n".join(contract["Outputs"])
-    assert "The temperature (1.25) is inside the model already" in shown
-    assert ("To find 95 % of Normal, call it from a probability of 0.123 on: chosen on validation "
-            "patients, on test patients sensitivity 0.910.") in shown
-    assert "Tachycardia, call" not in shown
-    assert f"Origin of the labels: {of_card(card)}." in contract["Labels"][0]
+def test_decision_thresholds_and_origin_are_stated_and_braces_in_a_class_are_text():
+    threshold = {"probability": 0.123, "sensitivity": 0.91, "specificity": None}
+    contract = card.contract(models.card() | {
+        "classes": ["A", "{B}"], "temperature": [1.25, 1], "labels_origin": "two cardiologists",
+        "metrics": {"thresholds": {"{B}": threshold, "A": None}}})
+    outputs = " ".join(contract["Outputs"])
+    assert "in this order: A, {B}." in outputs
+    assert "the mean over the models in the file: 2." in outputs
+    assert "test patients: {B} from a probability of 0.123: sensitivity 0.910." in outputs
+    assert "Origin of the labels: two cardiologists." in contract["Labels"][0]
