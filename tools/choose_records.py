@@ -76,6 +76,8 @@ def find_paths(data: str, data_dir: str | None) -> tuple[str, list[str]]:
 
 def run(flags: argparse.Namespace) -> None:
     """Choose records, and write the label file to fill in."""
+    if flags.number < 1:
+        raise UserError(f"--number {flags.number}: expected 1 or more")
     if os.path.exists(flags.output) and not flags.force:
         raise UserError(f"--output {flags.output}: is there already, with labels perhaps; name "
                         "another file, or replace it with --force")

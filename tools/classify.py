@@ -24,7 +24,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +71,7 @@ class Result(NamedTuple):
 # --------------------------------------------------------------------------------------- records
 def without_extension(name: object) -> str:
     """Return a record's path without the extension of one of its files."""
-    return re.sub(r"\.(hea|dat)$", "", str(name).replace("\0", "?"))
+    return re.sub(r"\.(hea|dat)$", "", str(name))
 
 
 def read_names(source: str) -> list[str]:
@@ -81,7 +81,7 @@ def read_names(source: str) -> list[str]:
     else:
         with user_errors("after @, a file with a record on each line is expected"):
             text = Path(source[1:]).read_text(encoding="utf-8-sig", errors="surrogateescape")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line for line in map(str.strip, text.splitlines()) if line]
 
 
 def find_records(names: Iterable[str | os.PathLike]) -> list[str]:
@@ -116,11 +116,10 @@ def choose_model(name: str | os.PathLike | None = None, folder: str | os.PathLik
         None: the model of a run or, if there is none, `real_large`.
     folder : where that run was started, by default the current folder
     """
-    if name:
-        return adaptation.find_model(str(name))
     own = os.path.join(folder, script.Settings.output)
-    shipped = adaptation.MODELS / f"{adaptation.SHIPPED[0]}.keras"
-    return own if os.path.exists(own) or not shipped.exists() else str(shipped)
+    if not name and os.path.exists(own):
+        return own
+    return adaptation.find_model(str(name or adaptation.SHIPPED[0]))
 
 
 @functools.lru_cache(maxsize=2)
@@ -175,12 +174,12 @@ def prepare_windows(path: str, recipe: Recipe) -> Iterator[tuple]:
 def prepare_all(paths: list[str], recipe: Recipe, jobs: int,
                 windows: bool) -> Iterator[tuple]:
     """Yield (path, start, `Prepared`) of each record, or of each 10 s of it, in order."""
+    settings = script.Settings(recipe=recipe, jobs=jobs, cache=False)
     if windows:
         for path in paths:
             yield from prepare_windows(path, recipe)
         return
 
-    settings = script.Settings(recipe=recipe, jobs=jobs, cache=False)
     for first in range(0, len(paths), CHUNK_RECORDS):
         chunk = paths[first:first + CHUNK_RECORDS]
         if len(paths) > FEW_RECORDS:
@@ -272,7 +271,7 @@ def name_of(result: Result) -> str:
 
 def as_record(result: Result, loaded: Loaded) -> dict[str, Any]:
     """Return what the JSON document says about a record; null is a feature not measurable."""
-    record: dict[str, Any] = {"record": result.record}
+    record: dict[str, Any] = {"record": printable(result.record)}
     if result.start is not None:
         record["start"] = result.start
     if result.left_out:
@@ -298,17 +297,19 @@ def as_frame(records: list[dict], loaded: Loaded) -> pd.DataFrame:
     With an importance there are columns "importance lead V1" and so on, for leads, seconds and
     features, all of them changes of the probability of the predicted class.
     """
+    units = {name: feature_column(name, unit)
+             for name, unit, _ in script.feature_names(loaded.recipe)}
     frame = pd.json_normalize(records, sep=" ").rename(columns={"start": START})
     columns = {name: name for name in ("record", START) if name in frame}
     columns |= {"predicted": "predicted", "confidence": "confidence"}
     columns |= {f"probabilities {name}": f"p {name}" for name in loaded.classes}
-    columns |= {f"features {name}": feature_column(name, unit)
-                for name, unit, _ in script.feature_names(loaded.recipe)}
+    columns |= {f"features {name}": column for name, column in units.items()}
 
-    reasons = frame.pop("reason").fillna("") if "reason" in frame else ""
+    left_out = frame.pop("reason").fillna("") if "reason" in frame else ""
     others = frame.columns.difference(list(columns), sort=False)
-    frame = frame.reindex(columns=[*columns, *others])
-    return frame.rename(columns=columns).assign(left_out=reasons)
+    frame = frame.reindex(columns=[*columns, *others]).rename(columns=columns)
+    frame = frame.astype(dict.fromkeys(units.values(), float))    # None becomes NaN
+    return frame.assign(left_out=left_out)
 
 
 def as_line(row: dict[str, Any], classes: list[str], letters: int) -> dict[str, Any]:
@@ -325,7 +326,7 @@ def as_line(row: dict[str, Any], classes: list[str], letters: int) -> dict[str, 
 
     return ({"start s": row[START]} if START in row else {}) | {
         "class": f"{first[:letters]:{letters}}", "p": row[f"p {first}"],
-        "second": f"{second[:letters]:{letters}}", "p ": row[f"p {second}"],
+        "second": f"{second[:letters]:{letters}}", "p2": row[f"p {second}"],
         RATE_UNIT: f"{values[HEART_RATE]:.0f}" + ("*" if HEART_RATE in outside else " "),
         "remarks": " ".join(remarks)}
 
@@ -335,9 +336,9 @@ def as_table(frame: pd.DataFrame, classes: list[str], width: int) -> str:
     letters = 19 if width >= 100 else 11
     table = pd.DataFrame([as_line(row, classes, letters) for row in frame.to_dict("records")])
     table["remarks"] = table["remarks"].str.ljust(table["remarks"].str.len().max())
-    form = {"float_format": "%.2f", "justify": "left", "header": [name.strip() for name in table]}
-    without_names = table.to_string(index=False, **form).partition("\n")[0]
-    room = max(MIN_NAME_LETTERS, width - len(without_names) - len(table.columns) - 2)
+    table.index = [""] * len(table)
+    form = {"float_format": "%.2f", "justify": "left"}
+    room = max(MIN_NAME_LETTERS, width - 3 - table.to_string(**form).index("\n"))
     table.index = frame["record"].str[-room:].tolist()    # the end tells records apart
 
     ranges = [f"{name} {limits[0]}-{limits[1]} {unit}".strip()
@@ -411,8 +412,7 @@ def page(result: Result, classes: list[str], note: str) -> Any:
         measured=ecg_page.write_measured(dict(zip(names, result.features, strict=False))))
 
 
-def draw_pages(found: list[Result], loaded: Loaded, folder: str,
-               kinds: Sequence[str] = ("png",)) -> None:
+def draw_pages(found: list[Result], loaded: Loaded, folder: str) -> None:
     """Draw the page of each record into a folder; one of a name that is taken gets a number."""
     from ecg.output import style
 
@@ -420,13 +420,13 @@ def draw_pages(found: list[Result], loaded: Loaded, folder: str,
         re.sub(r"[^\w.-]+", "_", os.path.basename(name_of(result))) for result in found])
     is_taken = names.str.casefold().duplicated()
     names[is_taken] += "_" + names.index[is_taken].astype(str)
-    for result, name in tqdm(list(zip(found, names, strict=True)), "drawing",
-                             disable=len(found) <= FEW_RECORDS):
+    bar = tqdm(found, "drawing", disable=len(found) <= FEW_RECORDS)
+    for result, name in zip(bar, names, strict=True):
         figure = page(result, loaded.classes, origin.note(loaded.card))
-        pages = style.save(figure, Path(folder, name), kinds, dpi=150)
+        drawn, = style.save(figure, Path(folder, name), ["png"], dpi=150)
 
-    drawn = pages[0] if len(found) == 1 else f"{len(found)} pages in {folder}"
-    print(f"classify.py: drawn: {printable(drawn)}", file=sys.stderr)
+    what = drawn if len(found) == 1 else f"{len(found)} pages in {folder}"
+    print(f"classify.py: drawn: {printable(what)}", file=sys.stderr)
 
 
 # ------------------------------------------------------------------------------------------ main
@@ -442,17 +442,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON document")
     form.add_argument("--csv", action="store_true", help="print CSV, numbers in full")
-    add("--data-dir", metavar="FOLDER",
-        help="folder that printed names of records start from, as in a label file and in "
-             "predictions.csv (default: names as given)")
-
     add("--windows", action="store_true",
         help="classify each 10 s of a longer record, not only the first, in one process")
     add("--explain", action="store_true",
         help="say which leads, seconds and features moved the probability of the class")
     add("--plot", metavar="FOLDER",
         help="folder to draw the ECG page of each record in, as PNG")
-    add("--pdf", action="store_true", help="with --plot, draw each page as PDF too")
     add("--embeddings", metavar="FILE",
         help=".npz file for the records' names and what the model's last layer sees of each")
     add("--jobs", type=int, default=0,
@@ -463,25 +458,17 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def print_results(records: list[dict], loaded: Loaded, model_path: str,
                   flags: argparse.Namespace) -> None:
     """Print what `as_record` returned, in the form that the flags name."""
-    for record in records:
-        if flags.data_dir:
-            record["record"] = os.path.relpath(record["record"], flags.data_dir)
-        record["record"] = printable(record["record"])
+    found = [record for record in records if "reason" not in record]
+    frame = as_frame(found, loaded).drop(columns="left_out")
     if flags.json:
         print(as_json(records, loaded, model_path))
-        return
-
-    records = [record for record in records if "reason" not in record]
-    frame = as_frame(records, loaded).drop(columns="left_out")
-    if flags.csv:
+    elif flags.csv:
         print(frame.to_csv(index=False), end="")
-        return
-
-    width = shutil.get_terminal_size((100, 24)).columns
-    print(as_table(frame, loaded.classes, width), end="\n\n")
-    for record in records if flags.explain else []:
-        print(as_words(record, width), end="\n\n")
-    print(origin.note(loaded.card))
+    else:
+        width = shutil.get_terminal_size((100, 24)).columns
+        parts = [as_table(frame, loaded.classes, width)]
+        parts += [as_words(record, width) for record in found if flags.explain]
+        print("\n\n".join([*parts, origin.note(loaded.card)]))
 
 
 def run(flags: argparse.Namespace) -> int:
@@ -520,7 +507,7 @@ def run(flags: argparse.Namespace) -> int:
                             embeddings=[result.embedding for result in found])
         files.write_whole(flags.embeddings, lambda file: file.write_bytes(content))
     if flags.plot:
-        draw_pages(found, loaded, flags.plot, ["png", "pdf"][:1 + flags.pdf])
+        draw_pages(found, loaded, flags.plot)
     return 1 if len(found) < len(classified) else 0
 
 
