@@ -22,7 +22,7 @@ def test_importance_adds_up_to_the_change_of_the_probability(kind):
     width = model.input_shape[1][1]
     average = np.full(width, 0.5) if kind == "large" else np.array(MEAN)
     ecg = script.stable_preprocess_ecg(simulated(rate=75)[0])
-    features = average + np.random.default_rng(0).normal(size=width)
+    features = average + np.random.default_rng(0).normal(0, 3, width)
     features[3] = average[3] = np.nan    # not measurable
     for target in (0, 3):
         found = explain.explain(model, ecg, features, target)
@@ -41,7 +41,8 @@ def only(where, last):
     keras = script.load_tensorflow()[1]
     ecg = keras.Input((500, 12), name="ecg")
     features = keras.Input((8,), name="features")
-    scaled = keras.layers.Normalization(mean=MEAN, variance=VARIANCE)(features)
+    scaled = keras.layers.Normalization(
+        mean=MEAN, variance=VARIANCE, name=explain.SCALING)(features)
     scaled = keras.ops.clip(keras.ops.nan_to_num(scaled, nan=0.0), -2.5, 2.5)
     used = (keras.layers.Flatten()(ecg[:, :50, 6:7]) + 0 * scaled[:, :1] if where == "V1" else
             scaled[:, 4:5] + 0 * ecg[:, 0, :1])

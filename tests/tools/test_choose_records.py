@@ -1,139 +1,106 @@
-"""tools/choose_records.py: uncertain and different records first, at most one a patient."""
+"""tools/choose_records.py: one record of each patient, at random, in a label file to fill in."""
 
-import os
+import collections
+import shutil
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-import too_feature
+import too_feature as script
+from tests.support.models import save
 from tools import choose_records, classify
-from tools.classify import Result
 
 
-def test_the_first_record_is_an_uncertain_one_and_none_comes_twice():
-    probabilities = np.full((40, 2), [0.999999, 0.000001])
-    probabilities[7] = 0.5
-    inputs = np.ones((40, 3))
-    assert choose_records.choose(inputs, probabilities, 1)[0] == 7
-    chosen = choose_records.choose(inputs, probabilities, 40)
-    assert sorted(chosen) == list(range(40))
-    assert len(choose_records.choose(inputs, probabilities, 99)) == 40
-
-
-def test_of_equally_uncertain_records_another_kind_is_chosen_next():
-    inputs = np.repeat(np.eye(2), 20, axis=0)    # two kinds of records
-    probabilities = np.full((40, 2), 0.5)
-    for seed in range(5):
-        chosen = choose_records.choose(inputs, probabilities, 3, seed)
-        assert len({place // 20 for place in chosen}) == 2
-
-
-def test_certain_records_are_drawn_at_random():
-    chosen = choose_records.choose(np.ones((9, 2)), np.tile([1.0, 0.0], (9, 1)), 5)
-    assert len(set(chosen)) == 5
-
-
-@pytest.mark.parametrize(("path", "patient"), [
-    ("files/p1000/p10000032/s40689238/40689238", "10000032"), ("rec1", "rec1"),
-    ("p10000032x/1", "p10000032x/1"), ("a/" * 60 + "r", ("a/" * 60 + "r")[-100:])])
-def test_a_patient_is_told_by_the_folder_or_each_record_is_one(path, patient):
-    assert choose_records.patient_of(path) == patient
-
-
-def test_at_most_one_record_of_a_patient_is_a_candidate():
-    paths = [f"p1000000{i % 3}/{i}" for i in range(9)]
-    found = choose_records.one_a_patient(paths, 42)
-    assert sorted(map(choose_records.patient_of, found)) == ["10000000", "10000001", "10000002"]
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save("lstm", tmp_path_factory.mktemp("model") / "m.keras")
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder of twelve records of six patients, one of them damaged, and a model that saw them.
-
-    Neither is read.
-    """
-    for i in range(12):
+def folder(tmp_path, demo_dir, monkeypatch):
+    """A folder of twelve records of six patients, of one of whom all records are damaged."""
+    for i, header in enumerate(sorted(demo_dir.rglob("*.hea"))[:12]):
         place = tmp_path / "data" / f"p1000000{i % 6}"
         place.mkdir(parents=True, exist_ok=True)
-        (place / f"{i}.hea").touch()
-
-    def results(paths, model_path, jobs, with_embedding):
-        rng = np.random.default_rng(0)
-        for path in paths:
-            if "p10000003" in path:
-                yield Result(path, "too short: 5 s")
-            else:
-                p = rng.dirichlet([1, 1, 1])
-                yield Result(path, "", p, embedding=rng.normal(size=4))
-
-    monkeypatch.setattr(classify, "results", results)
+        shutil.copy(header, place)
+        if i % 6 != 3:
+            shutil.copy(header.with_suffix(".dat"), place)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_the_label_file_is_one_to_fill_in(folder, capsys):
-    assert choose_records.main(["m.keras", "data", "--number", "4"]) == 0
-    out, err = capsys.readouterr()
-    assert "4 of 12 records to label" in out
-    assert "too short: 5 s" in err
-    with pytest.raises(too_feature.UserError, match="line 1"):    # nothing is filled in yet
-        too_feature.read_labels("to_label.csv")
+def choose(model, *arguments):
+    return choose_records.main([str(model), *arguments])
+
+
+def test_the_label_file_is_one_to_fill_in(folder, model, capsys):
+    assert choose(model, "data", "--number", "4", "--plot", "pages") == 0
+    out = capsys.readouterr().out
+    assert "4 of 12 records to label, of as many patients, drawn at random" in out
+    assert len(list(Path("pages").iterdir())) == 4
+    with pytest.raises(script.UserError, match="line 1"):    # nothing is filled in yet
+        script.read_labels("to_label.csv")
     table = pd.read_csv("to_label.csv", header=None, names=["subject", "path", "label"])
-    assert table["label"].isna().all()
-    assert table["subject"].is_unique
     table.assign(label=["Normal", "Other"] * 2).to_csv("labels.csv", index=False, header=False)
-    labels = too_feature.read_labels("labels.csv")
-    assert all((folder / "data" / f"{path}.hea").exists() for path in labels["waveform_path"])
+    labels = script.read_labels("labels.csv")
+    assert labels["subject_id"].is_unique
+    for path, patient in zip(labels["waveform_path"], labels["subject_id"], strict=True):
+        assert path.startswith(f"p{patient}/")
+        assert (folder / "data" / f"{path}.hea").exists()
 
 
-def test_names_that_no_label_file_takes_are_left_out(folder, capsys):
-    names = [b"it's.hea", b"a\xff.hea", b"\x1b[2J.hea", b"1.5.hea", "\u200b.hea".encode()]
-    for name in names:
-        (folder / "data" / os.fsdecode(name)).touch()
-    (folder / "list.txt").write_text("../data/p10000000/0\np10000001/1\np10000002/2\n")
-    for data in (["data"], ["@list.txt", "--data-dir", "data"]):
-        assert choose_records.main(["m.keras", *data, "--output", f"{len(data)}.csv"]) == 0
-        table = pd.read_csv(f"{len(data)}.csv", header=None, dtype=str)
-        assert set(table[1].str[:4]) == {"p100"}
-        table.assign(**{"2": ["Normal", "Other"] * (len(table) // 2) + ["Other"] * (len(table) % 2)}
-                     )[[0, 1, "2"]].to_csv("labels.csv", index=False, header=False)
-        assert len(too_feature.read_labels("labels.csv")) == len(table)
-    error = capsys.readouterr().err
-    assert error.count("no name that a label file takes") == len(names) + 1
-    assert "\x1b" not in error
+def test_what_cannot_be_used_is_left_out_with_its_reason(folder, model, capsys):
+    assert choose(model, "data") == 0
+    out, err = capsys.readouterr()
+    assert "5 of 12 records to label" in out
+    assert err.startswith("choose_records.py: left out data/p10000003/")
+    assert "file is missing" in err
 
 
-def test_a_list_of_paths_gives_the_same_rows_as_the_folder(folder):
-    found = (folder / "data").rglob("*.hea")
-    paths = sorted(path.relative_to(folder / "data").as_posix()[:-4] for path in found)
-    (folder / "list.txt").write_text("\n".join(paths))
-    flags = ["--number", "5", "--output"]
-    assert choose_records.main(["m.keras", "data", *flags, "a.csv"]) == 0
-    assert choose_records.main(["m.keras", "@list.txt", "--data-dir", "data", *flags, "b.csv"]) == 0
-    assert (folder / "a.csv").read_text() == (folder / "b.csv").read_text() != ""
+def test_each_record_of_a_patient_and_each_patient_is_as_likely():
+    paths = [f"p1000000{i % 2}/{i}" for i in range(6)]
+    drawn = [choose_records.draw_one_per_patient(paths, seed) for seed in range(300)]
+    assert all(len({path[:9] for path in two}) == len(two) == 2 for two in drawn)
+    counts = collections.Counter(two[0] for two in drawn)
+    assert set(counts) == set(paths)
+    assert min(counts.values()) > 25    # of 50
 
 
-def test_the_pages_are_those_of_the_chosen_records_which_are_not_read_again(folder, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(too_feature, "load", lambda path: path)
-    monkeypatch.setattr(
-        classify, "plot", lambda result, loaded, asked, taken: drawn.append(result))
-    assert choose_records.main(["m.keras", "data", "--number", "3", "--plot", "pages"]) == 0
-    chosen = pd.read_csv("to_label.csv", header=None)[1]
-    assert [result.record for result in drawn] == [f"data/{path}" for path in chosen]
-    assert all(result.embedding is not None for result in drawn)    # what `results` gave, once
+def test_without_patients_folders_each_record_is_a_patient():
+    paths = ["rec1", "deeper/rec2", "p10000032x/1"]
+    assert sorted(choose_records.draw_one_per_patient(paths, 42)) == sorted(paths)
 
 
-def test_a_label_file_that_cannot_be_written_is_noticed_before_records_are_read(
-        folder, capsys, monkeypatch):
-    monkeypatch.setattr(classify, "find_records", lambda _: pytest.fail("records are looked for"))
-    assert choose_records.main(["m.keras", "data", "--output", "none/to_label.csv"]) == 2
-    assert "--output: none/to_label.csv: No such file" in capsys.readouterr().err
+def test_a_list_of_paths_gives_the_same_rows_as_the_folder(folder, model):
+    paths = [str(path.relative_to("data"))[:-4] for path in Path("data").rglob("*.hea")]
+    Path("list.txt").write_text("\n".join(paths))
+    assert choose(model, "data", "--output", "a.csv") == 0
+    assert choose(model, "@list.txt", "--data-dir", "data", "--output", "b.csv") == 0
+    assert Path("a.csv").read_text() == Path("b.csv").read_text() != ""
 
 
-def test_labels_that_may_have_been_filled_in_are_not_overwritten(folder, capsys):
-    (folder / "to_label.csv").write_text("1,a,Normal\n")
-    assert choose_records.main(["m.keras", "data"]) == 2
+def test_by_uncertainty_the_least_certain_come_first_and_are_said_to_be_no_sample(
+        folder, model, capsys):
+    assert choose(model, "data", "--number", "2", "--by", "uncertainty") == 0
+    assert "which are no sample" in capsys.readouterr().out
+    chosen = pd.read_csv("to_label.csv", header=None)[1].tolist()
+    drawn = choose_records.draw_one_per_patient(
+        [str(path.relative_to("data"))[:-4] for path in Path("data").rglob("*.hea")], 42)
+    table = classify.classify([f"data/{path}" for path in drawn], model)
+    expected = table.sort_values("confidence")["record"].head(2)
+    assert [f"data/{path}" for path in chosen] == expected.tolist()
+
+
+def test_labels_that_may_have_been_filled_in_are_replaced_only_with_force(folder, model, capsys):
+    Path("to_label.csv").write_text("1,a,Normal\n")
+    assert choose(model, "data") == 2
     assert "is there already" in capsys.readouterr().err
-    assert (folder / "to_label.csv").read_text() == "1,a,Normal\n"
+    assert Path("to_label.csv").read_text() == "1,a,Normal\n"
+    assert choose(model, "data", "--force") == 0
+    assert len(Path("to_label.csv").read_text().splitlines()) == 5
+
+
+def test_a_label_file_that_cannot_be_written_is_noticed_before_the_model_is_loaded(folder, capsys):
+    assert choose("no.keras", "data", "--output", "none/to_label.csv") == 2
+    assert "none/to_label.csv: its folder is missing" in capsys.readouterr().err
