@@ -16,6 +16,7 @@ import pytest
 
 import too_feature as script
 from ecg import demo
+from tests.support import ecgs
 from tools import fetch_records
 
 SUMS = "SHA256SUMS.txt"
@@ -33,42 +34,33 @@ class Handler(BaseHTTPRequestHandler):
         name = self.path.removeprefix("/mimic/")
         server.requests[name] += 1
         fault, *server.faults[name] = server.faults.get(name) or [""]
-        content = server.files[name]
-        if fault == "wrong":
-            content = content[::-1]
-
+        content = server.files[name][::-1 if fault == "wrong" else 1]
         self.send_response(int(fault) if fault.isdigit() else 200)
         self.send_header("Content-Length", "0" if fault.isdigit() else str(len(content)))
         self.end_headers()
-        if fault.isdigit():
-            return
         if fault == "silent":
             server.is_silent.set()
             server.is_over.wait(60)
-        if fault == "drop":
-            content = content[:-1]
-            self.close_connection = True
-        self.wfile.write(content)
+        self.close_connection = fault == "drop"
+        if not fault.isdigit():
+            self.wfile.write(content[:-1] if fault == "drop" else content)
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     """200 records of 100 patients in MIMIC-IV-ECG's tree, as {name: content}, and their labels."""
-    rows = [(10_000_000 + i, f"files/p1000/p{10_000_000 + i}/s{s}/{s}", demo.CLASSES[i % 5], s)
-            for i in range(100) for s in (40_000_000 + 2 * i, 40_000_001 + 2 * i)]
-    folder = tmp_path_factory.mktemp("made")
-    with mock.patch.object(demo, "catalogue", lambda: [demo.DemoRecord(*rows[0])]):
-        demo.write_demo(folder)
-    header, signal_data = ((folder / f"{rows[0][1]}.{x}").read_bytes() for x in ("hea", "dat"))
-    header = re.sub(rb" -?\d+ 0 (\S+)$", rb" 0 0 \1", header, flags=re.M)    # no checksums
+    record = ecgs.write_record(tmp_path_factory.mktemp("made") / "40000000", ecgs.simulated()[0])
+    header, samples = (Path(f"{record}{ending}").read_bytes() for ending in (".hea", ".dat"))
+    files, labels = {}, ""
+    for i in range(200):    # one record under many names
+        study = f"{40_000_000 + i}"
+        path = f"files/p1000/p{10_000_000 + i // 2}/s{study}/{study}"
+        files[f"{path}.hea"] = header.replace(b"40000000", study.encode())
+        files[f"{path}.dat"] = samples
+        labels += f"{10_000_000 + i // 2},{path},{demo.CLASSES[i // 2 % 5]}\n"
 
-    files = {}
-    for _, path, _, study in rows:    # one record under many names, but no two files are the same
-        files[f"{path}.hea"] = header.replace(b"40000000", b"%d" % study)
-        files[f"{path}.dat"] = signal_data[:-4] + study.to_bytes(4, "little")
-    files[SUMS] = "".join(
-        f"{hashlib.sha256(files[name]).hexdigest()} {name}\n" for name in files).encode()
-    return files, "".join(f"{subject},{path},{name}\n" for subject, path, name, _ in rows)
+    sums = [f"{hashlib.sha256(content).hexdigest()} {name}\n" for name, content in files.items()]
+    return files | {SUMS: "".join(sums).encode()}, labels
 
 
 @pytest.fixture
