@@ -1327,9 +1327,9 @@ def take_classes(labels: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame
     if not settings.start_from:
         return labels, sorted(labels["ecg_category"].unique())
     recipe, classes, card = read_start(settings.start_from)
-    if settings.recipe.epochs:
-        adaptation.refuse_ensemble(settings.start_from, card)
-    fixed = *PREPARATION, "feature_limit", "rate_curve", "regression_share"    # in the model
+    if settings.recipe.epochs and len(card["scaling"]) > 1:    # refused before records are read
+        raise UserError(f"--start-from {settings.start_from}: {adaptation.AN_ENSEMBLE}")
+    fixed = [*PREPARATION, "feature_limit", "rate_curve", "regression_share"]    # in the model
     adaptation.check_recipes(settings.start_from, recipe, settings.recipe, fixed)
     with user_errors(f"--start-from {settings.start_from}", ValueError):
         spelt = label_file.spell_classes(labels["ecg_category"], classes)

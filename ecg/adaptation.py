@@ -6,8 +6,6 @@ layer. It is fitted again by a logistic regression whose weights are held near t
 between the start, the fitted layer, and the mean of the two. Measured by benchmarks/adapt.py.
 """
 
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,15 +15,15 @@ from scipy.special import log_softmax, softmax
 from sklearn.utils.class_weight import compute_sample_weight
 
 from ecg.errors import UserError
+from ecg.files import ROOT
 
-MODELS = Path(__file__).resolve().parent.parent / "models"
-SHIPPED = "real_large", "real_default"    # trained on real ECGs, in `MODELS`; the better one first
-STRENGTH = 10.0         # of the prior: records' worth of loss for each unit of squared distance
-MOST_WEIGHT = 1.5       # of a record of a rare class, in records
-FOLDS = 5
+SHIPPED = "real_large", "real_default"    # trained on real ECGs, in models/; the better one first
+PRIOR_STRENGTH = 10.0     # records' worth of loss for each unit of squared distance
+MAX_CLASS_WEIGHT = 1.5    # of a record of a rare class, in records
+N_FOLDS = 5
+SHARES = {"start": 0.0, "half way": 0.5, "fitted": 1.0}    # of the way from the start
 AN_ENSEMBLE = ("an ensemble of models, which has no last layer of its own; name a single model "
                "(--start-from with --epochs 0 can evaluate an ensemble)")
-SHARES = {"start": 0.0, "half way": 0.5, "fitted": 1.0}    # of the way from the start
 
 
 class LastLayer(NamedTuple):
@@ -43,12 +41,6 @@ class LastLayer(NamedTuple):
         """Return the logits (n, n_classes) of records with these inputs (n, inputs)."""
         return inputs @ self.weights + self.bias
 
-    def towards(self, other: "LastLayer", share: float) -> "LastLayer":
-        """Return the layer that lies this share of the way to another."""
-        return LastLayer(
-            self.weights + share * (other.weights - self.weights),
-            self.bias + share * (other.bias - self.bias))
-
 
 class Adapted(NamedTuple):
     """A layer that was chosen by cross-validation."""
@@ -60,38 +52,14 @@ class Adapted(NamedTuple):
     def in_words(self) -> str:
         """Return what was chosen, and why."""
         scores = ", ".join(f"{name} {value:.3f}" for name, value in self.scores.items())
-        best = max(self.scores.values())
-        tie = list(self.scores.values()).count(best) > 1
-        why = " (of equal ones, that of the smallest loss)" if tie else ""
-        return (f"kept: {self.chosen}{why}\n"
+        return (f"kept: {self.chosen}\n"
                 f"accuracy by cross-validation, rare classes weighed more: {scores}")
 
 
 # ----------------------------------------------------------------------------------------- models
 def find_model(name: str) -> str:
-    """Return the path of a model; `name` is a path, or one of `SHIPPED`.
-
-    Raises
-    ------
-    UserError
-        It is one of `SHIPPED` that is not in this copy of the project.
-    """
-    if name not in SHIPPED:
-        return name
-    path = MODELS / f"{name}.keras"
-    if not path.exists():
-        raise UserError(f"{name}: {path} is missing; models/README.md says how it is made")
-    return str(path)
-
-
-def refuse_ensemble(start: str, card: dict[str, Any]) -> None:
-    """Raise `UserError` where the card, which nobody has checked, is of an ensemble by --repeats.
-
-    It saves reading all records in vain; whoever takes the model apart looks at the model itself.
-    """
-    temperatures = card.get("temperature")
-    if isinstance(temperatures, list) and len(temperatures) > 1:
-        raise UserError(f"--start-from {start}: {AN_ENSEMBLE}")
+    """Return the path of a model; `name` is a path, or one of `SHIPPED`."""
+    return str(ROOT / "models" / f"{name}.keras") if name in SHIPPED else name
 
 
 def split_model(keras: Any, model: Any, name: str) -> tuple[Any, Any]:
@@ -108,23 +76,23 @@ def split_model(keras: Any, model: Any, name: str) -> tuple[Any, Any]:
     return keras.Model(model.inputs, last.input), last
 
 
-def check_recipes(start: str, of_start: Any, asked: Any, names: Iterable[str]) -> None:
-    """Raise `UserError` if a run asks for another model or inputs than those that it starts from.
+def check_recipes(start: str, of_start: Any, recipe: Any, names: list[str]) -> None:
+    """Raise `UserError` if a run has another model or inputs than those that it starts from.
 
     Both are recipes, compared by the fields of these names; the message holds those that differ.
     """
-    differing = [name for name in names if getattr(of_start, name) != getattr(asked, name)]
+    differing = [name for name in names if getattr(of_start, name) != getattr(recipe, name)]
     if differing:
-        both = [", ".join(f"{name} {getattr(recipe, name)}" for name in differing)
-                for recipe in (of_start, asked)]
-        raise UserError(f"--start-from {start}: has {both[0]}; asked for: {both[1]}; leave out "
-                        "--recipe, --set and --sequence-length")
+        theirs, ours = (", ".join(f"{name} {getattr(one, name)}" for name in differing)
+                        for one in (of_start, recipe))
+        raise UserError(f"--start-from {start}: has {theirs}; expected by this run: {ours}; leave "
+                        "out --recipe, --set and --sequence-length")
 
 
 # -------------------------------------------------------------------------------------------- fit
 def class_weights(targets: np.ndarray) -> np.ndarray:
     """Return a weight for each record: classes count alike, but no single record too much."""
-    weights = np.minimum(compute_sample_weight("balanced", targets), MOST_WEIGHT)
+    weights = np.minimum(compute_sample_weight("balanced", targets), MAX_CLASS_WEIGHT)
     return weights / weights.mean()
 
 
@@ -132,7 +100,7 @@ def fit_last_layer(
     inputs: np.ndarray,
     targets: np.ndarray,
     start: LastLayer,
-    strength: float = STRENGTH,
+    strength: float = PRIOR_STRENGTH,
 ) -> LastLayer:
     """Fit a last layer to records, held near `start`; classes without a record keep their weights.
 
@@ -169,7 +137,7 @@ def patient_folds(patients: np.ndarray, targets: np.ndarray, seed: int) -> np.nd
     table = pd.DataFrame({"patient": patients, "target": targets})
     of_patient = table.groupby("patient")["target"].min()
     shuffled = of_patient.sample(frac=1, random_state=seed).sort_values(kind="stable")
-    fold = pd.Series(np.arange(len(shuffled)) % FOLDS, index=shuffled.index)
+    fold = pd.Series(np.arange(len(shuffled)) % N_FOLDS, index=shuffled.index)
     return table["patient"].map(fold).to_numpy()
 
 
@@ -217,5 +185,5 @@ def adapt(
         for name, share in SHARES.items()}
     chosen = max(SHARES, key=lambda name: scores[name])    # of equal ones, the first
     fitted = fit_last_layer(inputs, targets, start)
-    layer = start.towards(fitted, SHARES[chosen])
+    layer = LastLayer(*(a + SHARES[chosen] * (b - a) for a, b in zip(start, fitted, strict=True)))
     return Adapted(layer, chosen, {name: accuracy for name, (accuracy, _) in scores.items()})

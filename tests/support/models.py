@@ -23,8 +23,13 @@ def recipe_of(kind="lstm", **changes):
 def card(kind="lstm", **changes):
     """Return what a card says about a kind of model, with some of its recipe changed."""
     recipe = recipe_of(kind, **changes)
-    return {"version": __version__, "classes": CLASSES, "leads": script.LEADS,
-            "features": script.feature_names(recipe), "recipe": dataclasses.asdict(recipe)}
+    names = script.feature_names(recipe)
+    scaling = {"mean": [0.5] * len(names), "variance": [1.0] * len(names)}
+    if recipe.regression_share:
+        width = len(names) - script.first_baseline_feature(recipe)
+        scaling |= {"baseline_mean": [0.5] * width, "baseline_variance": [1.0] * width}
+    return {"version": __version__, "classes": CLASSES, "leads": script.LEADS, "features": names,
+            "scaling": [scaling], "recipe": dataclasses.asdict(recipe)}
 
 
 def build(kind="lstm"):
