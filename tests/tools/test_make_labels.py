@@ -215,50 +215,44 @@ def test_rates_are_checked_against_rr_and_dropped_only_when_asked(tmp_path, caps
     assert card["left_out"]["rate contradicts (--check-rate)"] == 3
 
 
-def test_sentinels_of_the_cart_are_missing_values(tmp_path, capsys):
+def test_sentinels_of_the_cart_are_missing_values(tmp_path):
     sentinels = [29999, 32767, -32768, 65535, 65534, 61440]
     values = [*sentinels, "", "none", 100, 5000, 200, 3000]
     _, card = classes(tmp_path, [(rr, "LBBB") for rr in values])
     assert card["rr_interval"] == {"missing": 8, "implausible": 2}
-    text = capsys.readouterr().out
-    assert "rr_interval is missing in 8 records and not 200 to 3000 ms in 2;" in text
 
 
-def test_records_with_another_time_in_each_table_are_counted_and_stay(tmp_path):
+@pytest.mark.parametrize("old, new, differ", [("08:44:00", "08:44:24", 2),
+                                              ("ecg_time", "seen", None)])
+def test_records_with_another_time_in_each_table_are_counted_and_stay(tmp_path, old, new, differ):
     write(tmp_path, [(800, "LBBB")] * 4)
-    table = (tmp_path / "list.csv").read_text()
-    for old, new, differ in [("08:44:00", "08:44:24", 2), ("ecg_time", "seen", None)]:
-        (tmp_path / "list.csv").write_text(re.sub(old, new, table, count=2))
-        assert make(tmp_path, "--force") == 0
-        assert read_card(tmp_path)["ecg_time_differs"] == differ
-        assert read_card(tmp_path)["records"] == 4
+    listed = tmp_path / "list.csv"
+    listed.write_text(listed.read_text().replace(old, new, 2))
+    assert make(tmp_path) == 0
+    card = read_card(tmp_path)
+    assert (card["ecg_time_differs"], card["records"]) == (differ, 4)
 
 
-@pytest.mark.parametrize("ending", ["", ".gz"])
-def test_release_1_0_is_told_by_its_sums_and_other_tables_are_not_said_to_be_it(
-        tmp_path, capsys, monkeypatch, ending):
+@pytest.mark.parametrize("is_release, stated", [
+    (True, "(MIMIC-IV-ECG 1.0)"), (False, "(tables like those of MIMIC-IV-ECG, not release 1.0)")])
+def test_release_1_0_is_told_by_its_sums_also_if_packed(
+        tmp_path, capsys, monkeypatch, is_release, stated):
     write(tmp_path, [(800, "LBBB")])
-    files = ["measured.csv", "list.csv"]
-    sums = [sha256(tmp_path / name) for name in files]
-    if ending:
-        for name in files:
-            (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    content = (tmp_path / "list.csv").read_bytes()
+    (tmp_path / "list.csv.gz").write_bytes(gzip.compress(content))
+    monkeypatch.setattr(make_labels, "RELEASE", {
+        "measurements": sha256(tmp_path / "measured.csv"),
+        "records": sha256(tmp_path / "list.csv") if is_release else "0" * 64})
 
-    cart = "machine reads of the ECG cart"
-    other = f"{cart} (tables like those of MIMIC-IV-ECG, not release 1.0)"
-    for of_records, says, stated in [(sums[1], "", f"{cart} (MIMIC-IV-ECG 1.0)"),
-                                     ("0" * 64, "not ", other)]:
-        monkeypatch.setattr(make_labels, "RELEASE",
-                            {"measurements": sums[0], "records": of_records})
-        assert make(tmp_path, "--force", files=[name + ending for name in files]) == 0
-        text = capsys.readouterr().out
-        assert f"measured.csv{ending}: this is release 1.0\n" in text
-        assert f"list.csv{ending}: this is {says}release 1.0" in text
-        assert f"Origin of the labels: {stated}.\n" in text
-        assert origin.of_file(str(tmp_path / "labels.csv")) == stated
+    assert make(tmp_path, files=("measured.csv", "list.csv.gz")) == 0
+    text = capsys.readouterr().out
+    assert "measured.csv: this is release 1.0\n" in text
+    assert ("list.csv.gz: this is release 1.0\n" in text) is is_release
+    assert f"Origin of the labels: machine reads of the ECG cart {stated}.\n" in text
+    assert origin.of_file(str(tmp_path / "labels.csv")).endswith(stated)
 
 
-def test_every_record_is_labelled_or_counted_with_the_reason(tmp_path, capsys):
+def test_every_record_is_labelled_or_counted_with_the_reason(tmp_path):
     write(tmp_path, ROWS)
     lines = (tmp_path / "list.csv").read_text().splitlines()
     lines[1] = lines[1].replace("10000000,", "19999999,", 1)    # another patient's
@@ -269,15 +263,9 @@ def test_every_record_is_labelled_or_counted_with_the_reason(tmp_path, capsys):
     left_out = read_card(tmp_path)["left_out"]
     labels = too_feature.read_labels(tmp_path / "labels.csv")
     assert len(labels) + sum(left_out.values()) == len(ROWS) + 1
-    assert left_out["subject_id differs"] == left_out["not in the measurements"] == 1
-    assert left_out["not in the record list"] == 2
-    assert left_out["poor data quality"] == 7
-    assert left_out["pacemaker"] == 4
-    assert left_out["empty"] == 5    # a note is no finding
-
-    text = capsys.readouterr().out
-    for reason, n in left_out.items():
-        assert re.search(rf"{re.escape(reason)} +{n}\n", text)
+    expected = {"subject_id differs": 1, "not in the measurements": 1, "not in the record list": 2,
+                "poor data quality": 7, "pacemaker": 4, "empty": 5}    # a note is no finding
+    assert expected.items() <= left_out.items()
 
 
 # ------------------------------------------------------------------------- what is said and written
@@ -292,12 +280,8 @@ def test_the_script_reads_the_file_and_the_json_tells_where_it_came_from(tmp_pat
         counts = [len(group), group.nunique(), make_labels.THESIS[name]]
         assert list(card["classes"][name].values()) == counts
         assert re.search(" +".join([name, *map("{:,}".format, counts)]) + "\n", text)
-
-    assert card["records"] == len(labels)
     assert card["several_classes"] == 8
     assert card["taken_for"] == {"pacemaker": "other finding"}
-    assert card["sha256"] == {name: sha256(tmp_path / name)
-                              for name in ("measured.csv", "list.csv", "labels.csv")}
 
 
 def test_an_existing_label_file_is_replaced_by_force_alone_and_a_source_never(tmp_path, capsys):
@@ -311,7 +295,7 @@ def test_an_existing_label_file_is_replaced_by_force_alone_and_a_source_never(tm
     assert BBB in labels.read_text()
 
     assert make(tmp_path, "--force", "--output", str(tmp_path / "measured.csv")) == 2
-    assert "LBBB" in (tmp_path / "measured.csv").read_text()
+    assert "measured.csv is read as well as written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name, old, new, mention", [
