@@ -45,7 +45,8 @@ def _band_pass(lead, low, high, fs):
     hertz = np.arange(len(lead)) * fs / (2 * len(lead))
     width = np.maximum(hertz * (high - low), 1e-9)
     distance = (hertz**2 - low * high) / width
-    return fft.idct(fft.dct(lead) * (1 / (1 + distance**4)))
+    response = 1 / (1 + distance**4)
+    return fft.idct(fft.dct(lead) * response)
 
 
 def qrs_envelope(lead: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray]:
@@ -251,7 +252,9 @@ def _share_repeated(aligned, fs):
     is_similar &= aligned.correlation * aligned.size > REPEAT_SIZE
     delay = (np.flatnonzero(is_similar) - aligned.centres[:, None]) / fs
     low, high = REPEAT_DELAY_S
-    return min(((low < s) & (s < high)).any(axis=1).mean() for s in (delay, -delay))
+    is_after = (low < delay) & (delay < high)
+    is_before = (low < -delay) & (-delay < high)
+    return min(is_after.any(axis=1).mean(), is_before.any(axis=1).mean())
 
 
 def _place_peaks(smooth, candidates, aligned, fs):
@@ -277,8 +280,10 @@ def _place_peaks(smooth, candidates, aligned, fs):
     is_cut = is_at_end & (smooth[nearest] / beat[top] < 0.5)
     is_odd = (at < MIN_CORRELATION) | is_cut    # ectopic, or what the record leaves of one
     reach = round(OWN_TOP_S * fs)
-    around = sliding_window_view(np.pad(np.abs(smooth), reach), 2 * reach + 1)[candidates]
-    peaks = np.where(is_odd, around.argmax(axis=1) + candidates - reach, peaks)
+    size = np.pad(np.abs(smooth), reach)
+    around = sliding_window_view(size, 2 * reach + 1)[candidates]
+    own_top = around.argmax(axis=1) + candidates - reach
+    peaks = np.where(is_odd, own_top, peaks)
 
     edge = EDGE_S * fs
     is_inside = (peaks >= edge) & (peaks < len(smooth) - edge)
@@ -303,7 +308,8 @@ def _find_gaps(lead, is_missing, fs):
     is_gap = is_missing.copy()
     is_gap[1:-1] |= is_straight & is_sloping
     ends = np.flatnonzero(np.diff(is_gap, prepend=False, append=False)).reshape(-1, 2)
-    return ends[np.diff(ends, axis=1)[:, 0] >= MIN_GAP_S * fs]
+    length = np.diff(ends, axis=1)[:, 0]
+    return ends[length >= MIN_GAP_S * fs]
 
 
 def rr_intervals(
@@ -329,5 +335,6 @@ def rr_intervals(
     rr = np.diff(peaks) / fs
     near = GAP_EDGE_S * fs
     for start, end in _find_gaps(lead, is_missing, fs):
-        rr[(peaks[:-1] < end + near) & (peaks[1:] > start - near)] = np.nan
+        is_touched = (peaks[:-1] < end + near) & (peaks[1:] > start - near)
+        rr[is_touched] = np.nan
     return rr

@@ -1,29 +1,36 @@
-"""Preparing records on a real Dask cluster: the same rows as here, even if a worker dies."""
+"""Preparing records on a real Dask cluster: the same rows as here."""
 
 import contextlib
-import functools
-import itertools
 import os
-import signal as signals
+import signal
 import socket
 import subprocess
 import sys
-import threading
 
 import pytest
 
-pytest.importorskip("distributed")    # an optional package
+distributed = pytest.importorskip("distributed")    # an optional package
 
-from ecg import cache, cluster, files
+from ecg import cache, cluster
 from ecg.errors import UserError
 from tests.support import stores
-from tests.support.stores import PATHS, batches_of, files_of, prepare_all, wait_for
+from tests.support.stores import PATHS, one_by_one, prepare_all, wait_for
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+@pytest.fixture
+def data(tmp_path):
+    stores.write_records(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture(autouse=True)
+def _small_batches_and_no_hang(monkeypatch):
+    monkeypatch.setattr(cache, "BATCH", stores.BATCH)
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it hangs"))
+    signal.alarm(180)    # s
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def listens(port):
@@ -32,181 +39,62 @@ def listens(port):
     return False
 
 
-class Cluster:
-    """A scheduler, and workers that do not find the project's modules by themselves."""
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A scheduler with two workers, none of which finds the project's modules by itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder, processes = tmp_path_factory.mktemp("dask"), []
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
-    def __init__(self, folder):
-        self.folder, self.port, self.workers = folder, free_port(), []
-        self.numbers = itertools.count()
-        self.address = f"tcp://127.0.0.1:{self.port}"
-        self.scheduler = self.start("scheduler", "--host", "127.0.0.1", "--port", str(self.port))
+    def start(kind, *arguments):
+        processes.append(subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.dask_{kind}", *arguments, "--no-dashboard",
+             "--host", "127.0.0.1"], cwd=folder, env=environment, stderr=subprocess.DEVNULL))
 
-    def start(self, kind, *arguments):
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        with open(self.folder / f"{kind} {next(self.numbers)}.log", "w") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.dask_{kind}", *arguments,
-                 "--no-dashboard"], cwd=self.folder, env=environment, stdout=log, stderr=log)
-
-    def add_worker(self):
-        self.workers.append(self.start(
-            "worker", self.address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1",
-            "--local-directory", str(self.folder)))
-
-    def worker_of(self, pid):
-        return next(worker for worker in self.workers if worker.pid == pid)
-
-    def client(self):
-        import distributed
-        return distributed.Client(self.address, timeout=30)
-
-    def close(self):
-        for process in [*self.workers, self.scheduler]:
+    try:
+        start("scheduler", "--port", str(port))
+        wait_for(lambda: listens(port))
+        for _ in range(2):
+            start("worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-nanny")
+        with distributed.Client(f"tcp://127.0.0.1:{port}", timeout=30) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield f"tcp://127.0.0.1:{port}"
+    finally:
+        for process in processes:
             process.kill()
             process.wait(timeout=30)
 
 
-@pytest.fixture(scope="module")
-def dask(tmp_path_factory):
-    """A scheduler and two workers, ready."""
-    them = Cluster(tmp_path_factory.mktemp("dask"))
-    try:
-        wait_for(lambda: listens(them.port))
-        them.add_worker()
-        them.add_worker()
-        with them.client() as client:
-            client.wait_for_workers(2, timeout=60)
-        yield them
-    finally:
-        them.close()
-
-
-@pytest.fixture
-def data(tmp_path):
-    """Folder of all records, three of which cannot be used."""
-    stores.write_all(tmp_path / "data")
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def expected(data):
-    return stores.one_by_one(data)
-
-
-@pytest.fixture
-def store(tmp_path):
-    """Folder of a cache, which is not there yet."""
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def met(tmp_path):
-    """Folder in which workers leave their ids."""
-    (tmp_path / "met").mkdir()
-    return tmp_path / "met"
-
-
-@pytest.fixture(autouse=True)
-def _small_batches_and_no_hang(monkeypatch):
-    monkeypatch.setattr(cache, "BATCH", stores.BATCH)
-    before = signals.signal(signals.SIGALRM, lambda *_: pytest.fail("it hangs"))
-    signals.alarm(180)    # s
-    yield
-    signals.alarm(0)
-    signals.signal(signals.SIGALRM, before)
-
-
-@pytest.fixture
-def _impatient(monkeypatch):
-    """Wait one second instead of thirty."""
-    monkeypatch.setattr(cluster, "workers", functools.partial(cluster.workers, timeout=1))
-
-
-def test_two_workers_prepare_the_same_rows_without_tensorflow(dask, data, store, met, expected):
+def test_two_workers_prepare_the_same_rows(address, data, tmp_path):
     """The first batch waits for another worker: so both take part."""
-    for path in (PATHS[0], PATHS[10]):
-        stores.tell(data, path, "meet", met, 2)
+    expected, met = one_by_one(data), tmp_path / "met"
+    met.mkdir()
+    for path in PATHS[0], PATHS[10]:
+        (data / f"{path}.act").write_text(f"meet\n{met}\n2")
     stores.prepared_here.clear()
-    assert prepare_all(data, store, scheduler=dask.address, jobs=0) == expected
+    assert prepare_all(data, tmp_path / "cache", scheduler=address, jobs=0) == expected
+    assert len(os.listdir(tmp_path / "cache")) == 4
+    assert prepare_all(data, None, scheduler=address, jobs=0) == expected    # not by files
     assert stores.prepared_here == []    # by this process
-    assert len(files_of(store)) == 4
-    notes = {int(file.name): file.read_text() for file in met.iterdir()}
-    assert notes == {worker.pid: "" for worker in dask.workers}    # no TensorFlow
+    assert len(os.listdir(met)) == 2
 
 
-def test_without_a_cache_the_rows_come_back_from_the_workers(dask, data, store, expected):
-    stores.prepared_here.clear()
-    assert prepare_all(data, None, scheduler=dask.address, jobs=0) == expected
-    assert stores.prepared_here == []
-    assert files_of(store) == {}
+@pytest.mark.parametrize("wrong", ["tcp://127.0.0.1:1", "nonsense://x"])
+def test_no_scheduler_at_the_address_is_an_error_that_names_it(wrong, data, monkeypatch):
+    monkeypatch.setattr(cluster, "TIMEOUT_S", 1)
+    with pytest.raises(UserError, match=f"--scheduler {wrong}: "):
+        prepare_all(data, scheduler=wrong, jobs=0)
 
 
-def test_a_worker_that_dies_half_way_and_one_that_joins_change_nothing(
-        dask, data, store, met, expected):
-    """When half of the batches are stored and both workers are at another, one of them dies."""
-    dead = data / "one is dead"
-    for path in (PATHS[20], PATHS[30]):
-        stores.tell(data, path, "meet", met, 3, dead)    # 3: nobody else comes
-    killed = []
-
-    def kill():
-        wait_for(lambda: len(batches_of(store)) == 2 and len(os.listdir(met)) == 2)
-        worker = dask.worker_of(int(os.listdir(met)[0]))
-        worker.kill()
-        worker.wait(timeout=30)
-        killed.append(worker.returncode)
-        dask.add_worker()
-        dead.touch()
-
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
-    rows = prepare_all(data, store, scheduler=dask.address, jobs=0)
-    killer.join(timeout=60)
-    assert killed == [-9]
+def test_a_full_cache_needs_no_scheduler(data, tmp_path):
+    expected = prepare_all(data, tmp_path / "cache")
+    rows = prepare_all(data, tmp_path / "cache", scheduler="tcp://127.0.0.1:1", jobs=0)
     assert rows == expected
-    assert len(files_of(store)) == 4
-
-    def find():
-        from tests.support import stores
-        return stores.__file__
-
-    with dask.client() as client:    # and the new one knows where the modules are
-        client.wait_for_workers(2, timeout=60)
-        found = list(client.run(find).values())
-    assert found == [str(files.ROOT / "tests/support/stores.py")] * 2
 
 
-def error_of(data, address, store):
-    """Return the error of preparing some records; nothing is stored."""
-    with pytest.raises(UserError) as error:
-        prepare_all(data, store, PATHS[:3], scheduler=address, jobs=0)
-    assert files_of(store) == {}
-    return str(error.value)
-
-
-@pytest.mark.usefixtures("_impatient")
-def test_no_scheduler_at_the_address_is_an_error_that_names_it(data, store):
-    address = f"tcp://127.0.0.1:{free_port()}"
-    assert address in error_of(data, address, store)
-
-
-@pytest.mark.parametrize("address", ["nonsense", "tcp://", "tcp://127.0.0.1:notaport",
-                                     "http://127.0.0.1:1", ":"])
-def test_what_is_not_an_address_is_refused_with_an_example(address, data, store):
-    assert error_of(data, address, store) == (
-        f"{address} is not the address of a scheduler, such as tcp://host:8786")
-
-
-@pytest.mark.usefixtures("_impatient")
-def test_a_scheduler_without_workers_is_an_error_that_says_so(data, store, tmp_path):
-    them = Cluster(tmp_path)
-    try:
-        wait_for(lambda: listens(them.port))
-        assert f"{them.address} has no worker" in error_of(data, them.address, store)
-    finally:
-        them.close()
-
-
-def test_a_full_cache_needs_no_scheduler(data, store, expected):
-    assert prepare_all(data, store) == expected
-    assert prepare_all(data, store, scheduler="tcp://127.0.0.1:1", jobs=0) == expected
+def test_without_dask_an_error_says_what_to_install(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UserError, match="pip install distributed"):
+        prepare_all(data, scheduler="tcp://127.0.0.1:1")

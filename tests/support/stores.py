@@ -1,14 +1,11 @@
 """Small records to prepare, and a function that prepares them, for tests of cache and clusters.
 
-A record is a header, which says how many values its signal file has. A third file may tell the
-process that prepares the record what to do first, so that a worker process can be told, too.
+A record is a header, which has a gain, and a file of values. A third file may tell the process that
+prepares the record what to do first, so that a worker process can be told, too.
 """
 
-import contextlib
-import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -18,138 +15,81 @@ from ecg.cache import prepare_many
 from ecg.errors import RecordError
 
 SHAPES = (500, 12), (8,)
-PATHS = [f"files/p{i // 2}/r{i}" for i in range(40)]
-BAD = {7: "file is missing: r7.hea", 13: "file is cut short", 21: "header is damaged"}
+PATHS = [f"p{i // 2}/r{i}" for i in range(40)]
 BATCH = 10
+BAD = {7: "file is missing: r7.hea", 21: "file is cut short"}    # place in PATHS, and why
 PATIENCE = 120    # s, to stop what hangs: nothing is decided by it
 
 prepared_here = []    # paths, as this process prepares them
 
 
 def write_records(folder, paths=PATHS, seed=0):
-    """Write valid records, each with numbers of its own."""
-    for i, path in enumerate(paths):
-        values = np.random.default_rng([seed, i]).normal(size=SHAPES[0]).astype(np.float32)
+    """Write records, each with numbers of its own, two of which cannot be used."""
+    for path in paths:
+        i = PATHS.index(path)
         file = Path(folder) / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.with_suffix(".hea").write_text(f"gain 1 values {values.size}\n")
-        file.with_suffix(".dat").write_bytes(values.tobytes())
-
-
-def write_all(folder):
-    """Write all records, three of which cannot be used."""
-    write_records(folder)
-    (folder / f"{PATHS[7]}.hea").unlink()
-    os.truncate(folder / f"{PATHS[13]}.dat", 999)
-    (folder / f"{PATHS[21]}.hea").write_text("nonsense\n")
+        np.random.default_rng([seed, i]).normal(size=6000).astype("<f4").tofile(f"{file}.dat")
+        file.with_suffix(".hea").write_text("gain 1\n")
+        if i == 7:
+            file.with_suffix(".hea").unlink()
+        if i == 21:
+            os.truncate(f"{file}.dat", 999)
 
 
 def prepare(path):
     """Return signal and features of a record, and a remark on some."""
-    act(path)
+    if os.path.exists(f"{path}.act"):
+        act(*Path(f"{path}.act").read_text().split("\n"))
     prepared_here.append(path)
     try:
-        words = Path(f"{path}.hea").read_text().split()
+        gain = float(Path(f"{path}.hea").read_text().split()[1])
     except FileNotFoundError as error:
         raise RecordError(f"file is missing: {Path(path).name}.hea") from error
-    if len(words) != 4:
-        raise RecordError("header is damaged")
 
-    gain, length = float(words[1]), int(words[3])
-    content = Path(f"{path}.dat").read_bytes()[:4 * length]    # 4 bytes a value
-    if len(content) < 4 * length:
+    values = np.fromfile(f"{path}.dat", "<f4", 6000) * np.float32(gain)
+    if len(values) < 6000:
         raise RecordError("file is cut short")
-    values = np.frombuffer(content, "<f4").reshape(SHAPES[0]) * np.float32(gain)
-    remark = "negative" if values[0, 0] < 0 else ""
-    return values, values[0, :8] + 1, remark
+    return values.reshape(SHAPES[0]), values[:8] + 1, "negative" if values[0] < 0 else ""
 
 
-def tell(folder, path, *what):
-    """Tell the process that will prepare a record what to do: the name and arguments of an act."""
-    Path(f"{folder}/{path}.act").write_text(json.dumps([str(x) for x in what]))
-
-
-def act(path):
-    """Do what this process has been told to do at a record."""
-    with contextlib.suppress(FileNotFoundError):
-        name, *arguments = json.loads(Path(f"{path}.act").read_text())
-        {"interrupt": interrupt, "kill": kill, "wait": wait, "meet": meet}[name](*arguments)
-
-
-def interrupt():
-    raise KeyboardInterrupt
-
-
-def kill(folder, n):
-    """Kill this process when there are n batches in a cache."""
-    wait_for(lambda: len(batches_of(Path(folder))) == int(n))
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def wait(file):
-    wait_for(Path(file).exists)
-
-
-def meet(folder, n, otherwise=""):
-    """Leave this process's id in a folder, and wait until n are there or a file exists.
-
-    The note that has the id says "TensorFlow" if the process has imported that.
-    """
-    note = Path(folder) / str(os.getpid())
-    note.write_text("TensorFlow" * ("tensorflow" in sys.modules))
-    wait_for(lambda: len(os.listdir(folder)) >= int(n)
-             or (otherwise and os.path.exists(otherwise)))
+def act(what, folder="", n=""):
+    """Do what this process has been told: be interrupted, be killed, or wait for others."""
+    if what == "interrupt":
+        raise KeyboardInterrupt
+    if what == "kill":    # when so many batches are in a cache
+        wait_for(lambda: len(os.listdir(folder)) == int(n))
+        os.kill(os.getpid(), signal.SIGKILL)
+    (Path(folder) / str(os.getpid())).touch()    # "meet": so many processes in all
+    wait_for(lambda: len(os.listdir(folder)) >= int(n))
 
 
 def wait_for(condition):
     end = time.monotonic() + PATIENCE
     while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("it never happens")
+        assert time.monotonic() < end, "it never happens"
         time.sleep(0.01)
 
 
-def files_of(cache):
-    """Return all files of a cache by name, scratch files too; {} if there is no folder."""
-    found = {}
-    for file in cache.iterdir() if cache.exists() else ():
-        with contextlib.suppress(FileNotFoundError):    # a scratch file that was just moved
-            found[file.name] = file.read_bytes()
-    return found
-
-
-def batches_of(cache):
-    """Return the names of the files in a cache that are whole."""
-    names = os.listdir(cache) if cache.exists() else []
-    return [name for name in names if not name.startswith(".")]
-
-
-def told(rows):
+def as_bytes(rows):
     """Return for each row why it is left out, or what its arrays and its remark are."""
-    found = []
-    for *arrays, reason, remark in rows:
-        if reason:
-            found.append(reason)
-        else:
-            as_bytes = [(x.dtype.str, x.shape, x.tobytes()) for x in arrays]
-            found.append((*as_bytes, remark))
-    return found
+    return [reason or (signal.tobytes(), features.tobytes(), remark)
+            for signal, features, reason, remark in rows]
 
 
 def prepare_all(folder, cache=None, paths=PATHS, key="key", **options):
-    """Prepare records of a folder, by default in this process; return what `told` says."""
+    """Prepare records of a folder, by default in this process; return them `as_bytes`."""
     paths = [f"{folder}/{path}" for path in paths]
-    options = {"jobs": 1, **options}
-    return told(prepare_many(paths, prepare, SHAPES, key, cache, **options))
+    return as_bytes(prepare_many(paths, prepare, SHAPES, key, cache, **{"jobs": 1, **options}))
 
 
-def one_by_one(folder, paths=PATHS):
-    """Return what `told` says of records that are prepared without a cache."""
+def one_by_one(folder):
+    """Return `as_bytes` what `prepare` gives of each record."""
     rows = []
-    for path in paths:
+    for path in PATHS:
         try:
-            *arrays, remark = prepare(f"{folder}/{path}")
-            rows.append((*arrays, "", remark))
+            signal, features, remark = prepare(f"{folder}/{path}")
+            rows.append((signal.tobytes(), features.tobytes(), remark))
         except RecordError as error:
-            rows.append((None, None, str(error), ""))
-    return told(rows)
+            rows.append(str(error))
+    return rows
