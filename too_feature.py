@@ -509,13 +509,7 @@ def first_usable(
 # ------------------------------------------------------------------------------------------ read
 # MIMIC-IV-ECG stores aVF before aVL: leads are picked by name, into this order.
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-LEAD_II, HEART_RATE = 1, 4    # their places in LEADS and FEATURES
-# Name, unit and, where users are shown one, the usual range
-FEATURES: tuple[tuple[str, str, Any], ...] = (
-    ("mean", "mV", None), ("standard deviation", "mV", None), ("skewness", "", None),
-    ("kurtosis", "", None), ("heart rate", "bpm", (60, 100)), ("SDNN", "ms", (20, 50)),
-    ("RMSSD", "ms", (15, 40)), ("CV_RR", "", (0.03, 0.07)))
-VITALS = list(FEATURES[HEART_RATE:])    # heart rate and its variability
+LEAD_II = 1    # its place
 
 
 class Recording(NamedTuple):
@@ -613,6 +607,15 @@ def stable_preprocess_ecg(
 
 
 # -------------------------------------------------------------------------------------- features
+# Name, unit and, where users are shown one, the reference range
+FEATURES: tuple[tuple[str, str, Any], ...] = (
+    ("mean", "mV", None), ("standard deviation", "mV", None), ("skewness", "", None),
+    ("kurtosis", "", None), ("heart rate", "bpm", (60, 100)), ("SDNN", "ms", (20, 50)),
+    ("RMSSD", "ms", (15, 40)), ("CV_RR", "", (0.03, 0.07)))
+HEART_RATE = 4    # its place
+VITALS = list(FEATURES[HEART_RATE:])    # heart rate and its variability
+
+
 class Rhythm(NamedTuple):
     """The beats of a record, from the lead that shows them best."""
 
@@ -645,10 +648,11 @@ def measure_rhythm(signal: Any, fs: float, is_missing: np.ndarray | None = None)
     leads = as_leads(signal, check_rate(fs))
     if is_missing is None:
         is_missing = ~(np.abs(np.asarray(signal, float)) < BEYOND_ANY_CONVERTER)    # NaN as well
+
     tried = []
     for lead in r_peaks.order_leads(leads, fs, LEAD_II):
         energy, envelope = r_peaks.qrs_envelope(leads[:, lead], fs)
-        # The thesis's rule, of lead II itself there, where it takes tall T waves for beats
+        # The thesis's rule; there it was applied to lead II itself, where tall T waves fulfil it
         candidates = find_peaks(envelope, height=np.std(envelope) * 0.5, distance=fs // 4)[0]
         peaks = r_peaks.refine(leads[:, lead], candidates, energy, envelope, fs)
         tried.append((lead, peaks))
@@ -766,7 +770,7 @@ def prepare_signal(
 
 
 def feature_names(recipe: Recipe) -> tuple:
-    """Return the names, units and usual ranges of the model's features, in order."""
+    """Return the names, units and reference ranges of the model's features, in order."""
     return FEATURES + EXTRA_FEATURES if recipe.model == "large" else FEATURES
 
 
@@ -803,7 +807,7 @@ def prepare_many(
 
 
 class Drawn(NamedTuple):
-    """What `draw_usable` drew, and what it came across."""
+    """Records drawn for a split, and why others were rejected."""
 
     rows: pd.DataFrame          # of the label file, all of them usable
     prepared: cache.Rows        # of all records that were read
@@ -821,7 +825,7 @@ def draw_usable(
 ) -> Drawn:
     """Draw records and prepare them; each that cannot be used is replaced by one of its class.
 
-    Nor can a copy of a record in `held_out` (what `copies.digests` returns) be used, whatever its
+    Nor can a copy of a record in `held_out` (what `patients.digests` returns) be used, whatever its
     name and patient. The disk is asked only for records that the draw comes to: on network storage,
     an answer takes its time.
 
@@ -834,7 +838,6 @@ def draw_usable(
     ranked = rank(labels, settings.seed)
     prepared = cache.Rows()
     reasons: dict[str, str] = {}
-
     on_disk: dict[str, bool] = {}
 
     def is_usable(path: str) -> bool:
@@ -844,11 +847,9 @@ def draw_usable(
 
     while True:
         usable = first_usable(ranked, target_samples, is_usable)
-        missing = [path for path, is_there in on_disk.items() if not is_there]
-        if usable.empty:
-            return Drawn(usable, prepared, reasons, missing)
-        sample = balanced_sampling(usable, target_samples, settings.seed, repeat=name == "train")
-        new = [path for path in sample["waveform_path"].unique() if path not in reasons]
+        if not usable.empty:
+            usable = balanced_sampling(usable, target_samples, settings.seed, name == "train")
+        new = [path for path in usable["waveform_path"].unique() if path not in reasons]
         read = prepare_many(new, data_dir, settings, f"reading {name}")
         reasons |= zip(new, patients.reasons(read, held_out), strict=True)
         prepared += read
@@ -856,7 +857,8 @@ def draw_usable(
         left_out.stop_if_unusable(
             name, pd.Series(reasons, dtype=str), class_of, data_dir, is_over=not new)
         if not new:    # all read in earlier rounds, which removed those that cannot be used
-            return Drawn(sample, prepared, reasons, missing)
+            missing = [path for path, is_there in on_disk.items() if not is_there]
+            return Drawn(usable, prepared, reasons, missing)
 
 
 def load_split(
@@ -868,13 +870,13 @@ def load_split(
 ) -> Records:
     """Sample and prepare the records of one split: 'train', 'validation' or 'test'.
 
-    Records that are not on disk are never drawn. Another hospital's test file is used whole. Copies
-    of records in the splits `held_out` are left out, whatever their names and patients.
+    Records that are not on disk are never drawn. An external test set is used whole. Copies of
+    records in the splits `held_out` are left out, whatever their names and patients.
 
     Raises
     ------
     UserError
-        A class has no usable record (of another hospital: no class has).
+        A class has no usable record (in an external test set: no class has).
     """
     samples = {"train": settings.train_samples, "validation": settings.val_samples,
                "test": settings.test_samples}[name]
@@ -885,23 +887,23 @@ def load_split(
         samples = len(labels) * len(classes)    # enough for every record
 
     known = patients.digests(held_out or {})
-    drawn = draw_usable(name, labels, samples, data_dir, settings, known)
-    left_out.report_missing(name, drawn.missing, len(drawn.reasons))
-    sample = drawn.rows
-    unusable = tuple((path, reason) for path, reason in drawn.reasons.items() if reason)
+    sample, prepared, reasons, missing = draw_usable(
+        name, labels, samples, data_dir, settings, known)
+    left_out.report_missing(name, missing, len(reasons))
     have = set(sample["ecg_category"])
-    if not (is_external and have):    # another hospital may lack classes
-        left_out.check_classes_left(
-            name, labels, have, data_dir, drawn.missing, drawn.reasons.values())
+    if not (is_external and have):    # an external test set may lack classes
+        left_out.check_classes_left(name, labels, have, data_dir, missing, reasons.values())
     if have < set(classes):
         print(f"notice: {name} has no record of {', '.join(sorted(set(classes) - have))}")
 
-    places = pd.Index(drawn.reasons).get_indexer(sample["waveform_path"])
-    signals = cache.Signals(drawn.prepared, places)
-    features = drawn.prepared.features()[places]
-    targets = pd.Index(classes).get_indexer(sample["ecg_category"])    # no others get this far
-    unusual = left_out.list_unusual(sample["waveform_path"], places, drawn.prepared)
-    return Records(sample, signals, features, targets, unusable, unusual)
+    places = pd.Index(reasons).get_indexer(sample["waveform_path"])
+    return Records(
+        rows=sample,
+        signals=cache.Signals(prepared, places),
+        features=prepared.features()[places],
+        targets=pd.Index(classes).get_indexer(sample["ecg_category"]),    # no others get this far
+        left_out=tuple((path, reason) for path, reason in reasons.items() if reason),
+        unusual=left_out.list_unusual(sample["waveform_path"], places, prepared))
 
 
 # --------------------------------------------------------------------------------------- augment

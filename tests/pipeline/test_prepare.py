@@ -1,150 +1,242 @@
-"""Prepared records are kept for the next run, until code that prepares them has changed."""
+"""From label file to inputs: what is drawn, prepared, kept for the next run, and left out."""
 
-import json
 import os
-import shutil
-import subprocess
-import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import too_feature as script
-from ecg import demo
-from tests.support.runs import copy_project
+from ecg import cache
+from ecg.errors import UserError
+from tests.support.ecgs import edit_header, flip_bit, simulated, write_record
+from tests.support.runs import one_line
+from too_feature import RECIPES, Recipe, Settings, load_split, prepare_many, prepare_record
 
-# Imports what the script needs once, and forks a process for each state of the code: prepares three
-# records there and prints the names of the files in the cache, and the key that --resume asks for.
-SERVER = """
-import json, os, sys
-import joblib, pandas, scipy.fft, scipy.ndimage, scipy.optimize, scipy.signal, tqdm, wfdb
-import sklearn.metrics, sklearn.model_selection, sklearn.utils.class_weight
-sys.path.insert(0, os.getcwd())
-print("ready", flush=True)
-for line in sys.stdin:
-    paths, changes = json.loads(line)
-    reading, writing = os.pipe()
-    if not os.fork():
-        os.dup2(os.open("errors.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
-        import too_feature
-        recipe = too_feature.Recipe(**changes)
-        settings = too_feature.Settings(recipe=recipe, cache_dir="cache", jobs=1)
-        found = too_feature.prepare_many(paths, "data", settings, "")
-        assert [one.reason for one in found] == ["", "", ""], found
-        for name in os.listdir("cache"):
-            os.write(writing, (name + " ").encode())
-        os.write(writing, b"train:" + too_feature.files.fingerprint(too_feature.train).encode())
-        os._exit(0)
-    os.close(writing)
-    os.wait()
-    print(os.read(reading, 65536).decode(), flush=True)
-    os.close(reading)
-"""
-
-
-class Project:
-    """A copy of the project with three records, which runs in processes of its own."""
-
-    def __init__(self, folder, demo_dir):
-        self.folder = folder
-        copy_project(folder)
-        self.paths = [record.waveform_path for record in demo.catalogue()[:3]]
-        for path in self.paths:
-            (folder / "data" / path).parent.mkdir(parents=True, exist_ok=True)
-            for ending in (".hea", ".dat"):
-                shutil.copy(f"{demo_dir / path}{ending}", folder / "data" / f"{path}{ending}")
-        self.child = subprocess.Popen(
-            [sys.executable, "-B", "-c", SERVER], cwd=folder, text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": ""})
-        assert self.child.stdout.readline() == "ready\n"
-
-    def prepare(self, **changes):
-        """Prepare the records; return the files in the cache and the key of a training."""
-        self.child.stdin.write(json.dumps([self.paths, changes]) + "\n")
-        self.child.stdin.flush()
-        *names, train = self.child.stdout.readline().split()
-        return set(names), train
-
-    def prepared_again(self, **changes):
-        """Prepare the records; return whether they were not in the cache, and that key."""
-        after, train = self.prepare(**changes)
-        assert self.before <= after
-        for new in after - self.before:    # so that the next one finds what this one found
-            (self.folder / "cache" / new).unlink()
-        return len(after - self.before) == 1, train
+PATHS = [f"p{i}/x" for i in range(12)]
 
 
 @pytest.fixture(scope="module")
-def project(demo_dir, tmp_path_factory):
-    one = Project(tmp_path_factory.mktemp("project"), demo_dir)
-    one.before, one.train = one.prepare()    # each test ends as it began
-    assert one.before
-    yield one
-    one.child.kill()
-    one.child.communicate()
+def ecgs(tmp_path_factory):
+    """Folder of 12 ECGs, each with a heart rate of its own; the fourth cannot be used."""
+    folder = tmp_path_factory.mktemp("ecgs")
+    for i, path in enumerate(PATHS):
+        write_record(folder / path, simulated(rate=50 + 5 * i, seed=i)[0])
+    (folder / f"{PATHS[3]}.hea").write_text("nonsense\n")
+    return str(folder)
+
+
+# --------------------------------------------------------------------------------------- inputs
+@pytest.mark.parametrize(("recipe", "n_features"), [("default", 8), ("large", 48)])
+def test_the_models_inputs_are_what_its_recipe_makes_of_the_record(recipe, n_features, ecgs):
+    recipe = RECIPES[recipe]
+    ecg, features, remark = prepare_record(f"{ecgs}/{PATHS[0]}", recipe=recipe)
+    assert remark == ""
+    assert features.dtype == np.float32
+    assert features.shape == (n_features,) == (len(script.feature_names(recipe)),)
+    recording = script.read_record(f"{ecgs}/{PATHS[0]}")
+    np.testing.assert_array_equal(ecg, script.stable_preprocess_ecg(recording.signal))
+    eight = script.extract_core_medical_features(recording.signal, recording.fs)
+    np.testing.assert_array_equal(features[:8], eight.astype(np.float32))
+
+
+def prepare(data, store, recipe=RECIPES["default"], **settings):
+    """Prepare all ECGs as a run does; return the names of the files in the cache, and the ECGs."""
+    settings = Settings(recipe=recipe, cache_dir=str(store), jobs=1, **settings)
+    rows = prepare_many(PATHS, data, settings, "")
+    return set(os.listdir(store)), [row.signal.tobytes() + row.features.tobytes() for row in rows]
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("high_pass", 0.6), ("sequence_length", 400), ("central_share", 0.9), ("scale_span", 2.9),
+    ("model", "large")])
+def test_settings_that_shape_the_inputs_prepare_records_again(name, value, ecgs, tmp_path):
+    before, rows = prepare(ecgs, tmp_path)
+    after, changed = prepare(ecgs, tmp_path, Recipe(**{name: value}))
+    assert after > before
+    assert not set(changed) & set(rows) - {rows[3]}
+
+
+def test_other_settings_share_the_prepared_records(ecgs, tmp_path):
+    recipe = Recipe(epochs=3, batch_size=8, learning_rate=0.1, lstm_memory=1.0, shift=0.0)
+    before = prepare(ecgs, tmp_path)
+    assert prepare(ecgs, tmp_path, recipe, seed=1, train_samples=20) == before
+
+
+def test_every_setting_that_prepare_record_reads_is_part_of_the_key(ecgs):
+    """So that no setting is forgotten when one is added."""
+    read = set()
+
+    class Spy:
+        def __getattr__(self, name):
+            read.add(name)
+            return getattr(Recipe(), name)
+
+    prepare_record(f"{ecgs}/{PATHS[0]}", None, Spy())
+    assert read == set(script.PREPARATION)
+
+
+def test_the_cache_is_kept_beside_the_run_unless_told_otherwise(ecgs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def files_after(*flags):
+        prepare_many(PATHS[:2], ecgs, script.parse_settings(["--jobs", "1", *flags]), "")
+        return sorted(os.listdir())
+
+    assert files_after("--no-cache", "--cache-dir", "mine") == []
+    assert files_after("--cache-dir", "mine/of today") == ["mine"]
+    assert files_after() == [".ecg_cache", "mine"]
+
+
+# ---------------------------------------------------------------------------------------- splits
+def test_a_split_is_the_same_for_any_number_of_processes_and_from_the_cache(
+        ecgs, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "BATCH", 3)
+    labels = pd.DataFrame({"subject_id": range(12), "waveform_path": PATHS,
+                           "ecg_category": ["a", "b"] * 6})
+    splits = [load_split("train", labels, ["a", "b"], Settings(
+        data_dir=ecgs, cache_dir=str(tmp_path), train_samples=20, **options))
+        for options in ({"jobs": 1, "cache": False}, {"jobs": 2}, {"jobs": 1})]
+    first = splits[0]
+    assert first.left_out == ((PATHS[3], "header is damaged"),)
+    for split in splits[1:]:
+        assert split.left_out == first.left_out
+        pd.testing.assert_frame_equal(split.rows, first.rows)
+        np.testing.assert_array_equal(split.signals[:], first.signals[:])
+        np.testing.assert_array_equal(split.features, first.features)
+        np.testing.assert_array_equal(split.targets, first.targets)
+    for i in (0, 9, 19):    # and each row has its own record
+        signal, features, _ = prepare_record(f"{ecgs}/{first.rows['waveform_path'][i]}")
+        np.testing.assert_array_equal(first.signals[[i]][0], signal)
+        np.testing.assert_array_equal(first.features[i], features)
+        assert ["a", "b"][first.targets[i]] == first.rows["ecg_category"][i]
 
 
 @pytest.fixture
-def changed(project):
-    """A function: whether records are prepared again, and a training begun again, after an edit."""
-    def edit(name, *replacements):
-        file = project.folder / name
-        original = text = file.read_text(encoding="utf-8")
-        for old, new in replacements:
-            assert old in text
-            text = text.replace(old, new)
-        file.write_text(text, encoding="utf-8")
-        again, train = project.prepared_again()
-        file.write_text(original, encoding="utf-8")
-        return again, train != project.train
+def records(tmp_path):
+    """Return a function that makes labels and files: of each class so many good and bad records."""
+    path = write_record(tmp_path / "x", simulated()[0], fs=500)
 
-    return edit
+    def make(**counts):
+        rows = []
+        for name, (good, bad, absent) in counts.items():
+            for i in range(good + bad + absent):
+                folder = tmp_path / "data" / f"{name}{i}"
+                folder.mkdir(parents=True)
+                rows.append((len(rows), f"{name}{i}/x", name))
+                for ending, n in ((".hea", good + bad), (".dat", good)):
+                    if i < n:
+                        os.link(f"{path}{ending}", folder / f"x{ending}")
+        return pd.DataFrame(rows, columns=script.COLUMNS)
 
-
-@pytest.mark.parametrize(("name", "old", "new"), [
-    ("too_feature.py", "MIN_LEAD_RANGE = 0.02", "MIN_LEAD_RANGE = 0.03"),
-    ("too_feature.py", '"uv": 1e-3', '"uv": 1e-4'),
-    ("too_feature.py", "step = round(0.02 * fs)", "step = round(0.03 * fs)"),
-    ("too_feature.py", "rr.std(ddof=1)", "rr.std(ddof=0)"),
-    ("ecg/wfdb_files.py", "NO_SAMPLE = -32768", "NO_SAMPLE = -32767"),
-    ("ecg/signals.py", "BEYOND_ANY_CONVERTER = 1e9", "BEYOND_ANY_CONVERTER = 1e8"),
-    ("ecg/large_features.py", "GRID = 250", "GRID = 500"),
-    ("ecg/r_peaks.py", "1 / (1 + distance**4)", "1 / (1 + distance**6)")])
-def test_a_changed_constant_or_helper_of_preparation_prepares_records_again(
-        name, old, new, changed):
-    assert changed(name, (old, new)) == (True, False)
+    return make
 
 
-def test_other_words_prepare_nothing_again(changed):
-    """Docstrings, comments, annotations, help texts and the rulers between sections."""
-    assert changed("too_feature.py", (
-        "Read ten seconds of a 12-lead WFDB record.", "Read the first ten seconds of a record."),
-        ("-- read\n", "-- reading\n# another comment\n"),
-        ("Hz below which baseline wander is removed", "Hz of the high-pass filter"),
-        ("path: str | Path", "path: Path | str")) == (False, False)
+def load(tmp_path, labels, name="test", **options):
+    """Load a split of these records."""
+    settings = Settings(data_dir=str(tmp_path / "data"), cache=False,
+                        recipe=Recipe(sequence_length=50), **options)
+    return load_split(name, labels, sorted(set(labels["ecg_category"])), settings)
 
 
-def test_code_that_prepares_nothing_prepares_nothing_again(changed):
-    assert changed("too_feature.py", ("layers.LSTM(32", "layers.LSTM(33")) == (False, True)
-    assert changed("ecg/metrics.py", ("HOTTEST = 2.0", "HOTTEST = 3.0")) == (False, True)
-    assert changed("ecg/checkpoint.py", ('LOG = "h', 'LOG = "H')) == (False, True)
-    assert changed("ecg/report.py", ("best class", "the best class")) == (False, False)
+DAMAGE = {
+    "file is missing": lambda path: os.unlink(f"{path}.dat"),
+    "file is cut short": lambda path: os.truncate(f"{path}.dat", 119_999),
+    "header is damaged": lambda path: edit_header(path, b"x 12", b"x 13"),
+    "wrong checksum": lambda path: flip_bit(path, 777),
+    "too short": lambda path: edit_header(path, b" 500 5000", b" 500 4000"),
+    "unit is not a voltage": lambda path: edit_header(path, b"/mV", b"/mmHg"),
+    "lead missing or doubled": lambda path: edit_header(path, b"V6$", b"V5"),
+    "too little signal": lambda path: write_record(path, np.zeros((5000, 12))),
+    "gain or unit?": lambda path: edit_header(path, b"/mV", b"/V")}
 
 
-@pytest.mark.parametrize(("changes", "again"), [
-    ({"learning_rate": 0.1, "epochs": 3, "shift": 0}, False), ({"sequence_length": 100}, True),
-    ({"high_pass": 1.0}, True), ({"model": "large"}, True)])
-def test_settings_that_shape_the_inputs_prepare_records_again_and_no_others(
-        changes, again, project):
-    assert project.prepared_again(**changes)[0] == again
+def test_a_split_names_each_damaged_record_with_its_reason_and_each_unusual_one(tmp_path):
+    signal = simulated()[0]
+    rows = []
+    for i, damage in enumerate([*DAMAGE.values(), *[None] * 10]):
+        path = write_record(tmp_path / "data" / f"r{i}" / "x", signal + (i == 18) * 11)
+        rows.append((i, f"r{i}/x", "a"))
+        if damage:
+            damage(path)
+    labels = pd.DataFrame(rows, columns=script.COLUMNS)
+    for _ in ("anew", "from the cache"):
+        split = load_split("train", labels, ["a"], Settings(
+            data_dir=str(tmp_path / "data"), cache_dir=str(tmp_path / "cache"), jobs=1))
+        reasons = {path: reason.split(":")[0] for path, reason in split.left_out}
+        assert reasons == {f"r{i}/x": reason for i, reason in enumerate(DAMAGE)}
+        assert split.unusual == (("r18/x", "beyond 10 mV"),)    # drawn often, told once
 
 
-@pytest.mark.parametrize("name", ["default", "large"])
-def test_r_peaks_are_found_once_for_each_record(name, demo_dir, monkeypatch):
-    calls = []
-    choose = script.choose_lead
-    monkeypatch.setattr(script, "choose_lead", lambda *them: calls.append(them) or choose(*them))
-    path = demo_dir / demo.catalogue()[0].waveform_path
-    ecg, features, _ = script.prepare_record(path, recipe=script.RECIPES[name])
-    assert len(calls) == 1
-    assert ecg.shape == (500, 12)
-    assert features.shape == (len(script.feature_names(script.RECIPES[name])),)
+@pytest.mark.parametrize(("good", "bad", "stops"), [
+    (6, 6, False), (5, 6, True), (1, 1, False), (1, 2, True), (0, 1, True)])
+def test_a_class_of_which_most_records_cannot_be_used_stops_the_run_and_is_named(
+        good, bad, stops, records, tmp_path):
+    labels = records(Fine=(12, 0, 0), Rotten=(good, bad, 0))
+    if not stops:
+        assert len(load(tmp_path, labels).left_out) == bad
+        return
+
+    with pytest.raises(UserError) as error:
+        load(tmp_path, labels)
+    for part in (f"{bad} of {good + bad} test records of Rotten", f"file is missing ({bad})",
+                 "file is missing: x.dat", "repair"):
+        assert part in str(error.value)
+    assert "Fine" not in str(error.value)
+
+
+def test_the_disk_is_asked_once_and_only_for_records_that_a_draw_comes_to(
+        records, tmp_path, monkeypatch, capsys):
+    labels = records(Fine=(40, 0, 0), Partial=(10, 0, 30))
+    exists, asked = os.path.exists, []
+    monkeypatch.setattr(os.path, "exists", lambda path: asked.append(path) or exists(path))
+    loaded = load(tmp_path, labels, test_samples=10)    # five of each
+
+    ranked = script.rank(labels, 42)["waveform_path"]
+    headers = [str(tmp_path / f"data/{path}.hea") for path in ranked]
+    fine = [header for header in headers if "/Fine" in header][:5]
+    partial = [header for header in headers if "/Partial" in header]
+    fifth = [header for header in partial if exists(header)][4]
+    looked_for = partial[:partial.index(fifth) + 1]
+    assert [path for path in asked if path.endswith(".hea")] == [*fine, *looked_for]
+    there = labels[[exists(tmp_path / f"data/{path}.hea") for path in labels["waveform_path"]]]
+    assert loaded.rows.equals(script.balanced_sampling(there, 10, repeat=False))
+    assert loaded.left_out == ()    # absent is not unusable
+    absent = len(looked_for) - 5
+    notice = f"notice: test: {absent} of {absent + 10} records asked for are not on disk"
+    assert notice in capsys.readouterr().out
+
+
+def test_few_bad_records_among_the_first_are_replaced(records, tmp_path):
+    labels = records(Fine=(40, 0, 0), Unlucky=(40, 0, 0))
+    first = script.balanced_sampling(labels, 10)    # five of each
+    mine = first.loc[first["ecg_category"] == "Unlucky", "waveform_path"]
+    for path in mine[:3]:
+        (tmp_path / "data" / f"{path}.dat").unlink()
+    loaded = load(tmp_path, labels, test_samples=10)
+    assert sorted(path for path, _ in loaded.left_out) == sorted(mine[:3])
+    assert (loaded.rows["ecg_category"] == "Unlucky").sum() == 5
+
+
+def test_a_hopeless_class_is_given_up_long_before_all_of_it_is_read(
+        records, tmp_path, monkeypatch):
+    labels = records(Fine=(30, 0, 0), Rotten=(0, 300, 0))
+    read = []
+    monkeypatch.setattr(script, "prepare_many", lambda paths, *more: (
+        read.extend(paths) or prepare_many(paths, *more)))
+    with pytest.raises(UserError, match="20 of 20 test records of Rotten"):
+        load(tmp_path, labels, test_samples=40)
+    assert len(read) == 40
+
+
+def test_too_many_unusable_records_are_one_line_and_exit_code_2(
+        records, tmp_path, monkeypatch, capsys):
+    labels = records(Fine=(30, 0, 0), Rotten=(6, 24, 0))
+    labels.sample(frac=1, random_state=0).to_csv(tmp_path / "l.csv", header=False, index=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script, "load_tensorflow", lambda: None)
+    assert script.main(["--labels", "l.csv", "--data-dir", "data", "--no-cache"]) == 2
+    last = one_line(capsys.readouterr().err.strip().splitlines()[-1])
+    assert last.startswith("too_feature.py: error: ")
+    assert "records of Rotten cannot be used: file is missing (" in last
+    assert not (tmp_path / "ecg_stable_lstm_model.keras").exists()
