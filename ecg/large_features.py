@@ -56,7 +56,7 @@ _UNITS = {
     "power 2-4 Hz": "power 0.5-30 Hz",
     "power 15-30 Hz": "power 0.5-30 Hz",
 }
-# Name, unit and usual range (none is given) of each feature
+# Name, unit and reference range (none is given) of each feature
 EXTRA_FEATURES = tuple((name, unit, None) for name, unit in _UNITS.items())
 
 
@@ -117,8 +117,8 @@ def extra_features(
     peaks = np.rint((r_peaks + 0.5) * GRID / fs - 0.5).astype(int)    # samples have a width
     whole = peaks[(peaks >= BEFORE) & (peaks < len(leads) - AFTER)]
     if len(whole) and present.any():
-        usual = _median(rr)
-        rr_samples = GRID * (usual if np.isfinite(usual) else 0.8)
+        typical = _median(rr)
+        rr_samples = GRID * (typical if np.isfinite(typical) else 0.8)
         measured |= _beat_features(leads, present, peaks, whole, rr_samples)
 
     values = np.array([measured.get(name, np.nan) for name in _UNITS], dtype=float)
@@ -156,7 +156,7 @@ def _median(values):
 
 # ---------------------------------------------------------------------------------------- rhythm
 def _rhythm(rr):
-    """Measure RR intervals (s) in units of their median; one odd beat changes few of these."""
+    """Measure the rhythm in units of the median RR interval (s); an ectopic beat changes little."""
     change = np.abs(np.diff(rr))
     change = change[np.isfinite(change)]    # between intervals that meet
     rr = rr[np.isfinite(rr)]
@@ -180,14 +180,14 @@ def _rhythm(rr):
 
 # ----------------------------------------------------------------------------------------- beats
 def _beat_features(leads, present, peaks, whole, rr_samples):
-    """Measure all that needs the beats at `whole`, the R peaks whose beats are not cut off."""
+    """Measure the median beat, from the R peaks `whole` whose beats are not cut off."""
     beats, median = _beats(leads, whole)
     slope = _steepness(median, present)
-    summit = BEFORE - 20 + slope[BEFORE - 20:BEFORE + 21].argmax()
-    onset, end = _qrs_limits(slope, summit)
+    steepest = BEFORE - 20 + slope[BEFORE - 20:BEFORE + 21].argmax()
+    onset, end = _qrs_limits(slope, steepest)
     measured = {
         "QRS width": (end - onset) * 1000 / GRID,
-        "QRS energy spread": _energy_spread(slope, summit) * 1000 / GRID,
+        "QRS energy spread": _energy_spread(slope, steepest) * 1000 / GRID,
         "QRS consistency": _similarity(beats, median).mean(),
     }
 
@@ -210,18 +210,18 @@ def _centred_qrs(beats):
 def _similarity(beats, median):
     """Correlate the QRS complex of each beat, over all leads, with that of the median beat."""
     each = _centred_qrs(beats)
-    usual = _centred_qrs(median)
-    powers = np.sum(each**2, axis=(1, 2)) * np.sum(usual**2)
-    return np.sum(each * usual, axis=(1, 2)) / np.sqrt(powers + 1e-12)
+    typical = _centred_qrs(median)
+    powers = np.sum(each**2, axis=(1, 2)) * np.sum(typical**2)
+    return np.sum(each * typical, axis=(1, 2)) / np.sqrt(powers + 1e-12)
 
 
 def _beats(leads, peaks):
     """Cut out the beats, (n, BEFORE + AFTER, 12), ectopic ones left out, and their median."""
     beats = leads[peaks[:, None] + np.arange(-BEFORE, AFTER)]
     median = np.median(beats, axis=0)
-    usual = _similarity(beats, median) > 0.7
-    if 3 <= usual.sum() < len(beats):
-        beats = beats[usual]
+    is_typical = _similarity(beats, median) > 0.7
+    if 3 <= is_typical.sum() < len(beats):
+        beats = beats[is_typical]
         median = np.median(beats, axis=0)
 
     return beats, median
@@ -233,26 +233,26 @@ def _steepness(median, present):
     return uniform_filter1d(slope, 3)
 
 
-def _qrs_limits(slope, summit):
+def _qrs_limits(slope, steepest):
     """Return where the QRS complex begins and ends, in samples of the beat.
 
-    It reaches from its steepest moment, `summit`, both ways to where the slope stays for 28 ms
-    within 6 % of the way from its floor to its summit.
+    It reaches from its steepest sample both ways to where the slope stays for 28 ms within 6 % of
+    the way from its floor to its largest value.
     """
     floor = np.percentile(slope[BEFORE - 40:BEFORE + 70], 20)
-    quiet = slope < floor + 0.06 * (slope[summit] - floor)
+    quiet = slope < floor + 0.06 * (slope[steepest] - floor)
     quiet = uniform_filter1d(quiet.astype(float), 7) > 0.99
-    before = np.flatnonzero(quiet[:summit])
-    after = np.flatnonzero(quiet[summit:])
+    before = np.flatnonzero(quiet[:steepest])
+    after = np.flatnonzero(quiet[steepest:])
 
     onset = before[-1] + 3 if len(before) else 0
     length = after[0] - 3 if len(after) else 50
-    return max(onset, summit - 40), summit + min(length, 50)
+    return max(onset, steepest - 40), steepest + min(length, 50)
 
 
-def _energy_spread(slope, summit):
+def _energy_spread(slope, steepest):
     """Return the standard deviation (samples) of the slope's energy over time, around QRS."""
-    near = np.arange(summit - 35, summit + 36)
+    near = np.arange(steepest - 35, steepest + 36)
     weight = slope[near] ** 2 + 1e-12
     centre = np.average(near, weights=weight)
     return np.sqrt(np.average((near - centre) ** 2, weights=weight))
@@ -310,9 +310,9 @@ def _without_trend(part):
 
 
 def _p_wave(beat, beats):
-    """Measure what comes before QRS: a P wave is the same in each beat, fibrillation is not.
+    """Measure the P wave: it is the same before each QRS complex, fibrillation is not.
 
-    Consistency is the share of the mean beat in the power of the beats, their trends taken out.
+    Its consistency is the share of the mean beat in the power of the beats, their trends taken out.
     """
     start = max(0, int(BEFORE - 0.45 * beat.rr), beat.onset - 62)
     end = beat.onset - 4
@@ -325,8 +325,8 @@ def _p_wave(beat, beats):
     power = np.mean(part**2, axis=(0, 1))
     noise = np.sqrt(np.maximum(power - common, 0))
     wave = uniform_filter1d(mean[:, LEAD_II], 5)
-    summit = wave.argmax()
-    rise = wave[summit] - (wave[0] + wave[-1]) / 2
+    peak = wave.argmax()
+    rise = wave[peak] - (wave[0] + wave[-1]) / 2
     measured = {
         "P size": _median(_divide(np.sqrt(common), beat.height)),
         "P noise": _median(_divide(noise, beat.height)),
@@ -334,7 +334,7 @@ def _p_wave(beat, beats):
     }
 
     if beat.height[LEAD_II]:
-        measured["P peak to QRS onset II"] = (beat.onset - start - summit) * 1000 / GRID
+        measured["P peak to QRS onset II"] = (beat.onset - start - peak) * 1000 / GRID
     if len(beats) >= 3:    # one beat always agrees with itself
         consistency = np.where(beat.height > 0, _divide(common, power), np.nan)
         measured["P consistency"] = _median(consistency)
@@ -352,7 +352,7 @@ def _power_spectrum(leads):
 
 
 def _spectral_shares(leads, present):
-    """Measure which share of the power is slow, and which is fast."""
+    """Measure the shares of the spectral power at 2-4 Hz and at 15-30 Hz."""
     spectrum = _power_spectrum(leads)
     whole = np.where(present, spectrum.between(0.5, 30), 0)
     return {
@@ -364,7 +364,7 @@ def _spectral_shares(leads, present):
 def _residual(median, leads, peaks):
     """Subtract the median beat at each R peak, from the first beat to the end of the last.
 
-    The ends of the record, where a beat may have been cut and not found, are left out.
+    The ends of the record, where a beat may have been cut and not detected, are left out.
     """
     rest = leads.copy()
     taken = np.zeros(len(leads), dtype=bool)
