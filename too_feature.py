@@ -1546,7 +1546,7 @@ def load(path: str | Path) -> Loaded:
         model = rebuild(card["scaling"], len(classes), recipe)
         model.load_weights(path)
         model.jit_compile = False    # XLA delays the first prediction, and fails on some machines
-        models.compare(card["check"], check_probabilities(model, classes, recipe))
+        models.check_same(card["check"], check_probabilities(model, classes, recipe))
     return Loaded(model, classes, recipe, card)
 
 

@@ -29,8 +29,8 @@ FILES = ["config.json", "metadata.json", "model.weights.h5"]
 def _check_size(path: str | Path, most: int) -> None:
     """Raise ValueError if there is no plain file (a pipe never ends), or too large a one."""
     if os.stat(path).st_size > most or not os.path.isfile(path):
-        name = os.path.basename(path)
-        raise ValueError(f"{name} is not a plain file, or larger than any of this project")
+        raise ValueError(f"{os.path.basename(path)} is not a plain file, or larger than any of "
+                         "this project")
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
@@ -119,6 +119,7 @@ def _check_weights(content: bytes) -> None:
 # --------------------------------------------------------------------------------------- scaling
 SCALING = "feature_scaling"              # name of the layer that scales the features
 BASELINE_SCALING = "baseline_scaling"    # and of the one of a blended regression
+PREFIXES = {SCALING: "", BASELINE_SCALING: "baseline_"}    # in a card
 
 
 def scaling_of(model: Any) -> list[dict[str, list[float]]]:
@@ -131,17 +132,10 @@ def scaling_of(model: Any) -> list[dict[str, list[float]]]:
         and "baseline_variance" as well.
     """
     members = [layer for layer in model.layers if hasattr(layer, "layers")] or [model]
-    scaling = []
-    for member in members:
-        entry = {}
-        for layer in member.layers:
-            prefix = {SCALING: "", BASELINE_SCALING: "baseline_"}.get(layer.name)
-            if prefix is not None:
-                config = layer.get_config()
-                entry[f"{prefix}mean"] = np.ravel(config["mean"]).tolist()
-                entry[f"{prefix}variance"] = np.ravel(config["variance"]).tolist()
-        scaling.append(entry)
-    return scaling
+    return [
+        {PREFIXES[layer.name] + kind: np.ravel(layer.get_config()[kind]).tolist()
+         for layer in member.layers if layer.name in PREFIXES for kind in ("mean", "variance")}
+        for member in members]
 
 
 def check_scaling(scaling: Any, width: int, baseline_width: int = 0) -> None:
@@ -149,16 +143,15 @@ def check_scaling(scaling: Any, width: int, baseline_width: int = 0) -> None:
     if not isinstance(scaling, list) or not 1 <= len(scaling) <= MAX_MEMBERS:
         raise ValueError(f"its .json has no scaling of 1 to {MAX_MEMBERS} models")
 
-    widths = {"mean": width, "variance": width}
-    if baseline_width:
-        widths |= {"baseline_mean": baseline_width, "baseline_variance": baseline_width}
+    widths = {"mean": width, "variance": width,
+              "baseline_mean": baseline_width, "baseline_variance": baseline_width}
     for entry in scaling:
         for name, expected in widths.items():
-            values = np.array(entry[name])
-            if values.shape != (expected,) or values.dtype.kind not in "if":
-                raise ValueError(f"{name} in its .json: expected {expected} numbers")
-            if not np.isfinite(values).all() or ("variance" in name and values.min() <= 0):
-                raise ValueError(f"{name} in its .json: a number is out of range")
+            values = np.array(entry.get(name, []))
+            least = 0 if "variance" in name else -np.inf
+            is_shaped = values.shape == (expected,) and values.dtype.kind in "if"
+            if not is_shaped or not ((values > least) & (values < np.inf)).all():
+                raise ValueError(f"{name} in its .json: expected {expected} numbers in range")
 
 
 # ----------------------------------------------------------------------------------------- check
@@ -172,26 +165,24 @@ WAVES = (
 CHECK_RHYTHMS = (56, 0.03, 1.0), (104, 0.20, 1.4)
 
 
-def check_ecgs() -> np.ndarray:
-    """Return two synthetic ECGs in mV, shape (2, samples, 12), the same on every machine."""
-    seconds = np.arange(10 * CHECK_FS)[:, None] / CHECK_FS
-    lead_angle = 0.5 * (np.arange(12) - 1)    # from lead II
-    ecgs = np.zeros((len(CHECK_RHYTHMS), len(seconds), 12))
-    for ecg, (bpm, change, width) in zip(ecgs, CHECK_RHYTHMS, strict=True):
+def check_ecgs() -> list[np.ndarray]:
+    """Return two synthetic ECGs in mV, of shape (samples, 12), the same on every machine."""
+    seconds = np.arange(10 * CHECK_FS) / CHECK_FS
+    angles = np.outer(1 + np.arange(len(WAVES)) / 5, np.arange(12) - 1) / 2    # 0 in lead II
+    ecgs = []
+    for bpm, change, width in CHECK_RHYTHMS:
         intervals = 60 / bpm * (1 + change * np.sin(2.3 * np.arange(20)))
-        r_peaks = np.cumsum(intervals) - 0.3
-        for number, (height, delay, deviation) in enumerate(WAVES):
-            distance = (seconds - r_peaks - delay) / (width * deviation)
-            wave = np.exp(-distance**2 / 2).sum(axis=1, keepdims=True)
-            ecg += height * wave * np.cos((1 + number / 5) * lead_angle)
+        since = seconds[:, None] + 0.3 - np.cumsum(intervals)    # s since each R peak
+        waves = [height * np.exp(-((since - delay) / (width * deviation))**2 / 2).sum(axis=1)
+                 for height, delay, deviation in WAVES]
+        ecgs.append(np.transpose(waves) @ np.cos(angles))
     return ecgs
 
 
-def compare(expected: Any, probabilities: list[dict[str, float]]) -> None:
+def check_same(expected: Any, probabilities: list[dict[str, float]]) -> None:
     """Raise ValueError if probabilities, by class for each ECG, are not those of a card."""
     for stated, own in zip(expected, probabilities, strict=True):
-        if stated.keys() != own.keys() or not all(
-                abs(stated[name] - own[name]) <= CHECK_TOLERANCE for name in own):
+        if not all(abs(stated[name] - own[name]) <= CHECK_TOLERANCE for name in own):
             raise ValueError("it gives the two ECGs of its card other probabilities: another "
                              "recipe, order of classes or version of the code")
 

@@ -227,7 +227,7 @@ def test_a_scaling_of_anything_but_a_number_a_feature_is_refused(scaling, parts,
 
 def test_a_blended_regression_needs_a_scaling_of_its_own():
     models.check_scaling([{**SCALE, "baseline_mean": [0], "baseline_variance": [1]}], 8, 1)
-    with pytest.raises(KeyError, match="baseline_mean"):
+    with pytest.raises(ValueError, match="baseline_mean"):
         models.check_scaling([SCALE], 8, 1)
 
 

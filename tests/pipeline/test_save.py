@@ -132,8 +132,8 @@ def test_a_model_that_gives_the_two_ecgs_other_probabilities_is_refused(
         script.save(model, models.card(), path)
         change_card(path, check=card["check"])
     elif change == "code":
-        resample = script.resample
-        monkeypatch.setattr(script, "resample", lambda *given: -resample(*given))
+        preprocess = script.stable_preprocess_ecg
+        monkeypatch.setattr(script, "stable_preprocess_ecg", lambda *given: -preprocess(*given))
     else:
         change_card(path, check=[dict.fromkeys(models.CLASSES, float("nan"))] * 2)
 
