@@ -1311,11 +1311,7 @@ def train(
 # ----------------------------------------------------------------------------------------- adapt
 def read_start(name: str) -> tuple[Recipe, list[str], dict[str, Any]]:
     """Return recipe, classes and card of the model that --start-from names; needs no TensorFlow."""
-    path = adaptation.find_model(name)
-    with refusing_models(path):
-        card = models.read_card(path)
-        recipe, classes = read_card(card)
-    return recipe, classes, card
+    return read_card(adaptation.find_model(name))
 
 
 def take_classes(labels: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, list[str]]:
@@ -1476,7 +1472,7 @@ def save(model: Any, card: dict[str, Any], path: Path) -> None:
     full = {
         **card,
         "scaling": models.scaling_of(model),
-        "check": check_probabilities(model, card["classes"], recipe_of(card)),
+        "check": check_probabilities(model, card["classes"], Recipe(**card["recipe"])),
         "contract": contract(card)}
 
     def write_both(scratch: Path) -> None:
@@ -1515,15 +1511,21 @@ class Loaded(NamedTuple):
     card: dict[str, Any]
 
 
-@contextlib.contextmanager
-def refusing_models(path: str | Path) -> Iterator[None]:
-    """Say in one line what is wrong with a model: Keras raises whatever the damage leads to."""
-    try:
-        yield
-    except Exception as error:
-        why = f"{type(error).__name__} {error}"[:150]
-        raise UserError(f"{path} and its .json cannot be loaded: {why}; name the model of a run of "
-                        "this version (python too_feature.py makes one)") from error
+def read_card(path: str | Path) -> tuple[Recipe, list[str], dict[str, Any]]:
+    """Return recipe, classes and card of a saved model, each checked; needs no TensorFlow.
+
+    Raises
+    ------
+    UserError
+        The card does not fit the model or this version.
+    """
+    with models.refusing(path):
+        card = models.read_card(path)
+        recipe = Recipe(**{name: card["recipe"][name] for name in ("name", *METHOD)})
+        features = feature_names(recipe)
+        first = first_baseline_feature(recipe) if recipe.regression_share else len(features)
+        models.check_card(card, LEADS, features, len(features) - first)
+    return recipe, card["classes"], card
 
 
 def load(path: str | Path) -> Loaded:
@@ -1537,12 +1539,11 @@ def load(path: str | Path) -> Loaded:
     UserError
         The model or its card cannot be used.
     """
-    with refusing_models(path):
-        card = models.read_card(path)
-        recipe, classes = read_card(card)
+    recipe, classes, card = read_card(path)
+    with models.refusing(path):
         models.check_file(path)
     load_tensorflow()    # whose absence is no fault of the model
-    with refusing_models(path):
+    with models.refusing(path):
         model = rebuild(card["scaling"], len(classes), recipe)
         model.load_weights(path)
         model.jit_compile = False    # XLA delays the first prediction, and fails on some machines
@@ -1553,44 +1554,18 @@ def load(path: str | Path) -> Loaded:
 def rebuild(scaling: list[dict[str, list[float]]], n_classes: int, recipe: Recipe) -> Any:
     """Build by a recipe a model, or an ensemble, of this scaling; its weights are random yet."""
     keras = load_tensorflow()[1]
-    members = [create_model(n_classes, recipe, one["mean"], one["variance"]) for one in scaling]
-    if recipe.regression_share:
-        from ecg.large_model import blend_with_regression
+    members = []
+    for scale in scaling:
+        model = create_model(n_classes, recipe, scale["mean"], scale["variance"])
+        if recipe.regression_share:
+            from ecg.large_model import blend_with_regression
 
-        for i, one in enumerate(scaling):
             baseline = LinearBaseline.without_weights(
-                one["baseline_mean"], one["baseline_variance"], n_classes, HEART_RATE,
+                scale["baseline_mean"], scale["baseline_variance"], n_classes, HEART_RATE,
                 first_baseline_feature(recipe))
-            members[i] = blend_with_regression(
-                keras, members[i], baseline, recipe.regression_share)
+            model = blend_with_regression(keras, model, baseline, recipe.regression_share)
+        members.append(model)
     return members[0] if len(members) == 1 else average_models(keras, members)
-
-
-def recipe_of(card: dict[str, Any]) -> Recipe:
-    """Return the recipe of a card, each of its values checked."""
-    return Recipe(**{name: card["recipe"][name] for name in ("name", *METHOD)})
-
-
-def read_card(card: dict[str, Any]) -> tuple[Recipe, list[str]]:
-    """Return the recipe and the classes of a card; `ValueError` if it does not fit this version."""
-    version = card.get("version", "1")
-    if not isinstance(version, str) or version.split(".")[:2] != __version__.split(".")[:2]:
-        raise ValueError(f"trained by version {version!s:.20}: train it again")
-    recipe = recipe_of(card)
-    classes = card["classes"]
-    most = label_file.MAX_CLASSES
-    if not isinstance(classes, list) or not 2 <= len(set(classes)) == len(classes) <= most:
-        raise ValueError("its .json describes other classes")
-    if not all(name.isprintable() and len(name) <= 100 for name in classes):
-        raise ValueError("its .json has a class name that is not printable text")
-
-    names = [name for name, _, _ in feature_names(recipe)]
-    if card["leads"] != list(LEADS) or [name for name, _, _ in card["features"]] != names:
-        raise ValueError("its .json describes other leads or features")
-    width = len(names) - first_baseline_feature(recipe) if recipe.regression_share else 0
-    models.check_scaling(card["scaling"], len(names), width)
-    origin.check_card(card)
-    return recipe, classes
 
 
 # ------------------------------------------------------------------------------------------ main

@@ -26,7 +26,9 @@ def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def fit_temperature(
-    probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
 ) -> float:
     """Fit the temperature that divides the logits on validation records, shrunk towards 1.
 
@@ -58,7 +60,9 @@ def fit_temperature(
 
 
 def rate_rule(
-    heart_rate: np.ndarray, classes: list[str], prevalence: np.ndarray
+    heart_rate: np.ndarray,
+    classes: list[str],
+    prevalence: np.ndarray,
 ) -> np.ndarray:
     """Predict by heart rate alone: slow, fast, or else the commonest other class.
 
@@ -85,7 +89,9 @@ def rate_rule(
 
 
 def accuracies(
-    targets: np.ndarray, predicted: np.ndarray, subjects: np.ndarray
+    targets: np.ndarray,
+    predicted: np.ndarray,
+    subjects: np.ndarray,
 ) -> dict[str, list[float]]:
     """Return accuracy and balanced accuracy, each as [value, low, high].
 
@@ -190,7 +196,9 @@ def thresholds(
 
 
 def calibration(
-    probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Return expected calibration error, over 10 bins of the confidence, and Brier score, 0 to 2.
 

@@ -11,18 +11,31 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ecg import files
+from ecg import __version__, files, label_file, origin
+from ecg.errors import UserError
 
 MAX_MODEL_BYTES = 2**28    # an ensemble of 100 large ones has 50 MB
 MAX_CARD_BYTES = 2**25
 MAX_MEMBERS = 100          # of an ensemble
+MAX_LETTERS = 100          # of a class name
 FILES = ["config.json", "metadata.json", "model.weights.h5"]
+
+
+@contextlib.contextmanager
+def refusing(path: str | Path) -> Iterator[None]:
+    """Say in one line what is wrong with a model: Keras raises whatever the damage leads to."""
+    try:
+        yield
+    except Exception as error:
+        why = f"{type(error).__name__} {error}"[:150]
+        raise UserError(f"{path} and its .json cannot be loaded: {why}; name the model of a run of "
+                        "this version (python too_feature.py makes one)") from error
 
 
 # ------------------------------------------------------------------------------------------ card
@@ -51,8 +64,8 @@ def read_card(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        No card describes this model, or one of the files is too large. `OSError` if the model
-        cannot be read, `KeyError` or `TypeError` if the .json is of something else.
+        No card of this version describes this model, or one of the files is too large. `OSError`
+        if the model cannot be read, `KeyError` or `TypeError` if the .json is of something else.
     """
     _check_size(path, MAX_MODEL_BYTES)
     digest = files.sha256(path)
@@ -63,9 +76,41 @@ def read_card(path: str | Path) -> dict[str, Any]:
             _check_size(place, MAX_CARD_BYTES)
             card = json.loads(place.read_text(encoding="utf-8"))
             if card["model_sha256"] == digest:
+                version = str(card.get("version", "1"))
+                if version.split(".")[:2] != __version__.split(".")[:2]:
+                    raise ValueError(f"trained by version {version:.20}: train it again")
                 return card
 
     raise ValueError(f"{card_path.name} is missing or describes another model")
+
+
+def check_card(card: dict[str, Any], leads: Sequence[str], features: Sequence[tuple],
+               n_linear: int) -> None:
+    """Check what a card says of a model's inputs and outputs.
+
+    Parameters
+    ----------
+    card : what `read_card` returned
+    leads, features : names of the leads and (name, unit, range) of the features that are expected
+    n_linear : features of a blended regression, or 0
+
+    Raises
+    ------
+    ValueError
+        It describes others. `KeyError`, `TypeError` or `AttributeError` if it has another form.
+    """
+    classes = card["classes"]
+    most = label_file.MAX_CLASSES
+    if not isinstance(classes, list) or not 2 <= len(set(classes)) == len(classes) <= most:
+        raise ValueError("its .json describes other classes")
+    if not all(name.isprintable() and len(name) <= MAX_LETTERS for name in classes):
+        raise ValueError("its .json has a class name that is not printable text")
+
+    names = [name for name, _, _ in card["features"]]
+    if card["leads"] != list(leads) or names != [name for name, _, _ in features]:
+        raise ValueError("its .json describes other leads or features")
+    check_scaling(card["scaling"], len(features), n_linear)
+    origin.check_card(card)
 
 
 # --------------------------------------------------------------------------------------- weights
