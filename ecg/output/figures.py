@@ -392,15 +392,18 @@ def make_all(folder: Path | str, only: Sequence[str] = ()) -> list[Path]:
     """
     with user_errors(folder, OSError):
         results = read_results(folder)
+        names = only or [name for name in NAMES
+                         if results.has_epochs or name != "training_curves"]
+        return [path for name in names for path in make(results, name)]
+
+
+def make(results: Results, name: str) -> list[Path]:
+    """Make what has this name; return the paths of its files."""
     folder = results.folder
-    paths = []
-    for name in only or NAMES:
-        if name == "ecgs":
-            paths.append(write_pages(results))
-        elif name == "model_card":
-            paths.append(write_file(folder / "MODEL_CARD.md", model_card(results).encode()))
-        elif name == "page":
-            paths.append(write_file(folder / "index.html", page(results).encode()))
-        elif only or results.has_epochs or name != "training_curves":
-            paths += style.save(FIGURES[name](results), folder / "figures" / name)
-    return paths
+    if name == "ecgs":
+        return [write_pages(results)]
+    if name == "model_card":
+        return [write_file(folder / "MODEL_CARD.md", model_card(results).encode())]
+    if name == "page":
+        return [write_file(folder / "index.html", page(results).encode())]
+    return style.save(FIGURES[name](results), folder / "figures" / name)

@@ -1,0 +1,171 @@
+"""ECG pages: their scale in millimetres, each lead in its place, nothing over anything else."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+import too_feature as script
+from ecg import explain, origin
+from ecg.output import ecg_page, style
+from tests.support.results import CLASSES, write_results
+from tools import make_labels
+
+draw = style.styled()(lambda figure: FigureCanvasAgg(figure).draw())
+
+
+def texts(figure):
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+
+
+def lines_of(figure):
+    """Return the points of all lines by what they show."""
+    lines = {}
+    for line in figure.axes[0].lines:
+        lines.setdefault(line.get_label(), []).append(line.get_xydata())
+    return lines
+
+
+def test_an_ecg_has_the_physical_scale_on_paper(tmp_path):
+    fs, seconds = 500, np.arange(5000) / 500
+    signal = np.column_stack([0.1 * i + seconds * (i + 1) / 100 for i in range(12)])    # mV, ramps
+    leads = list(script.LEADS)[::-1]
+    peaks = np.array([100, 2500.5, 4900])
+    figure = ecg_page.draw_ecg(signal, fs, leads, peaks, "Title", "Text", "Note")
+    axes, = figure.axes
+    millimetre = axes.get_window_extent().width / figure.dpi * 25.4 / np.diff(axes.get_xlim())
+    assert millimetre == pytest.approx(1)
+
+    lines = lines_of(figure)
+    start = lines["I"][0][0, 0]
+    for row in (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6")):
+        base = lines[row[0]][0][0, 1] + 5 * (leads.index(row[0]) + 1) / 10
+        for place, name in enumerate(row):
+            line, slope = lines[name][0], (leads.index(name) + 1) / 100
+            assert line[0, 0] == pytest.approx(start + 62.5 * place)        # 2.5 s are 62.5 mm
+            assert np.ptp(line[:, 0]) == pytest.approx(62.5, abs=26 / fs)
+            assert np.ptp(line[:, 1]) == pytest.approx(10 * slope * np.ptp(line[:, 0]) / 25)
+            assert line[0, 1] == pytest.approx(base + 10 * slope * (2.5 * place - 5), abs=0.01)
+
+    assert len(lines["II"][1]) == 5000    # the rhythm strip
+    assert np.allclose(lines["R peaks"][0][:, 0], start + 25 * peaks / fs)
+    for pulse in lines["pulse"]:    # 1 mV for 0.2 s
+        assert np.ptp(pulse[:, 1]) == 10
+        assert np.ptp(pulse[pulse[:, 1] == pulse[:, 1].max(), 0]) == 5
+    grid = [np.array(part.get_segments()) for part in axes.collections]
+    assert [np.unique(np.diff(x[:, 0, i])) for x, i in zip(grid, (0, 1, 0, 1), strict=True)] == [
+        1, 1, 5, 5]
+    pdf = style.save(figure, tmp_path / "ecg")[0].read_bytes()
+    box = [float(x) for x in re.search(rb"/MediaBox \[ *([\d. ]+)\]", pdf)[1].split()]
+    assert box == pytest.approx([0, 0, 297 / 25.4 * 72, 210 / 25.4 * 72], abs=0.01)
+
+
+@pytest.mark.parametrize(("peak", "gain"), [(1.9, 10), (-2.1, 5)])
+def test_a_trace_that_leaves_its_row_halves_the_gain_and_the_page_says_so(peak, gain):
+    signal = np.zeros((5000, 12))
+    signal[4000:4005, 11] = peak    # V6, where it is drawn
+    signal[0, 11] = 9               # where it is not
+    figure = ecg_page.draw_ecg(signal, 500, script.LEADS)
+    lines = lines_of(figure)
+    assert {np.ptp(pulse[:, 1]) for pulse in lines["pulse"]} == {gain}
+    assert np.ptp(lines["V6"][0][:, 1]) == pytest.approx(gain * abs(peak))
+    shown = " ".join(text.get_text() for text in texts(figure))
+    assert f"25 mm/s, {gain} mm/mV" in shown
+    assert ("HALF THE GAIN" in shown) == (gain == 5)
+
+
+def test_no_triangle_is_on_a_label():
+    beats = np.arange(0, 5000, 100)
+    signal = np.zeros((5000, 12))
+    for height in (0.2, 1.0, 1.9):    # mV
+        signal[beats] = height
+        figure = ecg_page.draw_ecg(signal, 500, script.LEADS, beats)
+        draw(figure)
+        places = figure.axes[0].transData.transform(lines_of(figure)["R peaks"][0])
+        labels = [text.get_window_extent() for text in texts(figure) if text.get_text() == "II"]
+        assert len(labels) == 2
+        assert not [place for place in places for box in labels if box.padded(12).contains(*place)]
+
+
+def test_an_ecg_is_coloured_where_a_lead_is_important():
+    importance = np.random.default_rng(0).uniform(-1, 1, (5000, 12))
+    importance[7, 1] = np.nan
+    reasons = ecg_page.Reasons(importance, 0.0123, "leads 4 %, features 96 %")
+    figure = ecg_page.draw_ecg(np.zeros((5000, 12)), 500, script.LEADS, reasons=reasons)
+    images = {image.get_label(): image for image in figure.axes[0].images}
+    for name, place in (("I", 0), ("aVL", 1), ("V2", 2), ("V6", 3)):
+        part = importance[place * 1250:(place + 1) * 1250 + 1, script.LEADS.index(name)]
+        assert np.array_equal(images[name].get_array()[0], np.nan_to_num(part))
+        assert images[name].get_extent()[0] == pytest.approx(31 + 62.5 * place)
+    alpha = ecg_page.IMPORTANCE(np.linspace(0, 1, 11))[:, 3]    # none at 0, more to both sides
+    assert alpha[5] < 0.01 and (np.diff(alpha[:6]) < 0).all() and (np.diff(alpha[5:]) > 0).all()
+    shown = " ".join(text.get_text() for text in texts(figure))
+    assert "against the class −0.012" in shown and "+0.012 for the class, by 0.1 s" in shown
+
+
+@pytest.mark.parametrize("of_labels", [make_labels.ORIGIN_OTHER, "o" * 100, "心" * 100])
+def test_texts_do_not_cover_each_other_or_the_colour_bar(of_labels):
+    note = origin.about_model(of_labels, is_synthetic=True)
+    spikes = 3.0 * (np.arange(5000) % 500 < 20)[:, None] * np.ones(12)    # mV: half the gain
+    names = [name for name, _, _ in script.feature_names(script.RECIPES["large"])]
+    importance = explain.Importance(np.zeros((500, 12)), np.linspace(1, 0, 48), 0, 1, 0)
+    brief = explain.in_brief(importance, sorted(names, key=len, reverse=True))
+    figure = ecg_page.draw_ecg(
+        spikes, 500, script.LEADS, [900, 1800], "title", "text\ntext\ntext", note,
+        ecg_page.Reasons(spikes, 0.0123, brief), "Heart rate 60 bpm, PR 140 ms, QT 400 ms")
+    draw(figure)
+    boxes = [text.get_window_extent() for text in texts(figure)]
+    assert min(min(box.x0, box.y0) for box in boxes) >= 0
+    shown = "".join(text.get_text() for text in texts(figure)).replace(" ", "")
+    assert note.replace(" ", "") in shown
+    boxes.append(figure.axes[1].get_window_extent())
+    assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+
+
+@pytest.mark.parametrize(("samples", "fs"), [(1, 500), (900, 100), (30_000, 1000)])
+def test_an_ecg_of_any_length_with_gaps_stays_on_the_paper(samples, fs):
+    signal = np.random.default_rng(0).normal(size=(samples, 12))
+    signal[:, 3], signal[0] = np.nan, np.inf
+    reasons = ecg_page.Reasons(np.zeros((samples, 12)), 0.1, "")
+    peaks = [-5, 0, samples - 1, 1e9]
+    figure = ecg_page.draw_ecg(signal, fs, script.LEADS, peaks, reasons=reasons)
+    draw(figure)
+    assert max(line.get_xdata().max() for line in figure.axes[0].lines) <= 281.3
+
+
+@pytest.mark.parametrize("change", [
+    {"signal": np.zeros((100, 11))}, {"leads": ["X", *script.LEADS[1:]]}])
+def test_what_does_not_fit_is_an_error(change):
+    with pytest.raises((ValueError, KeyError)):
+        ecg_page.draw_ecg(**{"signal": np.zeros((100, 12)), "fs": 100, "leads": script.LEADS,
+                             **change})
+
+
+def test_the_page_of_a_test_record_says_and_draws_what_is_known_of_it(tmp_path):
+    results = write_results(tmp_path / "run")
+    assert results.true[results.examples].tolist() == [0, 1, 3, 4]
+    row = next(row for row in results.examples
+               if results.table["heart rate [bpm]"].notna()[row])
+    figure = ecg_page.draw_tested(results, row)
+    shown = " ".join(text.get_text() for text in texts(figure))
+    tested = results.table.iloc[row]
+    assert f"Label {tested['true']}, predicted {tested['predicted']}" in shown
+    assert f"Heart rate {tested['heart rate [bpm]']:.0f} bpm, QRS 99 ms, record " in shown
+    assert tested["record"] in shown and "500 Hz, unfiltered" in shown
+    assert all(f"{name} {tested[f'p {name}']:.2f}" in shown for name in CLASSES)
+    signal, _, r_peaks = results.ecgs[row]
+    assert np.allclose(lines_of(figure)["V5"][0][:, 1], 22 + 100 + 10 * (
+        signal[3750:, 10] - np.median(signal[:, 10])))
+    assert np.allclose(lines_of(figure)["R peaks"][0][:, 0], 31 + np.array(r_peaks) / 20)
+
+
+def test_probabilities_fit_above_the_paper():
+    names, p = [f"class {i} and more " * 6 for i in range(12)], np.linspace(0, 1, 12)
+    text = ecg_page.write_probabilities(names, p)
+    assert text.count("\n") == 2
+    assert re.findall(r"\d\.\d\d", text) == [f"{x:.2f}" for x in p]
+    broad = ecg_page.write_probabilities(["心" * 10] * 9, np.zeros(9))
+    assert max(map(style.breadth, broad.split("\n"))) <= 120
