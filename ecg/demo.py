@@ -9,7 +9,6 @@ is.
 
 import datetime
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.signal import butter, sosfilt
 from tqdm import tqdm
+
+from ecg import files
 
 FS = 500                    # Hz, as MIMIC-IV-ECG
 SECONDS = 10
@@ -348,8 +349,7 @@ def catalogue() -> list[DemoRecord]:
 
 def label_text() -> str:
     """Return the text of the label file that names the demo's records."""
-    rows = [f"{subject_id},{path},{category}\n" for subject_id, path, category, _ in catalogue()]
-    return "".join(rows)
+    return "".join(f"{subject_id},{path},{name}\n" for subject_id, path, name, _ in catalogue())
 
 
 def _digital(record):
@@ -387,17 +387,13 @@ def _header(record, digital):
 
 
 def _write_record(record, data_dir):
-    """Write a record of the demo, moving its files into place when whole."""
-    target = data_dir / record.waveform_path
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Write a record of the demo: the header last, so that a record with a header is whole."""
     digital = _digital(record)
-    contents = {".dat": digital.astype("<i2").tobytes(),
-                ".hea": _header(record, digital).encode()}
-    with tempfile.TemporaryDirectory(dir=data_dir) as scratch:
-        for ending, content in contents.items():    # the header last: then a record is whole
-            file = Path(scratch) / f"{target.name}{ending}"
-            file.write_bytes(content)
-            os.replace(file, f"{target}{ending}")
+    samples = digital.astype("<i2").tobytes()
+    header = _header(record, digital)
+    stem = data_dir / record.waveform_path
+    files.write_whole(f"{stem}.dat", lambda path: path.write_bytes(samples))
+    files.write_whole(f"{stem}.hea", lambda path: path.write_text(header))
 
 
 def write_demo(data_dir: str | os.PathLike[str]) -> int:
@@ -414,13 +410,8 @@ def write_demo(data_dir: str | os.PathLike[str]) -> int:
         How many records were written.
     """
     folder = Path(data_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [
-        record for record in catalogue()
-        if not (folder / f"{record.waveform_path}.hea").exists()
-    ]
-    progress = tqdm(missing, desc="writing demo", mininterval=1, disable=not missing)
-    for record in progress:
+    missing = [record for record in catalogue()
+               if not (folder / f"{record.waveform_path}.hea").exists()]
+    for record in tqdm(missing, desc="writing demo", mininterval=1, disable=not missing):
         _write_record(record, folder)
-
     return len(missing)
