@@ -163,4 +163,4 @@ def check_classes(path: str, counts: pd.Series) -> None:
         common = counts.index[counts >= RARE * n]
         nearest = difflib.get_close_matches(str(name), common, 1, 0.8)
         if nearest:
-            print(f"notice: {name!r} (records: {n}), did you mean {nearest[0]!r}?")
+            print(f"notice: {name!r} ({n} of the records), did you mean {nearest[0]!r}?")

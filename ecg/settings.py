@@ -114,7 +114,7 @@ class Parser(argparse.ArgumentParser):
         """Print one line and exit with code 2."""
         _, is_unknown, rest = message.partition("unrecognized arguments: ")
         if is_unknown:
-            name = rest.replace("=", " ").split()[0].lower()
+            name = rest.replace("=", " ").split()[0]
             message += hint(name, self._option_string_actions, self.old)
         super().error(message)
 
