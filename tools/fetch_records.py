@@ -201,7 +201,7 @@ def run(own: argparse.Namespace, others: list[str]) -> int:
     paths = rows["waveform_path"].tolist()
     url = own.url.rstrip("/") + "/"
     try:
-        failed = fetch_all(url, Path(settings.data_dir), paths, own.connections)
+        failed = fetch_all(url, Path(settings.data_dir).absolute(), paths, own.connections)
     except KeyboardInterrupt as stop:
         raise type(stop)("stopped; what was fetched is kept, and this goes on from there: "
                          + shlex.join(["python", *sys.argv])) from stop
