@@ -13,7 +13,7 @@ import hashlib
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +24,6 @@ from tqdm import tqdm
 
 from ecg import cluster, files
 from ecg.errors import RecordError, UserError
-
-Prepare = Callable[[str], tuple[np.ndarray, np.ndarray, str]]   # from a path, as in `Prepared`
-Shapes = tuple[tuple[int, ...], tuple[int, ...]]                # of a signal and of its features
 
 BATCH = 100               # records stored together: 0.2 s of work
 LARGE_BATCH = 1000        # of many: each file stays open, and a system allows some 1,000
@@ -53,8 +50,8 @@ class Rows(Sequence[Prepared]):
     batches : the rows of each batch
     """
 
-    def __init__(self, batches: Iterable[Any] = ()) -> None:
-        self.batches = list(batches)
+    def __init__(self, batches: list[np.ndarray] | None = None) -> None:
+        self.batches = batches or []
         self.ends = np.cumsum([len(rows) for rows in self.batches], dtype=int).tolist()
 
     def __len__(self) -> int:
@@ -63,13 +60,10 @@ class Rows(Sequence[Prepared]):
     def __add__(self, more: "Rows") -> "Rows":
         return Rows(self.batches + more.batches)
 
-    def row(self, place: int) -> np.void:
-        """Return the row of a record."""
-        number = bisect_right(self.ends, place)
-        return self.batches[number][place - self.ends[number]]    # counted from the end
-
     def __getitem__(self, place: Any) -> Any:
-        row = self.row(range(len(self))[place])
+        place = range(len(self))[place]
+        number = bisect_right(self.ends, place)
+        row = self.batches[number][place - self.ends[number]]    # counted from the end
         return Prepared(
             row["signal"], row["features"], row["reason"].decode(), row["remark"].decode())
 
@@ -96,7 +90,7 @@ class Signals:
     def __getitem__(self, index: Any) -> np.ndarray:
         """Return the ECGs of an index as NumPy would, in a new array."""
         places = self.places[index]
-        signals = [self.rows.row(place)["signal"] for place in places.ravel().tolist()]
+        signals = [self.rows[place].signal for place in places.ravel()]
         return np.array(signals, np.float32).reshape(places.shape + self.shape[1:])
 
 
@@ -105,7 +99,7 @@ class Batch(NamedTuple):
     """Records that are prepared and stored together, and what is needed for that."""
 
     paths: list[str]
-    prepare: Prepare
+    prepare: Callable
     row_type: np.dtype
     file: Path | None    # None keeps the rows in memory
 
@@ -116,24 +110,23 @@ def stamp(path: str) -> list[Any]:
     A header's bytes count, as a gain may be corrected by one of the same size at the same time.
     """
     marks: list[Any] = []
-    if os.path.isfile(f"{path}.hea"):    # a pipe would wait
+    for ending in (".hea", ".dat", ".mat"):
+        if os.path.isfile(path + ending):
+            status = os.stat(path + ending)
+            marks += ending, status.st_size, status.st_mtime_ns
+    if ".hea" in marks:
         with open(f"{path}.hea", "rb") as header:
             marks.append(header.read(MAX_HEADER_BYTES))
-    for ending in (".dat", ".mat"):
-        with contextlib.suppress(OSError):
-            status = os.stat(path + ending)
-            marks.append((ending, status.st_size, status.st_mtime_ns))
     return marks
 
 
 def load(batch: Batch) -> np.ndarray | None:
     """Map the rows of a stored batch into memory; None if they are missing or damaged."""
     try:
-        rows = np.asarray(np.load(batch.file or "", mmap_mode="r", allow_pickle=False))
+        rows = np.load(batch.file or "", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    is_whole = rows.dtype == batch.row_type and rows.shape == (len(batch.paths),)
-    return rows if is_whole else None
+    return np.asarray(rows) if rows.dtype == batch.row_type else None
 
 
 def prepare_batch(batch: Batch) -> np.ndarray | None:
@@ -164,22 +157,30 @@ def prepare_batches(
     batches: list[Batch],
     jobs: int,
     scheduler: str,
-) -> Generator[np.ndarray | None, None, None]:
-    """Yield what `prepare_batch` returns of each, from worker processes or a Dask cluster."""
-    place = cluster.workers(scheduler) if scheduler and batches else contextlib.nullcontext()
+    title: str,
+) -> list[Any]:
+    """Return the rows of each batch, prepared by worker processes or on a Dask cluster."""
+    n = sum(len(batch.paths) for batch in batches)
+    jobs = jobs or (-1 if scheduler or n >= WORTH_WORKERS else 1)
+    place = cluster.workers(scheduler) if scheduler and n else contextlib.nullcontext()
+    made: list[Any] = []
     try:
-        with place:
+        with place, tqdm(total=n, desc=title, mininterval=1, disable=not n) as progress:
             parallel = joblib.Parallel(jobs, return_as="generator")
-            yield from parallel(joblib.delayed(prepare_batch)(batch) for batch in batches)
+            results = parallel(joblib.delayed(prepare_batch)(batch) for batch in batches)
+            for batch, rows in zip(batches, results, strict=True):
+                made.append(load(batch) if rows is None else rows)
+                progress.update(len(batch.paths))
     except BrokenExecutor as error:
         raise UserError("a worker process was killed (out of memory?); --jobs 1 needs the least "
                         "memory, and finished batches are not prepared again") from error
+    return made
 
 
 def prepare_many(
     paths: list[str],
-    prepare: Prepare,
-    shapes: Shapes,
+    prepare: Callable,
+    shapes: tuple,
     key: Any,
     folder: Path | None = None,
     jobs: int = 0,
@@ -216,26 +217,18 @@ def prepare_many(
     size = BATCH if len(paths) <= MANY else LARGE_BATCH
     batches = []
     for start in range(0, len(paths), size):
-        part = list(paths[start:start + size])
+        part = paths[start:start + size]
         content = repr([key, files.code_sha256(), part, [stamp(path) for path in part]])
-        name = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".npy"
+        name = hashlib.sha256(content.encode()).hexdigest()[:32] + ".npy"
         batches.append(Batch(part, prepare, row_type, folder and folder.absolute() / name))
     if folder:
         tidy(folder)
 
     stored = [load(batch) for batch in batches]
     todo = [batch for batch, rows in zip(batches, stored, strict=True) if rows is None]
-    n = sum(len(batch.paths) for batch in todo)
-    jobs = jobs or (-1 if scheduler or n >= WORTH_WORKERS else 1)
-    with (contextlib.closing(prepare_batches(todo, jobs, scheduler)) as prepared,
-          tqdm(total=n, desc=title, mininterval=1, disable=not n) as progress):
-        for i, batch in enumerate(batches):
-            if stored[i] is None:
-                rows = next(prepared)
-                stored[i] = load(batch) if rows is None else rows
-                progress.update(len(batch.paths))
-
-    if any(rows is None for rows in stored):
+    made = iter(prepare_batches(todo, jobs, scheduler, title))
+    batches_made = [next(made) if rows is None else rows for rows in stored]
+    if any(rows is None for rows in batches_made):
         raise UserError(f"{folder}: what was written there cannot be read here: choose a "
                         "--cache-dir that all machines share, or --no-cache")
-    return Rows(stored)
+    return Rows(batches_made)

@@ -1,7 +1,9 @@
 """Prepare records on an existing Dask cluster, for `too_feature.py --scheduler tcp://host:port`.
 
-    dask scheduler                                # on one machine, says tcp://host:8786
-    dask worker tcp://host:8786 --nworkers auto   # on each of the others
+On one machine, and then on each of the others, in the project's folder:
+
+    PYTHONPATH=. dask scheduler                                # says tcp://host:8786
+    PYTHONPATH=. dask worker tcp://host:8786 --nworkers auto
 
 The project's folder, the data folder and the cache lie on storage that all machines share, under
 the same paths. Every machine has the same Python environment, with `pip install distributed`. If a
@@ -10,12 +12,10 @@ single-threaded worker and prepares the records on the script's own machine.
 """
 
 import contextlib
-import sys
 from collections.abc import Iterator
 
 import joblib
 
-from ecg import files
 from ecg.errors import UserError, user_errors
 
 TIMEOUT_S = 30    # for the scheduler, and for a first worker
@@ -28,30 +28,18 @@ def workers(address: str) -> Iterator[None]:
     Raises
     ------
     UserError
-        Dask is not installed, the scheduler or a worker does not answer, the scheduler goes away,
-        or a batch kills every worker that tries it.
+        Dask is not installed, the scheduler or a worker does not answer or lacks PYTHONPATH, the
+        scheduler goes away, or a batch kills every worker that tries it.
     """
     try:    # an optional package
         import distributed
     except ImportError as error:
         raise UserError("Dask is not installed: pip install distributed") from error
 
-    folder = str(files.ROOT)
-
-    def find_modules() -> None:
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
-
-    class FindModules(distributed.WorkerPlugin):
-        def setup(self, worker: distributed.Worker) -> None:
-            find_modules()
-
-    failures = (OSError, ValueError, TimeoutError, distributed.TimeoutError,
+    failures = (OSError, ValueError, ImportError, TimeoutError, distributed.TimeoutError,
                 distributed.scheduler.KilledWorker, distributed.client.FutureCancelledError)
     with (user_errors(f"--scheduler {address}", failures),
           distributed.Client(address, timeout=TIMEOUT_S) as client):
-        client.run_on_scheduler(find_modules)    # it unpickles the tasks that it hands on
-        client.register_plugin(FindModules(), name=folder)    # for workers that join later, too
         client.wait_for_workers(1, timeout=TIMEOUT_S)
         with joblib.parallel_config("dask"):
             yield

