@@ -66,36 +66,15 @@ def refused(path, words=None):
     assert text.isprintable()
 
 
-# -------------------------------------------------------------------------- the file's description
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory):
-    """A file, and a description with a lambda that makes it where it is run, as Keras writes it."""
-    keras = script.load_tensorflow()[1]
-    folder = tmp_path_factory.mktemp("hostile")
-    code = f"lambda x: (open({str(folder / 'code_was_run')!r}, 'w'), x)[1]"
-    layer = keras.layers.Lambda(eval(code), (2,))    # noqa: S307
-    keras.Sequential([keras.Input((2,)), layer]).save(folder / "m.keras")
-    (folder / "code_was_run").unlink(missing_ok=True)
-    with zipfile.ZipFile(folder / "m.keras") as archive:
-        return folder / "code_was_run", archive.read("config.json")
-
-
-def test_what_a_file_says_of_itself_is_never_read_nor_run(hostile, good, parts, pack):
-    file, description = hostile
-    for content in (description, b"no JSON", b"[" * 10**6):
-        loaded = script.load(pack({**parts, "config.json": content}))
-        for own, other in zip(script.load(good).model.get_weights(), loaded.model.get_weights(),
-                              strict=True):
-            np.testing.assert_array_equal(own, other)
-    assert not file.exists()
-
-    layer = json.loads(description)["config"]["layers"][1]    # which Keras itself would run
-    script.load_tensorflow()[1].saving.deserialize_keras_object(layer, safe_mode=False)(
-        np.zeros((1, 2)))
-    assert file.exists()
-
-
 # ------------------------------------------------------------------------------------ the archive
+@pytest.mark.parametrize("description", [b"no JSON", b"[" * 10**6])
+def test_what_a_file_says_of_itself_is_never_read(description, good, parts, pack):
+    loaded = script.load(pack({**parts, "config.json": description}))
+    for own, other in zip(script.load(good).model.get_weights(), loaded.model.get_weights(),
+                          strict=True):
+        np.testing.assert_array_equal(own, other)
+
+
 @pytest.mark.parametrize("name", ["metadata.json", "config.json", "model.weights.h5"])
 def test_a_file_without_one_of_its_parts_is_refused(name, parts, pack, unopened):
     del parts[name]
@@ -111,14 +90,8 @@ def test_a_file_with_a_part_too_many_is_refused(extra, good, parts, pack, unopen
     refused(vouch(path, good), "other files")
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "byte in place"])
-def test_damaged_weights_are_refused(damage, good, parts, pack, unopened):
-    content = parts["model.weights.h5"]
-    if damage != "byte in place":
-        refused(pack({**parts, "model.weights.h5": content[:len(content) // 2]
-                      if damage == "cut" else b""}))
-        return
-    path = pack(parts)    # whose checksum in the archive no longer fits
+def test_a_byte_that_changed_in_place_is_refused_by_its_checksum(good, parts, pack, unopened):
+    path, content = pack(parts), parts["model.weights.h5"]
     whole = bytearray(path.read_bytes())
     whole[whole.index(content) + len(content) // 2] ^= 0xFF
     path.write_bytes(whole)
@@ -126,10 +99,11 @@ def test_damaged_weights_are_refused(damage, good, parts, pack, unopened):
 
 
 @pytest.mark.parametrize("share", [0, 0.9])
-def test_a_truncated_file_is_refused(share, good, tmp_path, unopened):
-    path = tmp_path / "m.keras"
-    path.write_bytes(good.read_bytes()[:int(share * good.stat().st_size)])
+def test_a_truncated_file_is_refused(share, good, parts, pack, unopened):
+    path, content = pack(parts), parts["model.weights.h5"]
+    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
     refused(vouch(path, good))
+    refused(pack({**parts, "model.weights.h5": content[:int(share * len(content))]}))
 
 
 def test_a_zip_bomb_is_refused_unpacked_by_nobody(parts, pack, unopened):
@@ -137,7 +111,7 @@ def test_a_zip_bomb_is_refused_unpacked_by_nobody(parts, pack, unopened):
     refused(pack(bomb, packed=zipfile.ZIP_DEFLATED), "packed")
 
 
-@pytest.mark.parametrize("name", ["m.h5", "m", "m.keras.h5"])
+@pytest.mark.parametrize("name", ["m.h5", "m"])
 def test_a_file_that_keras_would_read_in_another_way_is_refused(name, parts, pack, unopened):
     """Such as an .h5 with code before a sound archive: both readers find what they look for."""
     refused(pack(parts, name), "not end in .keras")
