@@ -5,8 +5,8 @@
     python benchmarks/accuracy.py --labels F --data-dir D --folds 5        # five, pooled
     python benchmarks/accuracy.py --labels F --data-dir D --test-labels F2 --test-data-dir D2
     python benchmarks/accuracy.py --labels F --data-dir D --test-paths 'files/cpsc*'
-    python benchmarks/accuracy.py ... --learning-curve    # who is best with how many records
-    python benchmarks/accuracy.py ... --ablation          # what each change of the default gains
+    python benchmarks/accuracy.py ... --learning-curve 300 600    # with fewer records
+    python benchmarks/accuracy.py ... --ablation                  # what each change gains
     python benchmarks/accuracy.py --help
 
 The tables go to standard output in Markdown, progress to standard error. With --keep FOLDER every
@@ -17,146 +17,141 @@ trained again. A training of the default takes some 35 s on one core, of the lar
 
 import argparse
 import contextlib
+import dataclasses
 import sys
 from pathlib import Path
+
+import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 
 import too_feature as script
-from benchmarks import ablation, curve, tables, thesis
+from benchmarks import tables, thesis
 from benchmarks.baselines import BASELINES
-from benchmarks.common import Store, fill, find_markers, log
+from benchmarks.common import Store, find_markers, replace_table
 from benchmarks.folds import read_pool, size_of
 from benchmarks.runs import Runner, Wanted
 from benchmarks.systems import OURS, System, recipe_system
-from ecg.errors import UserError
+from ecg.errors import exit_code
+from ecg.files import write_whole
 
 SYSTEMS = {    # in the order of the table
     "rule": BASELINES["rule"],
     "criteria": BASELINES["criteria"],
-    "thesis": System("thesis recipe to the letter", thesis.fit, quick_epochs=8,
-                     prepare=thesis.prepare_all),
-    "fixed": recipe_system("thesis recipe, its mistakes fixed", script.RECIPES["thesis"]),
+    "thesis": System("thesis recipe to the letter", thesis.fit, thesis.prepare_all),
+    "fixed": recipe_system(
+        "thesis recipe, its mistakes fixed", script.RECIPES["thesis"], is_ours=False),
     **BASELINES,
     **OURS,
 }
+CHANGES = {    # of the ablation: fields of `Recipe` that take the default's values, step by step
+    "+ band-pass, percentile scaling": ("high_pass", "central_share", "scale_span"),
+    "+ memory: start of the forget gates": ("lstm_memory",),
+    "+ limit on scaled features": ("feature_limit",),
+    "+ noise on amplitude features": ("amplitude_noise",),
+    "+ shift in time, gain of leads": ("shift", "lead_gain"),
+    "+ batch normalisation frozen": ("freeze_bn_after",),
+    "+ last weights kept": ("keep_weights",),
+    "+ curve of the heart rate": ("rate_curve",),
+}
 
 
-def compare(runner, protocols, options):
-    """Measure the systems asked for, and print the tables of those that are finished."""
-    wanted = {title: {name: Wanted(name, SYSTEMS[name], title, folds) for name in options.systems}
-              for title, folds in protocols.items()}
+# ---------------------------------------------------------------------------------------- measure
+def ablation_steps():
+    """Return the systems from the thesis's recipe, its mistakes fixed, to the default."""
+    default = script.RECIPES["default"]
+    recipe = script.RECIPES["thesis"]
+    steps = {"thesis, mistakes fixed": recipe}
+    for title, names in CHANGES.items():
+        recipe = dataclasses.replace(recipe, **{name: getattr(default, name) for name in names})
+        steps[title] = recipe
+    if dataclasses.replace(recipe, name=default.name) != default:
+        steps["+ all else"] = default
+    return {title: recipe_system(title, recipe) for title, recipe in steps.items()}
+
+
+def plan(protocols, options):
+    """Return what is to be measured for the table of each protocol.
+
+    Returns
+    -------
+    dict
+        By the heading of the table, {(name of the system, number of records): Wanted}.
+    """
+    systems = {name: SYSTEMS[name] for name in options.systems}
+    heading = "Learning curve, " if options.sizes else ""
+    if options.ablation:
+        systems = ablation_steps()
+        heading = "What each change of the default gains, "
+
+    tables_of = {}
+    for protocol, folds in protocols.items():
+        most = min(map(size_of, folds))
+        sizes = {size: size for size in options.sizes if size < most} | {most: None}
+        tables_of[heading + protocol] = {
+            (name, n): Wanted(system, folds, size)
+            for name, system in systems.items() for n, size in sizes.items()}
+    return tables_of
+
+
+def measure(runner, wanted, options):
+    """Train what the tables need, and print them; an interrupted run prints what it has."""
+    details = []
     try:
-        train(runner, [each for of_title in wanted.values() for each in of_title.values()])
-    finally:    # an interrupted run still shows what it has
-        for title, folds in protocols.items():
-            results = finished(runner, wanted[title])
+        runner.train([each for of_table in wanted.values() for each in of_table.values()])
+    finally:
+        for heading, of_table in wanted.items():
+            results = {row: runner.result(each) for row, each in of_table.items()}
+            results = {row: result for row, result in results.items() if result}
             if results:
-                text = tables.protocol_tables(
-                    results, runner.pool, title, folds, options, runner.skipped)
-                show(text, title, options)
+                folds = next(iter(of_table.values())).folds
+                details += report(heading, results, folds, runner.pool, options)
+    if options.write and details:
+        frame = pd.DataFrame(details).round(3)
+        path = Path(options.write).with_suffix(".csv")
+        write_whole(path, lambda scratch: frame.to_csv(scratch, index=False))
 
 
-def ablate(runner, protocols, options):
-    """Measure one step of the ablation after the other, and print what each gains."""
-    wanted = {}
-    for step, recipe in ablation.steps().items():
-        system = ablation.step_system(step, recipe)
-        wanted[step] = {title: Wanted("default", system, f"{step}/{title}", folds)
-                        for title, folds in protocols.items()}
-    try:
-        train(runner, [each for of_step in wanted.values() for each in of_step.values()])
-    finally:    # an interrupted run still shows what it has
-        results = {step: finished(runner, of_step) for step, of_step in wanted.items()}
-        if any(results.values()):
-            text = tables.ablation_table(results, runner.pool, protocols, options)
-            show(text, tables.ABLATION, options)
-
-
-def learn(runner, protocols, options):
-    """Measure the systems on more and more records; print the tables and draw the picture."""
-    wanted = {}
-    for title, folds in protocols.items():
-        most = min(size_of(fold) for fold in folds)
-        sizes = {n: n for n in options.sizes if n < most} | {most: None}
-        wanted[title] = {name: {n: Wanted(name, SYSTEMS[name], title, folds, size)
-                                for n, size in sizes.items()} for name in options.systems}
-    try:
-        train(runner, [each for of_title in wanted.values() for by_size in of_title.values()
-                       for each in by_size.values()])
-    finally:    # an interrupted run still shows what it has
-        curves = {}
-        for title, of_title in wanted.items():
-            found = {name: finished(runner, by_size) for name, by_size in of_title.items()}
-            found = {name: by_size for name, by_size in found.items() if by_size}
-            if found:
-                curves[title] = found
-                text = tables.curve_tables(found, runner.pool, title, protocols[title], options)
-                show(text, tables.curve_title(title), options)
-        if options.picture and curves:
-            curve.draw(curves, runner.pool, protocols, options.picture)
-
-
-def train(runner, wanted):
-    """Prepare the records in each way that the systems need, once, and train."""
-    for each in wanted:
-        if each.system.prepare:
-            each.system.prepare(runner.pool)
-    runner.train(wanted)
-
-
-def finished(runner, wanted):
-    """Return the results that are complete, of a dict of `Wanted`."""
-    results = {name: runner.result(each) for name, each in wanted.items()}
-    return {name: result for name, result in results.items() if result}
-
-
-def show(text, title, options):
-    """Print tables, and put them into the file that --write names."""
+def report(heading, results, folds, pool, options):
+    """Print a table, and put it into the file that --write names; return the rows of its CSV."""
+    is_comparison = not options.sizes and not options.ablation
+    if is_comparison:
+        results = tables.with_ensembles(results)
+    text = tables.table(results, tables.scorer_of(pool, folds), pool.classes, options)
+    text = f"### {heading[:1].upper()}{heading[1:]}\n\n{text}\n"
     print(text, flush=True)
     is_interrupted = sys.exc_info()[0] is not None
     if options.write and not is_interrupted:
-        fill(options.write, title, text)
+        replace_table(options.write, heading, text)
+    if not is_comparison:
+        return []
+    return [{"table": heading, **row} for row in tables.details(results, pool, folds)]
 
 
 # ------------------------------------------------------------------------------------------ main
 def parse_options(arguments=None):
     """Read the command line."""
-    known = ",".join(SYSTEMS)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_records(parser.add_argument_group("records"))
     add = parser.add_argument
-    add("--systems", type=lambda text: text.split(","),
-        help=f"systems to compare, some of {known} (default: all; of a learning curve "
-        f"{','.join(curve.SYSTEMS)})")
-    add("--seeds", type=int, help="trainings of each of ours (default: 3, with --quick 1)")
+    add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS),
+        help="systems to compare (default: all)")
+    add("--seeds", type=int, default=3, help="trainings of each of ours (default: 3)")
     add("--baseline-seeds", type=int, help="trainings of each baseline (default: that of --seeds)")
-    add("--quick", action="store_true", help="one seed, one trial, few epochs")
     add("--epochs", type=int, help="epochs of every network at most, to try a command out")
     add("--jobs", type=int, default=1, help="processes, each of which trains on a core of its own")
     add("--keep", metavar="FOLDER", help="folder that keeps every training as it ends")
     add("--write", metavar="FILE",
         help="Markdown file whose tables are replaced, each of them between the lines "
-        "<!-- its heading --> and <!-- end -->")
-
+        "<!-- its heading --> and <!-- end -->; all details go into the CSV of that name")
     add("--ablation", action="store_true",
-        help="measure what each change gains instead of comparing systems")
-    add("--learning-curve", action="store_true",
-        help="measure with fewer records to learn from instead of comparing systems")
-    add("--sizes", type=int, nargs="+", default=list(curve.SIZES),
-        help="of the learning curve, besides all records (default: "
-        f"{' '.join(map(str, curve.SIZES))})")
-    add("--picture", help="PNG file to draw the learning curve into")
+        help="measure what each change from the thesis's recipe to the default gains")
+    add("--learning-curve", dest="sizes", type=int, nargs="+", default=[], metavar="N",
+        help="measure with so many records to learn from, too")
 
     options = parser.parse_args(arguments)
-    if options.systems is None:
-        options.systems = list(curve.SYSTEMS if options.learning_curve else SYSTEMS)
-    unknown = set(options.systems) - set(SYSTEMS)
-    if unknown:
-        parser.error(f"--systems {','.join(sorted(unknown))}: expected some of {known}")
-    options.seeds = options.seeds or (1 if options.quick else 3)
     options.baseline_seeds = options.baseline_seeds or options.seeds
     return options
 
@@ -172,7 +167,7 @@ def add_records(group):
         help="patient-wise folds of --paths, pooled (1: one split, or none with others to test on)")
     add("--test-paths", nargs="+", default=[], metavar="PATTERN",
         help="for each pattern: test on those records, and train on the rest of --paths")
-    add("--test-labels", help="label file of another hospital, to test on")
+    add("--test-labels", help="label file of an external test set")
     add("--test-data-dir",
         help="folder that the paths in --test-labels start from (default: --data-dir)")
     add("--no-amplitudes", nargs="+", default=[], metavar="PATTERN",
@@ -183,45 +178,16 @@ def run(options):
     """Measure what the options ask for, and print the tables."""
     with contextlib.redirect_stdout(sys.stderr):    # the script's notices do not belong in a table
         pool, protocols = read_pool(options)
-
+    wanted = plan(protocols, options)
     if options.write:
-        check_markers(protocols, options)
-    runner = Runner(pool, Store(options.keep), options.seeds, options.baseline_seeds, options.quick,
-                    options.epochs, options.jobs)
-    if options.ablation:
-        ablate(runner, protocols, options)
-    elif options.learning_curve:
-        learn(runner, protocols, options)
-    else:
-        compare(runner, protocols, options)
-
-
-def check_markers(protocols, options):
-    """Raise `UserError` unless --write names a file with a place for each table."""
-    titles = list(protocols)
-    if options.ablation:
-        titles = [tables.ABLATION]
-    elif options.learning_curve:
-        titles = [tables.curve_title(title) for title in protocols]
-    for title in titles:
-        find_markers(options.write, title)
+        for heading in wanted:    # before hours of training
+            find_markers(options.write, heading)
+    measure(Runner(pool, Store(options.keep), options), wanted, options)
 
 
 def main(arguments=None):
     """Run the benchmark; return the exit code."""
-    options = parse_options(arguments)
-    try:
-        run(options)
-        return 0
-    except UserError as error:
-        log(f"accuracy.py: error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        if options.keep:
-            log(f"interrupted; the same command continues with {options.keep}")
-        else:
-            log("interrupted; --keep FOLDER would keep what is finished")
-        return 130
+    return exit_code("accuracy.py", run, parse_options(arguments))
 
 
 if __name__ == "__main__":

@@ -3,37 +3,33 @@
     python too_feature.py --labels F --data-dir D --test-labels F2 --test-data-dir D2 \\
         --recipe large --output start_large.keras
     python benchmarks/adapt.py --labels F --data-dir D --test-labels F2 --test-data-dir D2 \\
-        --start start_large.keras --keep FOLDER --picture benchmarks/adapt.png
+        --start start_large.keras --keep FOLDER
 
-`F` are the records that the models of --start were trained on, `F2` those of the other hospital.
-Each draw cuts the patients of F2 in two: 60 % of which some records are labelled, and 40 % to test
-on. Predictions of all draws are pooled. Ten draws take 15 minutes on two cores for a large model.
-With --keep FOLDER every result is saved as soon as it is there, and the same command continues.
+The models of --start were trained on F; F2 is the label file of the other hospital. Each draw cuts
+the patients of F2 in two: 60 % of which some records are labelled, and 40 % to test on. Predictions
+of all draws are pooled. With --keep FOLDER every result is saved as soon as it is there, and the
+same command continues.
 """
 
 import argparse
 import contextlib
-import dataclasses
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.special import softmax
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 
 import too_feature as script
-from benchmarks.common import Store, log
+from benchmarks.common import Store, code_sha256, log
 from benchmarks.folds import SEED, fold_of, numbers, read_pool
-from benchmarks.runs import forget_models
-from benchmarks.scores import Scorer, difference, interval
+from benchmarks.scores import Scorer, interval, versus
 from ecg import adaptation
 from ecg.errors import UserError, exit_code
-from ecg.files import code_sha256, sha256
-from ecg.output import style
+from ecg.files import sha256
 from ecg.output.model_card import markdown_table
 
 SIZES = 10, 20, 40       # labelled records of the other hospital
@@ -60,19 +56,19 @@ class Bench:
 
     def __init__(self, pool, start):
         self.pool = pool
-        self.start = start
         loaded = script.load(start)
         if pool.classes != loaded.classes:
-            raise UserError(f"--start {start}: tells {loaded.classes}, the labels {pool.classes}")
+            raise UserError(f"--start {start}: the model's classes are {loaded.classes}, those of "
+                            f"the labels {pool.classes}")
         self.model = loaded.model
         self.recipe = loaded.recipe
-        self.settings = script.Settings(recipe=loaded.recipe, start_from=start)
 
-        own = pool.rows[~pool.rows["other"]]
-        self.fold = fold_of(own, pool.rows[pool.rows["other"]])
-        everything = pool.records(np.arange(len(pool.rows)), self.recipe)
-        body, last = adaptation.split_model(script.load_tensorflow()[1], self.model, start)
-        self.inputs = script.predict(body, everything).astype(float)
+        is_other = pool.rows["other"]
+        self.fold = fold_of(pool.rows[~is_other], pool.rows[is_other])
+        _, keras = script.load_tensorflow()
+        body, last = adaptation.split_model(keras, self.model, start)
+        everything = self.records(np.arange(len(pool.rows)))
+        self.inputs = script.predict(body, everything).astype(float)    # of the last layer
         self.layer = adaptation.LastLayer.of(last)
 
     def records(self, chosen):
@@ -82,22 +78,8 @@ class Bench:
 
 # ---------------------------------------------------------------------------------------- methods
 def as_it_is(bench, local, draw):
-    """Ask the model as it is."""
+    """Predict with the model as it is."""
     return softmax(bench.layer.logits(bench.inputs[draw.test]), axis=1)
-
-
-def rescaled(bench, local, draw):
-    """Ask the model with features scaled as the local records are, but for the heart rates."""
-    _, features = bench.pool.inputs(bench.recipe)
-    names = [name for name, _, _ in script.feature_names(bench.recipe)]
-    is_rate = np.array(["heart rate" in name for name in names])
-    own, other = features[bench.fold.train], features[local]
-    here = np.nanmean(other, axis=0), np.nanstd(other, axis=0) + 1e-6
-    there = np.nanmean(own, axis=0), np.nanstd(own, axis=0)
-    records = bench.records(draw.test)
-    moved = (records.features - here[0]) / here[1] * there[1] + there[0]
-    moved = np.where(is_rate, records.features, moved).astype(np.float32)
-    return script.predict(bench.model, records._replace(features=moved))
 
 
 def last_layer(bench, local, draw):
@@ -106,26 +88,6 @@ def last_layer(bench, local, draw):
     adapted = adaptation.adapt(
         bench.inputs[local], bench.pool.targets[local], subjects[local], bench.layer, draw.seed)
     return softmax(adapted.layer.logits(bench.inputs[draw.test]), axis=1)
-
-
-def last_layer_unchosen(bench, local, draw):
-    """Fit the last layer, and keep it whatever cross-validation says."""
-    fitted = adaptation.fit_last_layer(
-        bench.inputs[local], bench.pool.targets[local], bench.layer)
-    return softmax(fitted.logits(bench.inputs[draw.test]), axis=1)
-
-
-def all_weights(bench, local, draw):
-    """Train all weights further, as --adapt all does; a fifth of the records validates."""
-    subjects = bench.pool.rows["subject_id"].to_numpy()[local]
-    fold = adaptation.patient_folds(subjects, bench.pool.targets[local], draw.seed)
-    usual = script.RECIPES[bench.recipe.name].learning_rate
-    recipe = dataclasses.replace(bench.recipe, learning_rate=script.FINE_TUNING * usual)
-    settings = dataclasses.replace(
-        bench.settings, adapt="all", recipe=recipe, seed=SEED + draw.seed)
-    model, _, _ = script.adapt(
-        bench.records(local[fold > 0]), bench.records(local[fold == 0]), settings)
-    return script.predict(model, bench.records(draw.test))
 
 
 def from_scratch(bench, local, draw):
@@ -147,16 +109,12 @@ def regression(bench, local, draw):
     return baseline.predict(features[draw.test])
 
 
-METHODS = {    # title: function, and which option says how many draws
-    "as it is": (as_it_is, "draws"),
-    "as it is, features scaled as local ones": (rescaled, "draws"),
-    "**last layer** (`--start-from`)": (last_layer, "draws"),
-    "last layer, the start no candidate": (last_layer_unchosen, "draws"),
-    "all weights (`--adapt all`)": (all_weights, "slow_draws"),
-    "from scratch on both": (from_scratch, "scratch_draws"),
-    "logistic regression on both": (regression, "draws"),
+METHODS = {    # title: how to predict a draw's tests, and with how many labelled records
+    "as it is": (as_it_is, [0]),
+    "**last layer** (`--start-from`)": (last_layer, SIZES),
+    "from scratch on both": (from_scratch, SIZES[1:]),
+    "logistic regression on both": (regression, [0, *SIZES]),
 }
-WITHOUT_LABELS = as_it_is, regression
 
 
 # ---------------------------------------------------------------------------------------- measure
@@ -173,110 +131,40 @@ def make_draws(pool, n):
     return draws
 
 
-def measure(bench, store, options):
-    """Return {title: {size: probabilities of all its draws, one after the other}}."""
-    found = {}
-    about = {"files": [sha256(file) for file in (options.labels, options.test_labels)]}
-    for title, (method, many) in METHODS.items():
-        draws = make_draws(bench.pool, getattr(options, many))
-        sizes = (0, *SIZES) if method in WITHOUT_LABELS else SIZES
-        sizes = (0,) if method is as_it_is else sizes
-        sizes = SIZES[-1:] if method is from_scratch else sizes
-        for size in sizes if draws else ():
-            parts = []
-            for draw in draws:
-                key = {
-                    **about, "start": sha256(bench.start), "title": title, "size": size,
-                    "draw": draw.seed, "code": code_sha256() + sha256(__file__)}
-                if store.get(key) is None:
-                    log(f"{Path(bench.start).stem}, {title}, {size} labels, draw {draw.seed}")
-                    store.put(key, measure_one(bench, method, draw, size))
-                parts.append(np.array(store.get(key)))
-            found.setdefault(title, {})[size] = np.concatenate(parts)
-    return found
+def predict_draws(bench, store, key, title, size, draws):
+    """Return the class numbers that a method predicts for the tests of all draws, pooled."""
+    method, _ = METHODS[title]
+    predicted = []
+    for draw in draws:
+        full = {**key, "title": title, "size": size, "draw": draw.seed}
+        if store.get(full) is None:
+            log(f"{title}, {size} labels, draw {draw.seed}")
+            with contextlib.redirect_stdout(sys.stderr):
+                probabilities = method(bench, draw.pool[:size], draw)
+            store.put(full, probabilities.argmax(axis=1).tolist())
+        predicted += store.get(full)
+    return np.array(predicted)
 
 
-def measure_one(bench, method, draw, size):
-    """Return the probabilities of a draw's test records, ready for JSON."""
-    with contextlib.redirect_stdout(sys.stderr):
-        probabilities = method(bench, draw.pool[:size], draw)
-    forget = method in (all_weights, from_scratch)
-    if forget:
-        forget_models()
-    return np.round(probabilities, 6).tolist()
-
-
-def scores_of(bench, found, options):
-    """Return {title: {size: (balanced accuracy and resamples, those of the start)}}."""
-    scores = {}
-    start = next(iter(found["as it is"].values()))
-    for title, by_size in found.items():
-        draws = make_draws(bench.pool, getattr(options, METHODS[title][1]))
-        tested = np.concatenate([draw.test for draw in draws])
-        subjects = bench.pool.rows["subject_id"].to_numpy()[tested]
-        scorer = Scorer(bench.pool.targets[tested], subjects, len(bench.pool.classes))
-        before = scorer.balanced(start[:len(tested)].argmax(axis=1)[None])
-        scores[title] = {size: (scorer.balanced(p.argmax(axis=1)[None]), before)
-                         for size, p in by_size.items()}
-    return scores
-
-
-# ----------------------------------------------------------------------------------------- output
-def table(scores, options):
-    """Return the scores of a start in Markdown."""
+def table(bench, store, key, draws):
+    """Return in Markdown the score of each method and size, less the start on the same records."""
+    tested = np.concatenate([draw.test for draw in draws])
+    subjects = bench.pool.rows["subject_id"].to_numpy()[tested]
+    scorer = Scorer(bench.pool.targets[tested], subjects, len(bench.pool.classes))
+    start = None
     rows = []
-    for title, by_size in scores.items():
-        cells = [title]
-        for size in (0, *SIZES):
-            if size not in by_size:
-                cells.append("")
-                continue
-            balanced, before = by_size[size]
-            cells.append(f"{balanced[0]:.3f} ({interval(balanced[1:])})" if not size
-                         else f"{balanced[0]:.3f}, {difference(balanced, before)}")
-        rows.append([*cells, getattr(options, METHODS[title][1])])
-    heading = ["", "no label", *(f"{size} labels, less the start (95 %)" for size in SIZES),
-               "draws"]
-    return markdown_table(heading, rows)
-
-
-def draw_picture(file, scores):
-    """Draw balanced accuracy by number of labels, a panel for each start."""
-    with style.styled():
-        figure = Figure((style.PAGE, 3.6), layout="constrained")
-        panels = figure.subplots(1, len(scores), squeeze=False, sharey=True)[0]
-        for axes, (start, by_title) in zip(panels, scores.items(), strict=True):
-            draw_panel(axes, by_title)
-            axes.set(title=Path(start).stem, xlabel="labelled records of the other hospital")
-
-        panels[0].set_ylabel("balanced accuracy")
-        handles, titles = panels[0].get_legend_handles_labels()
-        figure.legend(
-            handles,
-            titles,
-            loc="outside lower center",
-            ncols=2)
-    style.save(figure, Path(file).with_suffix(""), ["png"])
-
-
-def draw_panel(axes, by_title):
-    """Draw a line for each way to use the labels; what needs none is a level line."""
-    for i, (title, by_size) in enumerate(by_title.items()):
-        sizes = sorted(by_size)
-        values = [by_size[size][0][0] for size in sizes]
-        name = title.replace("*", "").replace("`", "")
-        if title == "as it is":
-            axes.axhline(values[0], color="0.6", label=name)
-        else:
-            turn, place = divmod(i, len(style.COLOURS))    # a colour that returns is dashed
-            axes.plot(
-                sizes,
-                values,
-                color=style.COLOURS[place],
-                linestyle=("-", "--")[turn],
-                marker="o",
-                markersize=4,
-                label=name)
+    for title, (_, sizes) in METHODS.items():
+        cells = dict.fromkeys([0, *SIZES], "")
+        for size in sizes:
+            predicted = predict_draws(bench, store, key, title, size, draws)
+            score = scorer.balanced(predicted[None])
+            start = score if start is None else start    # the first row
+            cells[size] = f"{score[0]:.3f} ({interval(score[1:])})"
+            if size:
+                cells[size] = f"{score[0]:.3f}, {versus(score, start)}"
+        rows.append([title, *cells.values()])
+    header = ["", "no label", *(f"{size} labels, less the start (95 %)" for size in SIZES)]
+    return markdown_table(header, rows)
 
 
 # ------------------------------------------------------------------------------------------- main
@@ -290,30 +178,26 @@ def parse_options(arguments=None):
     add("--test-labels", required=True, help="label file of the other hospital")
     add("--test-data-dir", help="folder that its paths start from (default: --data-dir)")
     add("--start", nargs="+", required=True, help="models trained on --labels")
-    add("--draws", type=int, default=10, help="draws of each method that takes a second")
-    add("--slow-draws", type=int, default=10, help="draws of training all weights")
-    add("--scratch-draws", type=int, default=2, help="draws of training from scratch")
+    add("--draws", type=int, default=10, help="draws of patients, pooled")
     add("--keep", metavar="FOLDER", help="folder that keeps every result as soon as it is there")
-    add("--picture", help="file for a picture of the learning curves")
+
+    # For `read_pool`: whole label files
+    parser.set_defaults(folds=1, paths=(), test_paths=(), no_amplitudes=())
     return parser.parse_args(arguments)
 
 
 def run(options):
     """Measure, and print a table for each start."""
-    options.folds = 1
-    options.paths = options.test_paths = options.no_amplitudes = ()    # whole label files
-    store = Store(options.keep)
     with contextlib.redirect_stdout(sys.stderr):
         pool, _ = read_pool(options)
-
-    scores = {}
+    draws = make_draws(pool, options.draws)
+    store = Store(options.keep)
     for start in options.start:
         bench = Bench(pool, start)
-        found = measure(bench, store, options)
-        scores[start] = scores_of(bench, found, options)
-        print(f"### Start: {Path(start).stem}\n\n{table(scores[start], options)}\n", flush=True)
-    if options.picture:
-        draw_picture(options.picture, scores)
+        key = {"start": sha256(start), "code": code_sha256(__file__),
+               "labels": sha256(options.labels, options.test_labels)}
+        text = table(bench, store, key, draws)
+        print(f"### Start: {Path(start).stem}\n\n{text}\n", flush=True)
 
 
 def main(arguments=None):

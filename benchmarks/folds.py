@@ -1,19 +1,19 @@
 """The records of a benchmark, and the patient-wise folds in which systems are compared."""
 
-import hashlib
+import contextlib
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
+from tqdm import tqdm
 
 import too_feature as script
-from benchmarks.common import log, progress
-from ecg import patients
-from ecg.errors import RecordError, UserError
-from ecg.patients import is_same_tree
+from benchmarks.common import log
+from ecg import label_file, patients
+from ecg.errors import RecordError, UserError, user_errors
 
 SEED = 42    # of every split; trainings take this seed and the next ones
 AMPLITUDES = slice(2)    # the places of mean and standard deviation of lead II among the features
@@ -48,45 +48,38 @@ class Pool:
     """
 
     def __init__(self, rows, no_amplitudes=()):
-        on_disk = [Path(f"{row.folder}/{row.waveform_path}.hea").exists()
-                   for row in rows.itertuples()]
-        missing = len(rows) - sum(on_disk)
-        rows = rows[on_disk]
         recipe = script.Recipe()
-        prepared = [prepare_or_none(row, recipe) for row in progress(rows, "reading")]
-        usable = [pair is not None for pair in prepared]
-        log(f"{sum(usable)} records; {missing} more are not on disk, {usable.count(False)} cannot "
-            "be used")
-        if not any(usable):
+        prepared = {}
+        for row in progress(rows):
+            with contextlib.suppress(RecordError):
+                prepared[row.Index] = prepare_row(row, recipe)
+        log(f"{len(rows) - len(prepared)} more records are missing or cannot be used")
+        if not prepared:
             raise UserError("expected label files that name records on disk which can be used")
 
-        prepared = [pair for pair in prepared if pair is not None]
-        self.rows = rows[usable].reset_index(drop=True)
-        self.rows["number"] = range(len(self.rows))
-        self.rows["recording"] = [patients.digest(signal) for signal, _ in prepared]
-        same = self.rows.groupby(["folder", "recording"])["subject_id"]
-        self.rows["subject_id"] = same.transform("first")
-        self.classes = sorted(self.rows["ecg_category"].unique())
-        self.targets = pd.Index(self.classes).get_indexer(self.rows["ecg_category"])
-        self.is_unmeasured = matching(self.rows, no_amplitudes)
-        self._prepared = {preparation(recipe): self._stack(prepared)}
+        rows = rows.loc[list(prepared)].reset_index(drop=True)
+        rows["number"] = rows.index
+        rows["recording"] = [patients.digest(signal) for signal, _ in prepared.values()]
+        copies = rows.groupby(["folder", "recording"])
+        rows["subject_id"] = copies["subject_id"].transform("first")
+        self.rows = rows
+        self.classes = sorted(set(rows["ecg_category"]))
+        self.targets = pd.Index(self.classes).get_indexer(rows["ecg_category"])
+        self.is_unmeasured = matching(rows, no_amplitudes)
+        self._prepared = {preparation(recipe): self._stack(prepared.values())}
 
     def _stack(self, pairs):
         """Turn pairs of arrays into a pair of arrays, without amplitudes that are not real."""
-        firsts, seconds = zip(*pairs, strict=True)
-        features = np.stack(seconds)
+        signals, features = map(np.stack, zip(*pairs, strict=True))
         features[self.is_unmeasured, AMPLITUDES] = np.nan
-        return np.stack(firsts), features
+        return signals, features
 
     def digest(self, fold):
         """Return a hash of all that this fold's records are: who, which class, and what is seen."""
         _, features = self.inputs(script.Recipe())    # they change whenever the signals do
-        columns = self.rows[["subject_id", "waveform_path", "ecg_category"]]
-        content = hashlib.sha256(repr(self.classes).encode())
-        for part in fold:
-            content.update(repr(columns.iloc[part].to_numpy().tolist()).encode())
-            content.update(features[part].tobytes())
-        return content.hexdigest()
+        rows = self.rows[script.COLUMNS].to_numpy()
+        parts = [(rows[part].tolist(), features[part]) for part in fold]
+        return joblib.hash([self.classes, parts])
 
     def inputs(self, recipe):
         """Return signals (n, points, 12) and features (n, 8 or more) of all records."""
@@ -99,7 +92,7 @@ class Pool:
         ----------
         key : hashable
         prepare : callable
-            Takes a row of `self.rows` and returns a pair of arrays.
+            Takes a row of `self.rows` and returns signal and features.
 
         Returns
         -------
@@ -107,8 +100,7 @@ class Pool:
             Of all records, in the order of `self.rows`.
         """
         if key not in self._prepared:
-            pairs = [prepare(row) for row in progress(self.rows, "preparing")]
-            self._prepared[key] = self._stack(pairs)
+            self._prepared[key] = self._stack([prepare(row) for row in progress(self.rows)])
         return self._prepared[key]
 
     def draw(self, numbers, samples, seed, repeat):
@@ -119,27 +111,28 @@ class Pool:
     def records(self, numbers, recipe):
         """Return the records of these numbers as the script's own `Records`."""
         signals, features = self.inputs(recipe)
-        return script.Records(self.rows.iloc[numbers], signals[numbers], features[numbers],
-                              self.targets[numbers])
+        return script.Records(
+            rows=self.rows.iloc[numbers],
+            signals=signals[numbers],
+            features=features[numbers],
+            targets=self.targets[numbers])
 
     def drawn(self, fold, settings):
         """Return the training and the validation `Records` that the script would draw."""
-        train = self.draw(fold.train, settings.train_samples, settings.seed, repeat=True)
-        validation = self.draw(fold.validation, settings.val_samples, settings.seed, repeat=False)
-        return self.records(train, settings.recipe), self.records(validation, settings.recipe)
+        seed = settings.seed
+        train = self.draw(fold.train, settings.train_samples, seed, repeat=True)
+        validation = self.draw(fold.validation, settings.val_samples, seed, repeat=False)
+        return tuple(self.records(part, settings.recipe) for part in (train, validation))
+
+
+def progress(rows):
+    """Iterate over the rows of a DataFrame with a progress bar on standard error."""
+    return tqdm(rows.itertuples(), "preparing", len(rows), mininterval=1)
 
 
 def prepare_row(row, recipe):
     """Return signal and features of the record in one row of a pool."""
     return script.prepare_record(f"{row.folder}/{row.waveform_path}", row.folder, recipe)[:2]
-
-
-def prepare_or_none(row, recipe):
-    """Like `prepare_row`, but return None for a record that cannot be used."""
-    try:
-        return prepare_row(row, recipe)
-    except RecordError:
-        return None
 
 
 def preparation(recipe):
@@ -149,8 +142,10 @@ def preparation(recipe):
 
 def matching(rows, patterns):
     """Tell which paths match one of the patterns, such as files/ptbxl*; * stands for any text."""
-    return np.array([any(fnmatchcase(path, pattern) for pattern in patterns)
-                     for path in rows["waveform_path"]], dtype=bool)
+    is_match = np.zeros(len(rows), dtype=bool)
+    for pattern in patterns:
+        is_match |= [fnmatchcase(path, pattern) for path in rows["waveform_path"]]
+    return is_match
 
 
 # ------------------------------------------------------------------------------------- protocols
@@ -158,11 +153,10 @@ def read_pool(options):
     """Read the one or two label files; return the pool and the protocols {title: folds}."""
     rows = script.read_labels(options.labels)
     rows = rows.assign(folder=str(options.data_dir), other=False, own=True)
-    asked = [*options.paths, *options.test_paths, *options.no_amplitudes]
-    unknown = [pattern for pattern in asked if not matching(rows, [pattern]).any()]
-    if unknown:
-        raise UserError(f"{options.labels}: expected paths that match {unknown[0]}, such as "
-                        f"{rows['waveform_path'].iloc[0]}")
+    for pattern in (*options.paths, *options.test_paths, *options.no_amplitudes):
+        if not matching(rows, [pattern]).any():
+            raise UserError(f"{options.labels}: expected paths that match {pattern}, such as "
+                            f"{rows['waveform_path'].iloc[0]}")
 
     if options.paths:
         rows["own"] = matching(rows, options.paths)
@@ -190,43 +184,32 @@ def find_protocols(rows, options):
         rest = own[~own["recording"].isin(other["recording"])]
         protocols["tested on the other label file"] = [fold_of(rest, other)]
     for pattern in options.test_paths:
-        is_test = matching(rows, [pattern]) & ~rows["other"]
-        protocols[f"tested on {pattern}"] = [fold_of_rest(own, rows[is_test])]
+        test = rows[matching(rows, [pattern]) & ~rows["other"]]
+        rest = own[~own["subject_id"].isin(test["subject_id"])]
+        protocols[f"tested on {pattern}"] = [fold_of(rest, test)]
     return protocols
 
 
-def fold_of_rest(own, test):
-    """Return a fold that tests on `test`, and trains on those of `own` of other patients."""
-    rest = own[~own["subject_id"].isin(test["subject_id"])]
-    if rest.empty or test.empty:
-        raise UserError("--test-paths: expected records to test on, and others to train on")
-    return fold_of(rest, test)
-
-
 def add_other(rows, labels, data_dir, other_dir):
-    """Append the rows of another hospital's label file, to test on.
+    """Append the rows of an external test set, whose classes are spelt as in `rows`.
 
-    Its classes are spelt as in `rows`. Where both files number the same patients (their folders
-    are of one tree), those of the other file leave `rows`.
+    Where both files number the same patients (their folders are of one tree), those of the test set
+    leave `rows`.
     """
-    test = script.read_labels(labels).assign(folder=str(other_dir), other=True, own=False)
-    spelling = {name.casefold(): name for name in rows["ecg_category"].unique()}
-    test["ecg_category"] = test["ecg_category"].str.casefold().map(spelling)
-    if test["ecg_category"].isna().any():
-        raise UserError(f"{labels}: expected only classes that --labels has: "
-                        f"{', '.join(spelling.values())}")
-
-    if is_same_tree(other_dir, data_dir):
-        shared = rows["subject_id"].isin(test["subject_id"])
-        log(f"{shared.sum()} records of patients in the other label file are kept from training")
-        rows = rows[~shared]
+    test = script.read_labels(labels)
+    test = test.assign(folder=str(other_dir), other=True, own=False)
+    classes = rows["ecg_category"].unique().tolist()
+    with user_errors(labels, ValueError):
+        test["ecg_category"] = label_file.spell_classes(test["ecg_category"], classes)
+    if patients.is_same_tree(other_dir, data_dir):
+        rows = rows[~rows["subject_id"].isin(test["subject_id"])]
     return pd.concat([rows, test], ignore_index=True)
 
 
 def one_split(rows):
     """Return the script's own split as a fold."""
     parts = script.split_patients(rows, seed=SEED)
-    return Fold(numbers(parts["train"]), numbers(parts["validation"]), numbers(parts["test"]))
+    return Fold(*(numbers(parts[name]) for name in script.SPLITS))
 
 
 def fold_of(rest, test):
@@ -279,8 +262,8 @@ def smaller(rows, fold, n, seed):
 
 def first_share(rows, part, share, seed):
     """Return a share of these records, whole patients, in an order that the seed draws."""
-    patients = rows.iloc[part].groupby("subject_id", sort=True)["ecg_category"].agg(["min", "size"])
-    patients = patients.sample(frac=1, random_state=seed)
+    of_patient = rows.iloc[part].groupby("subject_id", sort=True)["ecg_category"]
+    patients = of_patient.agg(["min", "size"]).sample(frac=1, random_state=seed)
     of_class = patients.groupby("min")["min"]
     place = (of_class.cumcount() + 0.5) / of_class.transform("size")    # within the class, 0 to 1
     patients = patients.loc[place.sort_values(kind="stable").index]

@@ -1,25 +1,23 @@
 """Scores of systems on the same test records, with intervals from a bootstrap over patients."""
 
 import functools
-from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import f1_score
+import pandas as pd
+from sklearn.metrics import f1_score, recall_score
 
 from benchmarks.folds import SEED
 from ecg.metrics import accuracy_at_coverage, calibration
 
 RESAMPLES = 2000    # of the patients
-ENOUGH = 20         # test records that a class needs to count in averages
-SHARES_KEPT = 1.0, 0.9, 0.75, 0.5, 0.25    # of the records, the most certain ones
+MIN_RECORDS = 20    # of a class among the test records, for it to count in averages
+COVERAGES = 1.0, 0.9, 0.75, 0.5, 0.25    # shares of the records, the most certain ones
 
 
 def balanced_accuracy(targets, predicted, classes=None):
     """Return the mean recall of `classes`, or of those that occur."""
-    if classes is None:
-        classes = np.unique(targets)
-    recalls = [(predicted[targets == k] == k).mean() for k in classes]
-    return float(np.mean(recalls))
+    labels = np.unique(targets) if classes is None else classes
+    return float(recall_score(targets, predicted, labels=labels, average="macro"))
 
 
 class Scorer:
@@ -37,7 +35,7 @@ class Scorer:
     count : ndarray of int (n_classes,)
         Test records of each class.
     averaged : ndarray of int
-        Classes with `ENOUGH` test records or more; if there is none, all that occur.
+        Classes with `MIN_RECORDS` test records or more; if there is none, all that occur.
     occurring : ndarray of int
         Classes with a test record.
     """
@@ -47,7 +45,7 @@ class Scorer:
         self.n_classes = n_classes
         self.count = np.bincount(targets, minlength=n_classes)
         self.occurring = np.flatnonzero(self.count)
-        enough = np.flatnonzero(self.count >= ENOUGH)
+        enough = np.flatnonzero(self.count >= MIN_RECORDS)
         self.averaged = enough if len(enough) else self.occurring
         _, self.patient = np.unique(subjects, return_inverse=True)
         self.n_patients = self.patient.max() + 1
@@ -74,8 +72,8 @@ class Scorer:
         hits = (predicted == self.targets).mean(axis=0)
         right = self.times @ self._by_patient(hits)
         records = self.times @ self._by_patient(np.ones(len(self.targets)))
-        unknown = np.full_like(right, np.nan)
-        return np.divide(right, records, out=unknown, where=records > 0)
+        with np.errstate(invalid="ignore"):
+            return right / records
 
     def _by_patient(self, weights):
         """Sum up the records' weights for each patient and class."""
@@ -100,37 +98,18 @@ class Scorer:
         return np.mean(scores)
 
 
-class Difference(NamedTuple):
-    """A difference of two systems on the same records, with its 95 % interval."""
+def versus(balanced, other):
+    """Compare two systems by what `Scorer.balanced` returned for each: resample by resample.
 
-    value: float
-    low: float
-    high: float
-
-    @property
-    def verdict(self):
-        """'beats' or 'loses' if the interval excludes 0, else nothing."""
-        if self.low > 0:
-            return "beats"
-        if self.high < 0:
-            return "loses"
-        return ""
-
-    def __str__(self):
-        return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
-
-
-def difference(balanced, other):
-    """Compare two systems by what `Scorer.balanced` returned for each: resample by resample."""
+    Returns
+    -------
+    str
+        The difference with its 95 % interval; and "beats" or "loses" where that excludes 0.
+    """
     paired = balanced - other
     low, high = np.percentile(paired[1:], [2.5, 97.5])
-    return Difference(float(paired[0]), float(low), float(high))
-
-
-def versus(balanced, other):
-    """Return the difference of two systems in words, such as '+0.1 (+0.0 to +0.2), beats'."""
-    found = difference(balanced, other)
-    return f"{found}, {found.verdict}" if found.verdict else str(found)
+    verdict = ", beats" if low > 0 else ", loses" if high < 0 else ""
+    return f"{paired[0]:+.3f} ({low:+.3f} to {high:+.3f}){verdict}"
 
 
 def interval(values):
@@ -147,20 +126,21 @@ def mean_deviation(values):
     return f"{mean} ± {np.std(values, ddof=1):.3f}"
 
 
-def calibrations(probabilities, targets, weights=None):
-    """Return calibration error and Brier score, each averaged over the seeds."""
-    scores = [calibration(p, targets, weights) for p in probabilities]
-    names = "expected calibration error", "Brier score"
-    return tuple(float(np.mean([score[name] for score in scores])) for name in names)
+def trust(probabilities, targets, weights):
+    """Return calibration and accuracy by coverage, averaged over the seeds, by their names.
 
-
-def accuracy_kept(probabilities, targets):
-    """Return the accuracy where the least certain records are left undecided.
-
-    Returns
-    -------
-    list of float
-        For each of `SHARES_KEPT`.
+    Parameters
+    ----------
+    probabilities : ndarray (seeds, n, n_classes)
+    targets : ndarray of int (n,)
+    weights : ndarray (n,)
+        Of the records, that give the classes their prevalence in training.
     """
-    by_share = accuracy_at_coverage(probabilities, targets)
-    return [by_share[f"{share:.2f}"] for share in SHARES_KEPT]
+    measured = []
+    for p in probabilities:
+        by_coverage = accuracy_at_coverage(p, targets)
+        at = {f"accuracy at coverage {c:.0%}": by_coverage[f"{c:.2f}"] for c in COVERAGES}
+        weighted = {f"{name} at the training's prevalence": value
+                    for name, value in calibration(p, targets, weights).items()}
+        measured.append(calibration(p, targets) | weighted | at)
+    return pd.DataFrame(measured).mean().to_dict()

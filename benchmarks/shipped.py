@@ -8,7 +8,6 @@ It takes as many training steps as a run of the script, on all records instead o
 the model, its card (.json) and its model card (.md).
 """
 
-import argparse
 import dataclasses
 import sys
 import tempfile
@@ -23,7 +22,6 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from benchmarks.folds import AMPLITUDES, matching
 from ecg import files, metrics
-from ecg.adaptation import split_model
 from ecg.errors import exit_code
 from ecg.output.model_card import UNLISTED, model_card
 from ecg.output.read import read_results
@@ -32,7 +30,7 @@ from tools import check_labels
 
 HOW = """**How it was trained.** By `benchmarks/shipped.py`, on all records named below; no patient
 was kept for a test. The results are those of five models of the same recipe, each tested on a fifth
-of the patients, which it had not seen.{note}
+of the patients, which it had not seen. {note}
 """
 
 
@@ -57,66 +55,52 @@ def forget_amplitudes(records, patterns):
     is_unknown = matching(records.rows, patterns)
     features = records.features.copy()
     features[is_unknown, AMPLITUDES] = np.nan
-    names = records.rows["waveform_path"][is_unknown].nunique()
-    print(f"mean and SD of lead II of {names} records count as not measured")
     return records._replace(features=features)
 
 
-# -------------------------------------------------------------------------------------------- folds
-def regression_out_of_fold(records, n_classes, settings):
-    """Return what the baseline says of each record, in the folds of `out_of_fold`."""
+# ------------------------------------------------------------------------------------------- folds
+def baseline_out_of_fold(records, n_classes, settings):
+    """Return the baseline's probabilities of each record, in the folds of `out_of_fold`."""
     folds = StratifiedGroupKFold(check_labels.FOLDS, shuffle=True, random_state=settings.seed)
     subjects = records.rows["subject_id"]
-    found = np.zeros((len(records.targets), n_classes))
+    probabilities = np.zeros((len(records.targets), n_classes))
     for seen, unseen in folds.split(subjects, records.targets, subjects):
         baseline = script.fit_baseline(check_labels.pick(records, seen), n_classes, settings.recipe)
-        found[unseen] = baseline.predict(records.features[unseen])
-    return found
+        probabilities[unseen] = baseline.predict(records.features[unseen])
+    return probabilities
 
 
-def judge(records, classes, settings):
-    """Return the records, each once, judged out of fold; baseline's answers; temperature."""
-    raw = check_labels.out_of_fold(records, len(classes), settings)
-    baseline = regression_out_of_fold(records, len(classes), settings)
-    once = np.flatnonzero(~records.rows["waveform_path"].duplicated())
+def judge(records, n_classes, settings):
+    """Judge each record, once, by a model that never saw its patient.
+
+    Returns
+    -------
+    tested : script.Predicted
+    baseline : ndarray (n, n_classes)
+        Probabilities of the baseline.
+    temperature : float
+        Fitted on these records, and applied to them.
+    """
+    raw = check_labels.out_of_fold(records, n_classes, settings)
+    baseline = baseline_out_of_fold(records, n_classes, settings)
+    once = ~records.rows["waveform_path"].duplicated().to_numpy()
     targets = records.targets[once]
     weights = compute_sample_weight("balanced", targets)
     temperature = metrics.fit_temperature(raw[once], targets, weights)
     softened = metrics.soften(raw[once], temperature)
-    judged = script.Predicted(script.each_once(records), softened[None])
-    return judged, baseline[once], temperature
+    tested = script.Predicted(script.each_once(records), softened[None])
+    return tested, baseline[once], temperature
 
 
-def train_on_all(records, n_classes, settings, temperature):
-    """Return a model trained on all records, with its logits divided by this temperature."""
-    model, own, history = script.train(
-        records, script.each_once(records), n_classes, settings)
-    _, last = split_model(script.load_tensorflow()[1], model, settings.output)
-    last.set_weights([array * own / temperature for array in last.get_weights()])
-    return model, history
-
-
-# --------------------------------------------------------------------------------------------- main
-def write_model_card(settings, card, text, labels, judged, output, note):
-    """Write the model card next to the model."""
-    settings = dataclasses.replace(settings, figures=False)
-    with tempfile.TemporaryDirectory() as folder:
-        script.write_results(settings, Path(folder), card, text, {"train": labels}, judged)
-        title, _, rest = model_card(read_results(folder)).partition("\n\n")
-    how = HOW.format(note=f" {note}" if note else "")
-    files.write_whole(
-        output.with_suffix(".md"),
-        lambda file: file.write_text(f"{title}\n\n{how}\n{rest}", encoding="utf-8"))
-
-
+# -------------------------------------------------------------------------------------------- main
 def run(own, others):
     """Measure in folds, train on all, and write model, card and model card."""
     settings = script.parse_settings(others)
-    output = script.check_output(settings)
+    output, _ = script.check_output(settings)
     labels = script.read_labels(settings.labels)
     is_demo = script.ensure_demo(labels, settings.data_dir)
-    shares = script.print_classes(labels, is_demo)
-    classes = shares.index.tolist()
+    prevalence = script.print_classes(labels, is_demo)
+    classes = prevalence.index.tolist()
     settings = for_all(settings, labels)
     card = script.describe_run(settings, labels, classes, is_demo)
     card |= script.state_origins(settings, is_demo, labels)
@@ -125,26 +109,39 @@ def run(own, others):
 
     records = script.load_split("train", labels, classes, settings)
     records = forget_amplitudes(records, own.no_amplitudes)
-    judged, baseline, temperature = judge(records, classes, settings)
-    model, history = train_on_all(records, len(classes), settings, temperature)
-    text, found = script.evaluate(
-        judged, judged, [temperature], classes, shares.to_numpy(), baseline, "")
-    found["thresholds"] = dict.fromkeys(classes)    # nobody is left to choose them on
-    card |= {"history": [history], "temperature": [temperature], "metrics": found,
+    tested, baseline, temperature = judge(records, len(classes), settings)
+    model, own_temperature, history = script.train(
+        records, script.each_once(records), len(classes), settings)
+    last = model.layers[-1]
+    last.set_weights([array * own_temperature / temperature for array in last.get_weights()])
+    text, figures = script.evaluate(
+        tested, tested, [temperature], classes, prevalence.to_numpy(), baseline, "")
+    figures["thresholds"] = dict.fromkeys(classes)    # nobody is left to choose them on
+
+    card |= {"history": [history], "temperature": [temperature], "metrics": figures,
              "left_out": records.left_out, "unusual": records.unusual}
     script.save(model, card, output)
-    write_model_card(settings, card, text, labels, judged, output, own.note)
+    write_model_card(settings, card, text, labels, tested, output, own.note)
     for name in ("model", "logistic regression", "rate rule"):
-        value, low, high = found[name]["balanced accuracy"]
+        value, low, high = figures[name]["balanced accuracy"]
         print(f"{name}: balanced accuracy in five folds {value:.3f} ({low:.3f} to {high:.3f})")
     print(f"saved {output}, with its card and model card")
 
 
+def write_model_card(settings, card, text, labels, tested, output, note):
+    """Write the model card next to the model."""
+    settings = dataclasses.replace(settings, figures=False)
+    with tempfile.TemporaryDirectory() as folder:
+        script.write_results(settings, Path(folder), card, text, {"train": labels}, tested)
+        title, _, rest = model_card(read_results(folder)).partition("\n\n")
+    how = f"{title}\n\n{HOW.format(note=note)}\n{rest}"
+    files.write_whole(
+        output.with_suffix(".md"), lambda scratch: scratch.write_text(how, encoding="utf-8"))
+
+
 def parse_arguments(arguments=None):
     """Return this program's own arguments, and a list of the others, which are the script's."""
-    parser = Parser(
-        __doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=(__doc__ or "").partition("\n\n")[2])
+    parser = Parser(__doc__, epilog="All flags of too_feature.py are taken too.")
     parser.add_argument(
         "--no-amplitudes", nargs="+", default=[], metavar="PATTERN",
         help="records that are not in mV: their mean and SD of lead II count as not measured")

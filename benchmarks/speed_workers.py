@@ -2,83 +2,83 @@
 
     python benchmarks/speed_workers.py NAME TASK
 
-runs the worker NAME on TASK (JSON) and prints what it returns as JSON, in the last line.
+runs the worker NAME on TASK (JSON) and prints the number that it returns in the last line.
 """
 
 import contextlib
+import io
 import json
-import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+BEGAN = time.perf_counter()    # before the imports, which count in a whole run
+
 import numpy as np
-import pandas as pd
-from sklearn.metrics import classification_report
+import wfdb
+from sklearn.preprocessing import StandardScaler
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 
 import too_feature as script
 from benchmarks import thesis
-from benchmarks.common import log
 
-PREDICTION_BATCH = 100
-
-
-# --------------------------------------------------------------------------------------- records
-def settings_of(task):
-    """Return the script's settings for a task."""
-    recipe = script.Recipe(**task.get("recipe", {}))
-    return script.Settings(**task["settings"], recipe=recipe)
+N_SINGLE = 300       # records prepared one by one
+STEP_SAMPLES = 320   # training records, in batches of four
+NEVER = 10_000       # epochs of patience: no early stopping
 
 
-def drawn(task):
-    """Return training records prepared by the script, the seconds it took, and the classes."""
-    settings = settings_of(task)
+# ---------------------------------------------------------------------------------------- records
+def for_steps(task):
+    """Return settings of the script for few and short epochs."""
+    recipe = script.Recipe(epochs=3, freeze_bn_after=0)
+    return script.Settings(train_samples=STEP_SAMPLES, recipe=recipe, cache_dir=task["scratch"])
+
+
+def drawn(settings):
+    """Return training records prepared by the script, and the number of classes."""
     labels = script.read_labels(settings.labels)
     classes = sorted(labels["ecg_category"].unique())
     part = script.split_patients(labels)["train"]
-
-    start = time.perf_counter()
-    records = script.load_split("train", part, classes, settings)
-    return records, time.perf_counter() - start, classes
+    return script.load_split("train", part, classes, settings), len(classes)
 
 
-def arrays(task):
+def arrays(settings):
     """Return signals, scaled features and targets as plain arrays, and the number of classes."""
-    records, _, classes = drawn(task)
-    features = np.asarray(records.features, float)
-    features -= np.nanmean(features, axis=0)
-    features /= np.nanstd(features, axis=0) + 1e-9
-
-    signals = np.ascontiguousarray(records.signals[:])
-    features = np.nan_to_num(features).astype(np.float32)
-    return signals, features, np.asarray(records.targets, np.int64), len(classes)
+    records, n_classes = drawn(settings)
+    features = np.nan_to_num(StandardScaler().fit_transform(records.features))
+    return records.signals[:], features, records.targets, n_classes
 
 
-def load(task):
-    """Count records per second of the script's `load_split`."""
-    records, seconds, _ = drawn(task)
-    return records.rows["waveform_path"].nunique() / seconds
+def prepare(task):
+    """Return ms for one record, the median of many, by what the task names."""
+    ways = {
+        "script": script.prepare_record, "wfdb": wfdb.rdrecord, "thesis": thesis.prepare_record}
+    folder = Path(script.Settings.data_dir)
+    paths = [str(path.with_suffix("")) for path in sorted(folder.rglob("*.hea"))[:N_SINGLE]]
+    for _ in range(2):    # the first time fills the system's file cache
+        times = [time.perf_counter()]
+        for path in paths:
+            ways[task["of"]](path)
+            times.append(time.perf_counter())
+    return 1000 * float(np.median(np.diff(times)))
 
 
-# ----------------------------------------------------------------------------------------- steps
-class EpochTimes:
+# ------------------------------------------------------------------------------------------ steps
+class EpochTimes(io.StringIO):
     """A standard output that notes when the line of an epoch is written."""
 
     def __init__(self):
+        super().__init__()
         self.times = []
 
     def write(self, text):
-        """Write to standard error instead."""
+        """Note the time."""
         if text.startswith("epoch"):
             self.times.append(time.perf_counter())
-        return sys.stderr.write(text)
-
-    def flush(self):
-        """Flush standard error."""
-        sys.stderr.flush()
+        return len(text)
 
 
 def per_step(times, steps):
@@ -88,27 +88,24 @@ def per_step(times, steps):
 
 def step_script(task):
     """Time a step of the script's own `train`, with ten validation records only."""
-    records, _, classes = drawn(task)
-    settings = settings_of(task)
+    settings = for_steps(task)
+    records, n_classes = drawn(settings)
     few = script.Records(*(field[:10] for field in records))
     with contextlib.redirect_stdout(EpochTimes()) as output:
-        script.train(records, few, len(classes), settings)
+        script.train(records, few, n_classes, settings)
     return per_step(output.times, len(records.targets) // settings.recipe.batch_size)
 
 
 def step_keras(task):
-    """Time a step of stock Keras on arrays, on the backend that the environment names."""
-    signals, features, targets, n_classes = arrays(task)
-    recipe = settings_of(task).recipe
-    import keras
-
-    if task.get("threads"):
-        import tensorflow as tf
-        tf.config.threading.set_intra_op_parallelism_threads(task["threads"])
-
+    """Time a step of stock Keras on arrays."""
+    settings = for_steps(task)
+    signals, features, targets, n_classes = arrays(settings)
+    recipe = settings.recipe
+    _, keras = script.load_tensorflow()
     model = thesis.create_model(keras, n_classes)
-    model.compile(keras.optimizers.Adam(recipe.learning_rate), "sparse_categorical_crossentropy",
-                  metrics=["accuracy"], **task.get("compile", {}))
+    model.compile(
+        keras.optimizers.Adam(recipe.learning_rate), "sparse_categorical_crossentropy",
+        metrics=["accuracy"], jit_compile=task.get("xla", "auto"))
     times = []
     stamp = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: times.append(time.perf_counter()))
@@ -146,13 +143,13 @@ def torch_model(torch, n_classes):
 
 def step_torch(task):
     """Time a step of PyTorch in a plain training loop."""
-    *inputs, n_classes = arrays(task)
-    recipe = settings_of(task).recipe
+    settings = for_steps(task)
+    *inputs, n_classes = arrays(settings)
+    recipe = settings.recipe
     size = recipe.batch_size
     import torch
 
     torch.set_num_threads(task["threads"])
-    torch.backends.mkldnn.enabled = task.get("onednn", True)
     signals, features, targets = map(torch.from_numpy, inputs)
     model = torch_model(torch, n_classes).train()
     adam = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
@@ -171,105 +168,81 @@ def step_torch(task):
     return per_step(times, len(targets) // size)
 
 
-# ------------------------------------------------------------------------------------- inference
-def infer(task):
-    """Count records per second of the model that the task names, after a first call."""
-    signals, features, _, n_classes = arrays(task)
-    many = np.arange(task["records"]) % len(signals)
-    inputs = signals[many], features[many]
-    makers = {"script": script_predictor, "keras": keras_predictor, "torch": torch_predictor}
-    predict = makers[task["of"]](task, inputs, n_classes)
+# --------------------------------------------------------------------------------------- commands
+def show_help(task):
+    """Return the seconds that --help takes."""
+    return run_command(["--help"])
 
-    predict()
+
+def run_command(flags, until="\0"):
+    """Run the script to its end, or to a line that begins with `until`; return the seconds."""
+    command = [sys.executable, "-u", ROOT / "too_feature.py", *flags]
     start = time.perf_counter()
-    predict()
-    return len(many) / (time.perf_counter() - start)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        for line in process.stdout:
+            if line.startswith(until):
+                process.terminate()
+                return time.perf_counter() - start
+    if process.returncode:
+        raise SystemExit(f"too_feature.py failed with code {process.returncode}")
+    return time.perf_counter() - start
 
 
-def script_predictor(task, inputs, n_classes):
-    """Return a function that predicts by the script's model."""
-    model = script.create_lightweight_lstm_model(n_classes)
-    return lambda: model.predict(inputs, batch_size=task["batch"], verbose=0)
+def flags_of(task):
+    """Return the script's flags for the task."""
+    return ["--output", f"{task['scratch']}/model.keras", "--results", f"{task['scratch']}/results",
+            "--cache-dir", task["scratch"], "--epochs", str(task["epochs"])]
 
 
-def keras_predictor(task, inputs, n_classes):
-    """Return a function that predicts by stock Keras."""
-    import keras
-    model = thesis.create_model(keras, n_classes)
-    return lambda: model.predict(inputs, batch_size=task["batch"], verbose=0)
+def first_epoch(task):
+    """Return the seconds to the end of the first epoch, where all records are in the cache."""
+    run_command(flags_of(task), until="epoch")
+    return run_command(flags_of(task), until="epoch")
 
 
-def torch_predictor(task, inputs, n_classes):
-    """Return a function that predicts by PyTorch."""
-    import torch
-    torch.set_num_threads(task["threads"])
-    model = torch_model(torch, n_classes).eval()
-    signals, features = (torch.from_numpy(x).split(PREDICTION_BATCH) for x in inputs)
-
-    def predict():
-        with torch.inference_mode():
-            batches = zip(signals, features, strict=True)
-            torch.cat([torch.softmax(model(*batch), dim=1) for batch in batches])
-
-    return predict
+def run_script(task):
+    """Return the seconds of a whole run of the script, without early stopping or cache."""
+    return run_command([*flags_of(task), "--no-cache", "--set", f"stop_patience={NEVER}"])
 
 
-# ------------------------------------------------------------------------------------- whole run
-def thesis_run(task):
-    """Go from label file to evaluated model as the thesis did; return the seconds of training.
+def run_thesis(task):
+    """Return the seconds from label file to predictions for test records by the thesis's way.
 
     One process, one record at a time (none twice), Keras as it comes. Split and draw are the
     script's, so that the records are the same.
     """
-    import keras
-    settings = settings_of(task)
+    settings = script.Settings()
+    _, keras = script.load_tensorflow()
     keras.utils.set_random_seed(settings.seed)
-    labels = script.read_labels(settings.labels)
-    classes = sorted(labels["ecg_category"].unique())
-    splits = script.split_patients(labels)
-    samples = {"train": settings.train_samples, "validation": settings.val_samples,
-               "test": settings.test_samples}
+    splits = script.split_patients(script.read_labels(settings.labels))
+    samples = settings.train_samples, settings.val_samples, settings.test_samples
     training, validation, test = (
-        thesis_split(part, samples[name], classes, settings, repeat=name == "train")
-        for name, part in splits.items())
+        thesis_split(splits[name], n, settings, repeat=name == "train")
+        for name, n in zip(script.SPLITS, samples, strict=True))
 
     signals, features, targets = training
-    rng = np.random.default_rng()
-    training = script.lightweight_augmentation(signals, rng), features, targets
-    start = time.perf_counter()
-    model = thesis.create_model(keras, len(classes))
-    thesis.train(keras, model, training, validation, settings.recipe.epochs, early_stopping=False)
-    seconds = time.perf_counter() - start
-
-    *unseen, truth = test
-    predicted = model.predict(tuple(unseen), verbose=0).argmax(axis=1)
-    log(classification_report(truth, predicted, labels=range(len(classes)), zero_division=0))
-    return seconds
+    varied = script.lightweight_augmentation(signals, np.random.default_rng())
+    model = thesis.create_model(keras, len(np.unique(targets)))
+    thesis.train(keras, model, (varied, features, targets), validation, task["epochs"],
+                 early_stopping=False)
+    model.predict(test[:2], verbose=0)
+    return time.perf_counter() - BEGAN
 
 
-def thesis_split(rows, samples, classes, settings, repeat):
+def thesis_split(rows, samples, settings, repeat):
     """Draw the records of one split and prepare them; return signals, features and targets."""
-    on_disk = [os.path.exists(f"{settings.data_dir}/{path}.hea") for path in rows["waveform_path"]]
-    rows = script.balanced_sampling(rows[on_disk], samples, settings.seed, repeat)
-    prepared = {}
-    for path in rows["waveform_path"].unique():
-        prepared[path] = thesis.prepare_record(f"{settings.data_dir}/{path}")
-
-    pairs = [prepared[path] for path in rows["waveform_path"]]
-    signals = np.stack([signal for signal, _ in pairs])
-    features = np.stack([features for _, features in pairs])
-    return signals, features, pd.Index(classes).get_indexer(rows["ecg_category"])
+    rows = script.balanced_sampling(rows, samples, settings.seed, repeat)
+    prepared = {path: thesis.prepare_record(f"{settings.data_dir}/{path}")
+                for path in rows["waveform_path"].unique()}
+    signals, features = zip(*(prepared[path] for path in rows["waveform_path"]), strict=True)
+    _, targets = np.unique(rows["ecg_category"], return_inverse=True)
+    return np.stack(signals), np.stack(features), targets
 
 
-# ------------------------------------------------------------------------------------------ main
-WORKERS = {
-    "load": load,
-    "step_script": step_script,
-    "step_keras": step_keras,
-    "step_torch": step_torch,
-    "infer": infer,
-    "thesis_run": thesis_run,
-}
+# ------------------------------------------------------------------------------------------- main
+WORKERS = {worker.__name__: worker for worker in (
+    show_help, first_epoch, step_script, step_keras, step_torch, prepare, run_script,
+    run_thesis)}
 
 
 def main():

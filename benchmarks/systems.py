@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import too_feature as script
-from benchmarks.common import log
 from benchmarks.folds import Fold, Pool
 
 
@@ -32,7 +31,6 @@ class Fitted(NamedTuple):
 
     predict: Callable           # from record numbers to probabilities (n, n_classes)
     parameters: int
-    temperature: float = 1.0    # which `predict` has divided the logits by
 
 
 class System(NamedTuple):
@@ -40,36 +38,31 @@ class System(NamedTuple):
 
     title: str
     fit: Callable[[Task], Fitted]
+    prepare: Callable[[Pool], Any]    # has the pool prepare what `fit` needs
     candidates: tuple[dict, ...] = ({},)      # settings from which validation patients choose
-    quick_epochs: int | None = None           # at most, with --quick; None: not trained in epochs
-    warm_up: Callable[[], None] | None = None    # called before anything is timed
-    prepare: Callable[[Pool], Any] | None = None    # has the pool prepare what `fit` needs
-    is_random: bool = True      # whether the seed changes anything
+    is_ours: bool = False
 
 
-def fit_recipe(task, recipe):
-    """Train what the script trains with this recipe."""
-    recipe = dataclasses.replace(recipe, **task.change)
-    if task.epochs:
-        recipe = dataclasses.replace(recipe, epochs=min(task.epochs, recipe.epochs))
-    settings = script.Settings(seed=task.seed, recipe=recipe)
-    training, validation = task.pool.drawn(task.fold, settings)
-
-    with contextlib.redirect_stdout(sys.stderr):
-        model, temperature, _ = script.train(training, validation, len(task.pool.classes),
-                                             settings)
-    return fitted(model, task.pool.inputs(recipe), temperature)
-
-
-def recipe_system(title, recipe, quick_epochs=8):
+def recipe_system(title, recipe, is_ours=True):
     """Return the system that a recipe of the script makes."""
     fit = functools.partial(fit_recipe, recipe=recipe)
-    return System(title, fit, quick_epochs=quick_epochs, prepare=inputs_of(recipe))
+    return System(title, fit, inputs_of(recipe), is_ours=is_ours)
 
 
 def inputs_of(recipe):
     """Return what has a pool prepare the inputs of a recipe."""
     return functools.partial(Pool.inputs, recipe=recipe)
+
+
+def fit_recipe(task, recipe):
+    """Train what the script trains with this recipe."""
+    epochs = min(task.epochs or recipe.epochs, recipe.epochs)
+    recipe = dataclasses.replace(recipe, epochs=epochs)
+    settings = script.Settings(seed=task.seed, recipe=recipe)
+    training, validation = task.pool.drawn(task.fold, settings)
+    with contextlib.redirect_stdout(sys.stderr):
+        model, _, _ = script.train(training, validation, len(task.pool.classes), settings)
+    return fitted(model, task.pool.inputs(recipe))
 
 
 # Ours take part as they are shipped: users of the script do not have the gain of a choice here.
@@ -80,7 +73,7 @@ OURS = {
 
 
 # ---------------------------------------------------------------- what Keras models have in common
-def fitted(model, inputs, temperature=1.0):
+def fitted(model, inputs):
     """Wrap a Keras model; `inputs` are the two arrays of all records."""
     signals, features = inputs
 
@@ -91,14 +84,4 @@ def fitted(model, inputs, temperature=1.0):
         probabilities = model.predict((signals[whole], features[whole]), batch_size=100, verbose=0)
         return probabilities[:n]
 
-    return Fitted(predict, model.count_params(), temperature)
-
-
-def epoch_log(keras):
-    """Return a callback that reports each epoch on standard error."""
-
-    def report(epoch, logs):
-        values = [f" {name} {value:.3f}" for name, value in logs.items() if name != "learning_rate"]
-        log(f"epoch {epoch + 1:2} {' '.join(values)}")
-
-    return keras.callbacks.LambdaCallback(on_epoch_end=report)
+    return Fitted(predict, model.count_params())

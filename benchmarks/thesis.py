@@ -12,10 +12,10 @@ import wfdb
 from scipy import signal as dsp
 from scipy import stats
 from sklearn.preprocessing import RobustScaler
-from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.class_weight import compute_sample_weight
 
 import too_feature as script
-from benchmarks.systems import epoch_log, fitted
+from benchmarks.systems import fitted
 
 POINTS = 500
 WRONG_FS = 100    # Hz; POINTS in ten seconds are 50 Hz
@@ -95,17 +95,10 @@ def train(keras, model, training, validation, epochs, early_stopping=True, **com
     """
     signals, features, targets = training
     unseen_signals, unseen_features, unseen_targets = validation
-    present = np.unique(targets)
-    weights = compute_class_weight("balanced", classes=present, y=targets)
-    class_weight = dict(zip(present.tolist(), weights, strict=True))
-
-    callbacks = [epoch_log(keras)]
-    if early_stopping:
-        stopping = keras.callbacks.EarlyStopping(
-            "val_accuracy", patience=5, restore_best_weights=True)
-        callbacks.append(stopping)
+    stopping = keras.callbacks.EarlyStopping(
+        "val_accuracy", patience=5, restore_best_weights=True)
     plateau = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=3, min_lr=1e-6)
-    callbacks.append(plateau)
+    callbacks = [stopping, plateau] if early_stopping else [plateau]
 
     model.compile(
         keras.optimizers.Adam(5e-4),
@@ -117,7 +110,7 @@ def train(keras, model, training, validation, epochs, early_stopping=True, **com
         targets,
         batch_size=BATCH_SIZE,
         epochs=epochs,
-        class_weight=class_weight,
+        sample_weight=compute_sample_weight("balanced", targets),
         validation_data=((unseen_signals, unseen_features), unseen_targets),
         validation_batch_size=100,
         callbacks=callbacks,

@@ -1,87 +1,167 @@
-"""The command line of the accuracy benchmark, with systems that need no training."""
+"""The accuracy benchmark's tables and command line, with systems that need no training."""
 
+import dataclasses
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
+import too_feature as script
 from benchmarks import accuracy
 from benchmarks.common import Store
 from benchmarks.folds import Fold
-from benchmarks.runs import Runner
-from benchmarks.systems import OURS, Fitted, System
+from benchmarks.runs import Runner, Wanted
+from benchmarks.systems import Fitted, System
+from tests.support.runs import LABELS
 
 REQUIRED = ["--labels", "labels.csv", "--data-dir", "data"]
-TARGETS = np.tile([0, 1], 20)
-FOLDS = [Fold(np.arange(20), np.arange(20), np.arange(20, 40))]
+N = 40
+TRUTH = np.tile([0, 1], N)
+FOLDS = [Fold(np.arange(N, N + 20), np.arange(N + 20, 2 * N), np.arange(N))]
 
 
-def fit_right(task):
-    """Stand in for a system that knows the truth."""
-    return Fitted(lambda numbers: np.eye(2)[TARGETS[numbers]], 1)
+def system(title, answers, sure=0.75, is_ours=False, enough=0):
+    """Return a system that gives these answers, once it has `enough` records to train on."""
+    def fit(task):
+        if len(task.fold.train) < enough:
+            return Fitted(lambda numbers: np.eye(2)[1 - TRUTH[numbers]], 0)
+        wanted = np.resize(answers, 2 * N)
+        probabilities = np.where(wanted[:, None] == [0, 1], sure, 1 - sure)
+        return Fitted(lambda numbers: probabilities[numbers], 8461)
+
+    return System(title, fit, lambda pool: None, is_ours=is_ours)
 
 
-def fit_wrong(task):
-    """Stand in for a system that is always wrong."""
-    return Fitted(lambda numbers: np.eye(2)[1 - TARGETS[numbers]], 1)
-
-
-def fit_interrupted(task):
-    """Stand in for a system during whose training Ctrl-C is pressed."""
+def stopped(task):
+    """Stand in for a training during which Ctrl-C is pressed."""
     raise KeyboardInterrupt
 
 
-def fit_without_package(task):
-    """Stand in for a system whose package is not installed."""
-    raise ModuleNotFoundError("No module named 'aeon'")
+RULE = system("rate rule", [0])    # all are fast
+OURS = system("**our default**", TRUTH, is_ours=True)
 
 
-def pool_by_hand():
-    """Return a pool of 40 records of two classes."""
-    rows = pd.DataFrame({"subject_id": range(40), "waveform_path": [f"r{i}" for i in range(40)],
-                         "ecg_category": np.array(["a", "b"])[TARGETS]})
-    return SimpleNamespace(rows=rows, classes=["a", "b"], targets=TARGETS,
-                           digest=lambda fold: str(fold))
+def measure(systems, *arguments, sizes=(None,), heading="by hand"):
+    """Measure {name: System} on 40 test records of two hospitals; results are kept nowhere."""
+    options = accuracy.parse_options([*REQUIRED, "--seeds", "1", *arguments])
+    rows = pd.DataFrame({
+        "subject_id": range(2 * N), "ecg_category": np.array(["fast", "slow"])[TRUTH],
+        "waveform_path": [f"data/{'north' if i % N < N / 2 else 'south'}/{i}"
+                          for i in range(2 * N)]})
+    pool = SimpleNamespace(rows=rows, classes=["fast", "slow"], targets=TRUTH, digest=str)
+    wanted = {heading: {(name, size or N): Wanted(each, FOLDS, size)
+                        for name, each in systems.items() for size in sizes}}
+    accuracy.measure(Runner(pool, Store(None), options), wanted, options)
 
 
-@pytest.fixture
-def compare(monkeypatch):
-    """Return a function that compares hand-made systems {name: fit}."""
-    def run(**fits):
-        systems = {name: System(f"**{name}**", fit) for name, fit in fits.items()}
-        monkeypatch.setattr(accuracy, "SYSTEMS", systems)
-        arguments = [*REQUIRED, "--seeds", "1", "--systems", ",".join(fits)]
-        runner = Runner(pool_by_hand(), Store(None), 1)
-        accuracy.compare(runner, {"by hand": FOLDS}, accuracy.parse_options(arguments))
-
-    return run
+def cells(text):
+    """Return the rows of a printed table, split into cells."""
+    rows = [line.strip("| ").split(" |") for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row] for row in rows if row[0] != "---"]
 
 
-def test_the_recipe_best_has_left_the_comparison():
-    assert list(accuracy.SYSTEMS) == [
-        "rule", "criteria", "thesis", "fixed", "regression8", "regression", "forest", "minirocket",
-        "cnn", "default", "large"]
-    assert list(OURS) == ["default", "large"]
+# ----------------------------------------------------------------------------------------- tables
+def test_all_systems_stand_in_one_table_each_less_the_default(capsys):
+    measure({"rule": RULE, "default": OURS})
+    out = capsys.readouterr().out
+    header, rule, ours = cells(out)
+    assert header == ["system", "balanced accuracy (95 %)", "over all classes",
+                      "less our default (95 %)"]
+    # All called fast: recalls 1 and 0, so 0.5 in every resample
+    assert rule == ["rate rule", "0.500 (0.500 to 0.500)", "0.500",
+                    "-0.500 (-0.500 to -0.500), loses"]
+    assert ours[:3] == ["**our default**", "1.000 (1.000 to 1.000)", "1.000"]
+    assert "40 test records of 40 patients, averaged over fast 20, slow 20" in out
 
 
-def test_defaults_of_the_command_line():
-    options = accuracy.parse_options(REQUIRED)
-    assert (options.seeds, options.baseline_seeds, options.folds, options.jobs) == (3, 3, 1, 1)
-    assert options.systems == list(accuracy.SYSTEMS)
-    curve = accuracy.parse_options([*REQUIRED, "--learning-curve"])
-    assert curve.systems == ["regression", "minirocket", "default", "large"]
-    assert curve.sizes == [300, 600, 1200]
-    assert accuracy.parse_options([*REQUIRED, "--quick"]).seeds == 1
-    assert accuracy.parse_options([*REQUIRED, "--quick", "--seeds", "2"]).seeds == 2
+def test_ours_with_several_seeds_get_a_deviation_and_an_ensemble(capsys):
+    measure({"rule": RULE, "default": OURS}, "--seeds", "3", "--baseline-seeds", "1")
+    out = capsys.readouterr().out
+    assert "| rate rule | 0.500 (" in out
+    assert "| **our default** | 1.000 ± 0.000 (" in out
+    assert "| **our default**, ensemble of 3 | 1.000 (" in out
+    assert "3 seed(s), baselines 1." in out
 
 
-def test_an_unknown_system_is_refused_with_those_there_are(capsys):
-    with pytest.raises(SystemExit) as error:
-        accuracy.parse_options([*REQUIRED, "--systems", "rule,best"])
-    assert error.value.code == 2
-    assert "--systems best: expected some of rule,criteria,thesis" in capsys.readouterr().err
+def test_the_learning_curve_has_a_column_for_each_size(capsys):
+    systems = {"regression": RULE, "default": system("ours", TRUTH, enough=15)}
+    measure(systems, "--learning-curve", "10", "30", sizes=(10, 30))
+    header, regression, ours, _, _, less, *_ = cells(capsys.readouterr().out)
+    assert header == ["balanced accuracy (95 %)", "10 records", "30 records"]
+    assert regression[1:] == ["0.500 (0.500 to 0.500)"] * 2
+    # 10 and 30 records are 5 and 15 for training, the rest of them for validation
+    assert ours[1:] == ["0.000 (0.000 to 0.000)", "1.000 (1.000 to 1.000)"]
+    assert less[1:] == ["-0.500 (-0.500 to -0.500), loses", "+0.500 (+0.500 to +0.500), beats"]
+
+
+def test_each_step_of_the_ablation_is_compared_with_the_row_above(capsys):
+    measure({"start": RULE, "+ good": OURS, "+ bad": RULE}, "--ablation")
+    header, _, good, bad = cells(capsys.readouterr().out)
+    assert header[3] == "gain (95 %)"
+    assert good[3] == "+0.500 (+0.500 to +0.500), beats"
+    assert bad[3] == "-0.500 (-0.500 to -0.500), loses"
+
+
+def test_the_ablation_leads_from_the_thesis_to_the_default_by_exactly_the_fields_it_names():
+    recipes = [each.fit.keywords["recipe"] for each in accuracy.ablation_steps().values()]
+    default = script.RECIPES["default"]
+    assert recipes[0] == script.RECIPES["thesis"]
+    assert dataclasses.replace(recipes[-1], name="default") == default
+    for (before, after), names in zip(
+            itertools.pairwise(recipes), accuracy.CHANGES.values(), strict=True):
+        changed = dataclasses.replace(before, **{name: getattr(default, name) for name in names})
+        assert after == changed != before
+
+
+# ------------------------------------------------------------------------------------------ files
+def test_tables_are_written_between_their_markers_and_details_into_a_csv(tmp_path):
+    file = tmp_path / "results.md"
+    file.write_text("before\n<!-- by hand -->\noutdated\n<!-- end -->\nafter\n")
+    measure({"rule": RULE, "default": OURS}, "--write", str(file))
+    text = file.read_text()
+    assert text.startswith("before\n<!-- by hand -->\n\n### By hand\n\n| system |")
+    assert text.endswith("\n\n<!-- end -->\nafter\n")
+    assert "outdated" not in text
+
+    rule, ours = pd.read_csv(tmp_path / "results.csv").to_dict("records")
+    assert (rule["table"], rule["system"]) == ("by hand", "rate rule")
+    assert (rule["macro F1"], rule["recall of fast"], rule["recall of slow"]) == (0.333, 1, 0)
+    assert rule["balanced accuracy at north (fast 10, slow 10)"] == 0.5
+    # 0.75 sure and all right: error 0.25; Brier score 2 * 0.25**2
+    assert ours["expected calibration error"] == 0.25
+    assert ours["Brier score"] == 0.125
+    assert ours["accuracy at coverage 25%"] == 1
+    assert np.isnan(rule["Brier score"])    # of ours alone
+
+
+def test_an_interrupted_comparison_prints_what_is_finished_and_replaces_no_table(tmp_path, capsys):
+    file = tmp_path / "results.md"
+    file.write_text("<!-- by hand -->\nof before\n<!-- end -->\n")
+    systems = {"default": OURS, "rule": RULE._replace(title="unfinished", fit=stopped)}
+    with pytest.raises(KeyboardInterrupt):
+        measure(systems, "--write", str(file))
+    out = capsys.readouterr().out
+    assert "**our default**" in out
+    assert "unfinished" not in out
+    assert "of before" in file.read_text()
+
+
+# ----------------------------------------------------------------------------------- command line
+def test_the_whole_benchmark_runs_on_records_of_the_demo(demo_dir, tmp_path, capsys):
+    file = tmp_path / "results.md"
+    arguments = ["--labels", str(LABELS), "--data-dir", str(demo_dir), "--folds", "2", "--paths",
+                 "demo/p1900/p190000[0-3]*", "--systems", "rule", "regression8",
+                 "--keep", str(tmp_path / "kept"), "--write", str(file)]
+    file.write_text("<!-- another -->\n<!-- end -->\n")
+    assert accuracy.main(arguments) == 2    # before anything is trained
+    assert "expected the lines <!-- 2 patient-wise folds, pooled -->" in capsys.readouterr().err
+    assert not (tmp_path / "kept").exists()
+
+    file.write_text("<!-- 2 patient-wise folds, pooled -->\n<!-- end -->\n")
+    assert accuracy.main(arguments) == 0
+    assert "| logistic regression, 8 features | " in file.read_text()
 
 
 def test_a_missing_label_file_is_one_line(capsys, tmp_path):
@@ -91,98 +171,3 @@ def test_a_missing_label_file_is_one_line(capsys, tmp_path):
     assert captured.out == ""
     assert captured.err.startswith("accuracy.py: error: ")
     assert captured.err.count("\n") == 1
-
-
-def test_a_file_without_a_place_for_a_table_is_refused_before_anything_is_trained(
-        tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(accuracy, "read_pool", lambda options: (pool_by_hand(), {"ours": FOLDS}))
-    monkeypatch.setattr(accuracy, "SYSTEMS", {"first": System("first", fit_interrupted)})
-    (tmp_path / "results.md").write_text("<!-- theirs -->\n<!-- end -->\n")
-    arguments = [*REQUIRED, "--systems", "first", "--write", str(tmp_path / "results.md")]
-    assert accuracy.main(arguments) == 2
-    assert "expected the lines <!-- ours --> and <!-- end -->" in capsys.readouterr().err
-
-
-def test_finished_tables_are_written_between_their_markers(tmp_path, capsys, monkeypatch):
-    file = tmp_path / "results.md"
-    file.write_text("before\n<!-- ours -->\noutdated\n<!-- end -->\nafter\n")
-    monkeypatch.setattr(accuracy, "read_pool", lambda options: (pool_by_hand(), {"ours": FOLDS}))
-    monkeypatch.setattr(accuracy, "SYSTEMS", {
-        "first": System("first", fit_right), "second": System("second", fit_interrupted)})
-    arguments = [*REQUIRED, "--seeds", "1", "--write", str(file), "--systems"]
-    assert accuracy.main([*arguments, "second,first"]) == 130
-    assert "outdated" in file.read_text()    # an unfinished table replaces none
-
-    assert accuracy.main([*arguments, "first"]) == 0
-    text = file.read_text()
-    assert text.startswith("before\n<!-- ours -->\n\n### Ours\n")
-    assert "| first | 1.000 (1.000 to 1.000) |" in text
-    assert text.endswith("\n\n<!-- end -->\nafter\n")
-    assert "outdated" not in text
-
-
-def fit_with_enough(task):
-    """Stand in for a system that is right from ten training records on."""
-    answers = TARGETS if len(task.fold.train) >= 10 else 1 - TARGETS
-    return Fitted(lambda numbers: np.eye(2)[answers[numbers]], 1)
-
-
-def test_the_learning_curve_has_a_column_for_each_size_and_all_records(
-        capsys, monkeypatch, tmp_path):
-    folds = [Fold(np.arange(16), np.arange(16, 20), np.arange(20, 40))]
-    (tmp_path / "curve.png").write_text("of an earlier version: replaced")
-    monkeypatch.setattr(accuracy, "SYSTEMS", {
-        "regression": System("regression", fit_right),
-        "default": System("**ours**", fit_with_enough)})
-    options = accuracy.parse_options([
-        *REQUIRED, "--learning-curve", "--systems", "regression,default", "--seeds", "1",
-        "--sizes", "10", "15", "99", "--picture", str(tmp_path / "curve.png")])
-    accuracy.learn(Runner(pool_by_hand(), Store(None), 1), {"by hand": folds}, options)
-    out = capsys.readouterr().out
-    assert "### Learning curve, by hand" in out
-    assert "| system | 10 records | 15 records | 20 records |" in out    # there are no 99
-    # 10 and 15 records are 8 and 12 for training, the rest of them for validation
-    assert "| **ours** | -1.000 (-1.000 to -1.000), loses | +0.000 (+0.000 to +0.000) |" in out
-    with Image.open(tmp_path / "curve.png") as picture:
-        colours = {colour[:3] for _, colour in picture.getcolors(1 << 24)}
-    assert {(0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00)} <= colours    # one for each system
-
-
-def test_all_systems_stand_in_one_table(compare, capsys):
-    compare(first=fit_right, second=fit_right)
-    out = capsys.readouterr().out
-    assert "| **first** | 1.000 (1.000 to 1.000) |" in out
-    assert "| **second** | 1.000 (1.000 to 1.000) |" in out
-
-
-def test_an_interrupted_comparison_shows_what_is_finished(compare, capsys):
-    with pytest.raises(KeyboardInterrupt):
-        compare(first=fit_right, second=fit_interrupted, third=fit_with_enough)    # from the last
-    out = capsys.readouterr().out
-    assert "**third**" in out
-    assert "**first**" not in out
-
-
-def test_a_system_whose_package_is_missing_is_skipped_and_named(compare, capsys):
-    compare(first=fit_right, second=fit_without_package)
-    captured = capsys.readouterr()
-    assert "**first**" in captured.out
-    assert "Skipped: second (No module named 'aeon')." in captured.out
-    assert "second is skipped" in captured.err
-
-
-def test_where_nothing_is_finished_no_table_is_printed(compare, capsys):
-    with pytest.raises(KeyboardInterrupt):
-        compare(first=fit_interrupted)
-    assert capsys.readouterr().out == ""
-
-
-def test_the_ablation_has_a_row_for_each_step(capsys, monkeypatch):
-    monkeypatch.setattr(accuracy.ablation, "steps", lambda: {"start": None, "+ better": None})
-    monkeypatch.setattr(accuracy.ablation, "step_system", lambda step, _: System(
-        step, fit_with_enough if step == "+ better" else fit_wrong))
-    options = accuracy.parse_options([*REQUIRED, "--ablation", "--seeds", "2"])
-    accuracy.ablate(Runner(pool_by_hand(), Store(None), 2), {"by hand": FOLDS}, options)
-    out = capsys.readouterr().out
-    assert "| start | 0.000 ± 0.000 |  |" in out
-    assert "| + better | 1.000 ± 0.000 | +1.000 (+1.000 to +1.000) |" in out

@@ -1,4 +1,4 @@
-"""The benchmark of adaptation tests on patients that no label was taken from, all methods alike."""
+"""The benchmark of adaptation tests on patients that no label was taken from; shipped models."""
 
 import types
 
@@ -8,6 +8,7 @@ import pytest
 
 import too_feature as script
 from benchmarks import adapt, shipped
+from benchmarks.common import Store
 from ecg import adaptation
 from tests.support.models import recipe_of
 
@@ -37,46 +38,50 @@ def test_each_draw_labels_no_patient_that_it_tests_on_and_all_records_are_of_the
     assert draws[0].test.tolist() != draws[1].test.tolist()
 
 
-@pytest.mark.parametrize("method", [adapt.as_it_is, adapt.last_layer, adapt.last_layer_unchosen,
-                                    adapt.last_layer_of_chosen])
+@pytest.mark.parametrize("method", [adapt.as_it_is, adapt.last_layer])
 def test_methods_of_the_last_layer_see_the_labels_of_local_records_only(method, bench):
     draw, = adapt.make_draws(bench.pool, 1)
     local = draw.pool[:10]
-    found = method(bench, local, draw)
-    assert found.shape == (24, 2)
-    np.testing.assert_allclose(found.sum(axis=1), 1)
-    unseen = np.setdiff1d(np.arange(100), draw.pool)
+    probabilities = method(bench, local, draw)
+    np.testing.assert_allclose(probabilities.sum(axis=1), np.ones(24))
+    unseen = np.setdiff1d(np.arange(100), local)
     bench.pool.targets[unseen] = 1 - bench.pool.targets[unseen]
-    np.testing.assert_array_equal(method(bench, local, draw), found)
+    np.testing.assert_array_equal(method(bench, local, draw), probabilities)
 
 
-def test_scores_pool_all_draws_and_compare_with_the_start_on_the_same_records(bench):
-    options = types.SimpleNamespace(draws=4, slow_draws=2, scratch_draws=1)
+def test_all_draws_are_pooled_and_compared_with_the_start_and_nothing_is_predicted_twice(
+        bench, monkeypatch, tmp_path):
+    def wrong(bench, local, draw):
+        return np.eye(2)[1 - bench.pool.targets[draw.test]]
+
+    def right(bench, local, draw):
+        assert len(local) == 10
+        return np.eye(2)[bench.pool.targets[draw.test]]
+
+    monkeypatch.setattr(adapt, "METHODS", {"as it is": (wrong, [0]), "better": (right, [10])})
     draws = adapt.make_draws(bench.pool, 4)
-    truth = [np.eye(2)[bench.pool.targets[draw.test]] for draw in draws]
-    found = {"as it is": {0: 1 - np.concatenate(truth)},
-             "all weights (`--adapt all`)": {10: np.concatenate(truth[:2])}}
-    balanced, before = adapt.scores_of(bench, found, options)["all weights (`--adapt all`)"][10]
-    assert (balanced[0], before[0]) == (1, 0)
-    text = adapt.table(adapt.scores_of(bench, found, options), options)
-    assert "1.000, +1.000 (+1.000 to +1.000)" in text
+    text = adapt.table(bench, Store(tmp_path), {}, draws)
+    assert "| as it is | 0.000 (0.000 to 0.000) |  |" in text
+    assert "| better |  | 1.000, +1.000 (+1.000 to +1.000), beats |  |" in text
+    assert len(list(tmp_path.iterdir())) == 2 * 4
+    monkeypatch.setattr(adapt, "METHODS", {"as it is": (None, [0]), "better": (None, [10])})
+    assert adapt.table(bench, Store(tmp_path), {}, draws) == text
 
 
 # -------------------------------------------------------------------------------- shipped models
 def test_training_on_all_takes_as_many_steps_as_it_was_to_take():
     labels = pd.DataFrame({"ecg_category": ["Normal"] * 900 + ["Other"] * 100})
     settings = script.Settings(train_samples=600, recipe=recipe_of("large"))
-    found = shipped.for_all(settings, labels)
-    assert found.train_samples == 1800
-    assert found.recipe.epochs == 10    # of 30
-    assert found.recipe.stop_patience == 10
+    for_all = shipped.for_all(settings, labels)
+    assert for_all.train_samples == 1800
+    assert for_all.recipe.epochs == for_all.recipe.stop_patience == 10    # of 30
     assert shipped.for_all(settings, labels[::100]).recipe.epochs == 30 * 600 // 18
 
 
 def test_amplitudes_that_nobody_knows_count_as_not_measurable():
     rows = pd.DataFrame({"waveform_path": ["files/z/1", "files/zz/z1"]})
     records = script.Records(rows, None, np.ones((2, 8), np.float32), np.zeros(2, int))
-    found = shipped.forget_amplitudes(records, ["files/z/*"]).features
-    assert np.isfinite(found[1]).all()
+    features = shipped.forget_amplitudes(records, ["files/z/*"]).features
+    assert np.isfinite(features[1]).all()
     assert np.isfinite(records.features).all()    # nothing was taken from the original
-    assert np.isnan(found[0]).tolist() == [True, True] + [False] * 6
+    assert np.isnan(features[0]).tolist() == [True, True] + [False] * 6
