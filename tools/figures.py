@@ -1,7 +1,6 @@
 """Draw the figures of a run, write its model card and index.html, from its results folder alone.
 
-    python tools/figures.py results/my_model                                         # all of it
-    python tools/figures.py results/my_model --only confusion_matrix training_curves
+    python tools/figures.py results/my_model
 
 Figures go to `figures/` in that folder, as PDF and as PNG, and the ECGs into one PDF. MODEL_CARD.md
 and index.html, a page that shows all of it, go into the folder itself. Nothing is trained. To draw
@@ -19,22 +18,19 @@ from ecg.packages import require_packages
 
 require_packages()
 from ecg.errors import exit_code
-from ecg.output.figures import NAMES, make_all
+from ecg.output.figures import make_all
 from ecg.settings import Parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw what was asked for and print the paths of what was written."""
-    print(*make_all(options.folder, options.only), sep="\n")
+    """Draw all and print the paths of what was written."""
+    print(*make_all(options.folder), sep="\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
     parser = Parser(__doc__)
     parser.add_argument("folder", help="results folder of a run")
-    parser.add_argument(
-        "--only", nargs="+", default=[], choices=NAMES, metavar="NAME",
-        help=f"make some of these alone: {', '.join(NAMES)}")
     return exit_code("figures.py", run, parser.parse_args(arguments))
 
 

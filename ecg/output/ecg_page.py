@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
@@ -57,8 +56,8 @@ def _as_frame(values, fs, leads):
     """Return 10 s of a signal by name of the lead, and by place on the page in mm."""
     values = np.asarray(values, dtype=float)[:round(SECONDS * fs)]
     x = LEFT + PULSE + SPEED * np.arange(len(values)) / fs
-    return pd.DataFrame(
-        np.where(np.isfinite(values), values, np.nan), x, [name.casefold() for name in leads])
+    names = [name.casefold() for name in leads]
+    return pd.DataFrame(values, x, names).replace([np.inf, -np.inf], np.nan)
 
 
 def _parts(fs):
@@ -98,13 +97,17 @@ def _draw_lead(axes, name, row, place, trace, colours):
     base = _base(row)
     x = trace.index.to_numpy()
     paper = Rectangle((LEFT, BOTTOM), WIDTH, HEIGHT, transform=axes.transData)
-    axes.plot(x, base + trace, color="black", linewidth=0.7, label=name, clip_path=paper)
+    axes.plot(
+        x, base + trace,
+        color="black", linewidth=0.7, label=name, clip_path=paper)
     box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.8}
     is_first = place == 0    # then above the pulse, where no trace and no triangle comes
     label_x = LEFT + 4 if is_first else x[0] + 1
-    axes.text(label_x, base + 15.5, name, fontsize=10, weight="bold", zorder=1.5, bbox=box)
+    axes.text(
+        label_x, base + 15.5, name,
+        fontsize=10, weight="bold", zorder=1.5, bbox=box)
     if not is_first:    # where one lead ends and the next starts
-        axes.plot([x[0], x[0]], [base - 4, base + 4], color="0.4", linewidth=0.6)
+        axes.vlines(x[0], base - 4, base + 4, color="0.4", linewidth=0.6)
 
     if colours is not None:
         axes.imshow(
@@ -118,7 +121,8 @@ def _draw_r_peaks(axes, trace, r_peaks):
     peaks = np.asarray(r_peaks, dtype=float)
     peaks = peaks[(peaks >= 0) & (peaks <= len(trace) - 1)]
     x = np.interp(peaks, np.arange(len(trace)), trace.index)
-    heights = trace.fillna(0).to_numpy()[np.rint(peaks).astype(int)]
+    nearest = np.rint(peaks).astype(int)
+    heights = trace.fillna(0).to_numpy()[nearest]
     y = _base(len(LAYOUT) - 1) + heights.clip(0, 30) + 2
     axes.plot(x, y, "v", color=BLUE, markersize=5, label="R peaks")
 
@@ -135,7 +139,7 @@ def _draw_colour_bar(figure, axes, reasons):
     axes.text(LEFT, 17.6, short(reasons.words, 150))
 
 
-def _new_page() -> tuple[Figure, Axes]:
+def _new_page():
     """Return a figure of A4 landscape and its axes, whose unit is the millimetre."""
     width, height = A4
     figure = Figure((width / 25.4, height / 25.4))
@@ -146,9 +150,17 @@ def _new_page() -> tuple[Figure, Axes]:
 
 
 @styled()
-def draw_ecg(signal: np.ndarray, fs: float, leads: Sequence[str],
-             r_peaks: Sequence[float] = (), title: str = "", text: str = "", note: str = "",
-             reasons: Reasons | None = None, measured: str = "") -> Figure:
+def draw_ecg(
+    signal: np.ndarray,
+    fs: float,
+    leads: Sequence[str],
+    r_peaks: Sequence[float] = (),
+    title: str = "",
+    text: str = "",
+    note: str = "",
+    reasons: Reasons | None = None,
+    measured: str = "",
+) -> Figure:
     """Draw a 12-lead ECG on millimetre paper: 3 x 4 leads of 2.5 s and lead II for 10 s.
 
     One axes covers the page and its unit is the millimetre, so a PDF printed at 100 % on A4

@@ -20,7 +20,7 @@ from scipy.stats import binomtest
 from sklearn import metrics as scores
 
 from ecg.card import feature_title
-from ecg.errors import UserError, user_errors
+from ecg.errors import user_errors
 from ecg.origin import SYNTHETIC_MARK
 from ecg.output import style
 from ecg.output.areas import areas
@@ -29,9 +29,9 @@ from ecg.output.model_card import model_card
 from ecg.output.page import page
 from ecg.output.read import Results, feature_column, read_results
 from ecg.output.style import BLUE, COLOURS, VERMILLION, drawable, styled, wrap
-from ecg.output.write import write_file
+from ecg.output.write import write_text
 
-DASHES = ["-", "--", "-.", ":"]
+DASHES = "-", "--", "-.", ":"
 SHARES = LinearSegmentedColormap.from_list("shares", ["white", BLUE])
 TRAINING = "training (augmented records, with dropout)"
 MAX_FEATURES = 8     # that are drawn, of more the most telling
@@ -50,9 +50,9 @@ def new_figure(width: float, height: float, results: Results) -> Figure:
 
 def two_lines(names: Sequence[str]) -> list[str]:
     """Break names into at most two lines each, as narrow as possible; cut off what is longer."""
-    widths = range(12, MAX_LETTERS)
-    width = next((width for width in widths if all(len(wrap(name, width)) <= 2 for name in names)),
-                 MAX_LETTERS)
+    for width in range(12, MAX_LETTERS + 1):
+        if max(len(wrap(name, width)) for name in names) <= 2:
+            break
     return ["\n".join(wrap(name, width, max_lines=2, placeholder="…")) for name in names]
 
 
@@ -141,10 +141,11 @@ def _draw_loss_or_accuracy(axes, quantity, repeats, run):
     validation = f"val_{quantity}"
     _draw_curve(axes, repeats, quantity, TRAINING, BLUE)
     kept = [kept_epoch(run, rows) for rows in repeats]
-    y = [rows.set_index("epoch")[validation][epoch]
-         for rows, epoch in zip(repeats, kept, strict=True)]
-    axes.plot(kept, y, "o", color=VERMILLION, fillstyle="none", markersize=8, zorder=3,
-              label=f"weights kept: of epoch {_listed(kept)} (of {epochs})")
+    there = [rows[rows["epoch"] == epoch] for rows, epoch in zip(repeats, kept, strict=True)]
+    y = pd.concat(there)[validation]
+    axes.plot(
+        kept, y, "o", color=VERMILLION, fillstyle="none", markersize=8, zorder=3,
+        label=f"weights kept: of epoch {_listed(kept)} (of {epochs})")
 
     _draw_curve(axes, repeats, validation, "validation", VERMILLION, "--")
     stopped = [len(rows) for rows in repeats if len(rows) < epochs]
@@ -157,8 +158,6 @@ def _draw_loss_or_accuracy(axes, quantity, repeats, run):
 @styled()
 def training_curves(results: Results) -> Figure:
     """Draw loss, accuracy and, unless it is on a cosine, the learning rate; a line per repeat."""
-    if not results.has_epochs:
-        raise UserError(f"{results.folder}: no epoch was trained, so there are no training curves")
     history = pd.read_csv(results.folder / "history.csv")
     repeats = [rows for _, rows in history.groupby("repeat")]
 
@@ -234,7 +233,8 @@ def roc_precision_recall(results: Results) -> Figure:
         }
         p = results.probabilities[:, number]
         positive = results.true == number
-        reaches.append(_draw_class(roc, pr, positive, p, subjects, style.short(name, 24), look))
+        short = style.short(name, 24)
+        reaches.append(_draw_class(roc, pr, positive, p, subjects, short, look))
 
     of_roc, of_pr = zip(*reaches, strict=True)
     _zoom(roc, of_roc, is_left=True)
@@ -265,9 +265,12 @@ def reliability(results: Results) -> Figure:
 
     figure = new_figure(style.COLUMN, 4.2, results)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    top.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, label="perfectly calibrated")
+    top.plot(
+        [0, 1], [0, 1],
+        color="0.6", linewidth=0.8, label="perfectly calibrated")
     top.errorbar(
-        confidence, accuracy, [below, above], fmt="o-", markersize=4, capsize=2, elinewidth=0.8,
+        confidence, accuracy, [below, above],
+        fmt="o-", markersize=4, capsize=2, elinewidth=0.8,
         color=BLUE, label="records (95 % Wilson intervals)")
     top.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
     error = results.metrics["calibration"]["test"]["after"]["expected calibration error"]
@@ -301,7 +304,9 @@ def _draw_feature(axes, values, true, n_classes, reference):
     axes.use_sticky_edges = False    # so that margins show where a box or a range ends
     axes.xaxis.set_major_locator(MaxNLocator(3))
     if not known.any():
-        axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes)
+        axes.text(
+            0.5, 0.5, "not measured",
+            ha="center", va="center", transform=axes.transAxes)
         return
 
     least = values[known].min()
@@ -324,10 +329,13 @@ def most_telling(results: Results, most: int = MAX_FEATURES) -> list[tuple]:
     if len(features) <= most:
         return features
 
-    ranks = results.table[[feature_column(name, unit) for name, unit, _ in features]].rank()
-    of_class = ranks.groupby(results.true).transform("mean").where(ranks.notna())
-    share = (of_class.var() / ranks.var()).fillna(0).to_numpy()
-    return [features[place] for place in np.argsort(-share, kind="stable")[:most]]
+    columns = [feature_column(name, unit) for name, unit, _ in features]
+    ranks = results.table[columns].rank()
+    of_class = ranks.groupby(results.true).transform("mean")
+    of_class = of_class.where(ranks.notna())
+    share = (of_class.var() / ranks.var()).fillna(0)
+    order = np.argsort(-share.to_numpy(), kind="stable")
+    return [features[place] for place in order[:most]]
 
 
 @styled()
@@ -336,7 +344,8 @@ def features(results: Results) -> Figure:
     names = two_lines(drawable(results.classes))
     shown = most_telling(results)
     rows = math.ceil(len(shown) / 4)
-    figure = new_figure(style.PAGE, rows * (1.05 + 0.3 * len(names)) + 0.5, results)
+    height = rows * (1.05 + 0.3 * len(names)) + 0.5
+    figure = new_figure(style.PAGE, height, results)
     panels = figure.subplots(rows, 4, sharey=True, squeeze=False).ravel()
     for axes, (name, unit, reference) in zip(panels, shown, strict=False):
         values = results.table[feature_column(name, unit)].to_numpy()
@@ -369,16 +378,12 @@ FIGURES: dict[str, Callable[[Results], Figure]] = {
     "reliability": reliability,
     "features": features,
 }
-NAMES = [*FIGURES, "ecgs", "model_card", "page"]    # the page shows what was drawn before it
 
 
-def make_all(folder: Path | str, only: Sequence[str] = ()) -> list[Path]:
-    """Draw figures, and write the model card and index.html into the results folder of a run.
+def make_all(folder: Path | str) -> list[Path]:
+    """Draw all figures and write model card and index.html, from the files of a results folder.
 
-    Parameters
-    ----------
-    folder : the results folder
-    only : some of `NAMES`; by default all, without training curves where no epoch was trained
+    There are no training curves of a run that starts from a model: no epoch was trained.
 
     Returns
     -------
@@ -390,20 +395,13 @@ def make_all(folder: Path | str, only: Sequence[str] = ()) -> list[Path]:
     UserError
         If a file of the folder is missing, or one cannot be written.
     """
+    paths = []
     with user_errors(folder, OSError):
         results = read_results(folder)
-        names = only or [name for name in NAMES
-                         if results.has_epochs or name != "training_curves"]
-        return [path for name in names for path in make(results, name)]
-
-
-def make(results: Results, name: str) -> list[Path]:
-    """Make what has this name; return the paths of its files."""
-    folder = results.folder
-    if name == "ecgs":
-        return [write_pages(results)]
-    if name == "model_card":
-        return [write_file(folder / "MODEL_CARD.md", model_card(results).encode())]
-    if name == "page":
-        return [write_file(folder / "index.html", page(results).encode())]
-    return style.save(FIGURES[name](results), folder / "figures" / name)
+        for name, draw in FIGURES.items():
+            if name != "training_curves" or not results.run.get("start_from"):
+                paths += style.save(draw(results), results.folder / "figures" / name)
+        paths.append(write_pages(results))
+        paths.append(write_text(results.folder / "MODEL_CARD.md", model_card(results)))
+        paths.append(write_text(results.folder / "index.html", page(results)))
+    return paths

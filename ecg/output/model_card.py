@@ -46,7 +46,8 @@ unless it has been tested on them.
 
 ## Data
 
-{records} records of {patients} patients; SHA-256 of the label file {labels_sha256}.{trained_on}
+{run[records]} records of {run[patients]} patients; SHA-256 of the label file
+{run[labels_sha256]}.{trained_on}
 Below, the records (patients) that a run draws from; training repeats records of a short class, the
 test never does. Patient numbers in more than one split: {n_shared}.
 
@@ -62,7 +63,7 @@ Left out as unusable: {left_out}.
 
 ## Results
 
-{tested} test records of {tested_patients} patients{claim}{untested}
+{metrics[records]} test records of {metrics[patients]} patients{claim}{untested}
 
 {accuracies}
 
@@ -73,7 +74,8 @@ Heart rate alone tells the slow, the fast and else the commonest other class.
 Threshold: the decision threshold at 95 % sensitivity, chosen on validation patients; sensitivity
 and specificity there are those on test patients. –: too few records.
 
-Confidence {confidence[0]:.1%}, standard deviation {confidence[1]:.1%}. {temperature}
+Confidence {metrics[confidence][0]:.1%}, standard deviation {metrics[confidence][1]:.1%}.
+{temperature}
 
 {calibration}
 
@@ -222,9 +224,6 @@ def _data(results):
     pairs = split[["subject_id", "split"]].drop_duplicates()
     left_out = [f"{markdown(reason)} ({n})" for reason, n in left_out_by_reason(results).to_numpy()]
     return {
-        "records": run["records"],
-        "patients": run["patients"],
-        "labels_sha256": run["labels_sha256"],
         "trained_on": _trained_on(run),
         "n_shared": (pairs["subject_id"].value_counts() > 1).sum(),
         "splits": escaped_table(_splits(split, run["classes"])),
@@ -246,13 +245,10 @@ def _results(run, metrics):
         temperature = "Nothing was trained: weights and temperature are those of the start."
 
     return {
-        "tested": metrics["records"],
-        "tested_patients": metrics["patients"],
         "claim": _claim(run),
         "untested": untested if absent else "",
         "accuracies": escaped_table(accuracies(metrics)),
         "by_class": escaped_table(scores_by_class(metrics)),
-        "confidence": metrics["confidence"],
         "temperature": temperature,
         "calibration": escaped_table(_calibration(metrics)),
         "by_coverage": ", ".join(coverages),
@@ -264,6 +260,8 @@ def model_card(results: Results) -> str:
     run = results.run
     synthetic = f"**{origin.TRAINED_ON_SYNTHETIC} Nothing here is about real patients.**\n\n"
     return CARD.format(
+        run=run,
+        metrics=results.metrics,
         synthetic=synthetic if run["synthetic"] else "",
         not_medical=origin.NOT_MEDICAL,
         classes=", ".join(map(markdown, run["classes"])),

@@ -60,8 +60,8 @@ PAGE = """<!DOCTYPE html>
 </head>
 <body>
 <h1>ECG classifier {name}</h1>
-<p class="headline">Balanced accuracy <b>{balanced_accuracy}</b> on {records} records of {patients}
-patients{unseen} (95 % interval over patients).</p>
+<p class="headline">Balanced accuracy <b>{balanced_accuracy}</b> on {metrics[records]} records of
+{metrics[patients]} patients{unseen} (95 % interval over patients).</p>
 <p class="notice">{notice}</p>
 {accuracies}
 <nav><a href="#confusion">Confusion matrix</a> <a href="#classes">Classes</a>
@@ -80,8 +80,8 @@ records.</p>
 probability; sensitivity and specificity are those on test patients. –: too few records.</p>
 
 <h2 id="errors">Errors</h2>
-<p>{n_wrong} of {records} test records were classified otherwise than labelled. The most confident
-of them, {n_errors}: either the model is wrong, or the label.</p>
+<p>{n_wrong} of {metrics[records]} test records were classified otherwise than labelled. The most
+confident of them, {n_errors}: either the model is wrong, or the label.</p>
 {errors}
 
 <h2 id="pictures">Pictures</h2>
@@ -214,22 +214,19 @@ def _examples(results):
 
 # ------------------------------------------------------------------------------------------ page
 def _pictures(results):
-    """Return the figures that were drawn."""
+    """Return the figures; only training curves may not have been drawn."""
     parts = []
     for name, (heading, words) in PICTURES.items():
         path = results.folder / "figures" / f"{name}.png"
-        if path.is_file():
+        shown = "<p>No epoch was trained.</p>"
+        if path.exists():
             shown = picture(path.read_bytes(), words, broad=name != "reliability")
-        elif name == "training_curves" and not results.has_epochs:
-            shown = "<p>No epoch was trained.</p>"
-        else:
-            shown = "<p>Not drawn: python tools/figures.py draws it.</p>"
         parts.append(f"<h3>{heading}</h3><p>{words}</p>{shown}")
     return "\n".join(parts)
 
 
 def page(results: Results) -> str:
-    """Return index.html of a results folder, from its files alone."""
+    """Return index.html of a results folder, from its files alone, after its figures."""
     run, metrics = results.run, results.metrics
     errors = [_error(results, number, row) for number, row in enumerate(results.errors, start=1)]
     scores = accuracies(metrics)
@@ -241,8 +238,7 @@ def page(results: Results) -> str:
         name=safe(results.folder.resolve().name),
         style=STYLE,
         balanced_accuracy=scores["balanced accuracy"][0],
-        records=metrics["records"],
-        patients=metrics["patients"],
+        metrics=metrics,
         unseen=origin.unseen(run, run["recipe"]["epochs"] != 0),
         notice=safe(f"{origin.caution(run)} {origin.note(run)}".strip()),
         accuracies=table(scores),

@@ -34,11 +34,6 @@ class Results(NamedTuple):
         """Whether training or test records are synthetic."""
         return self.run["synthetic"] or self.run.get("test_labels_origin") == origin.DEMO
 
-    @property
-    def has_epochs(self) -> bool:
-        """Whether epochs were trained, rather than a last layer or nothing."""
-        return not self.run.get("start_from")
-
 
 def feature_column(name: str, unit: str) -> str:
     """Return the name of a feature's column in predictions.csv."""

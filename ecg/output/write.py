@@ -85,8 +85,15 @@ def ecgs(tested: Any, probabilities: np.ndarray, read_ecg: ReadEcg) -> bytes:
     return archive.getvalue()
 
 
-def write_results(folder: Path, card: dict[str, Any], text: str, splits: dict[str, pd.DataFrame],
-                  tested: Any, mean: np.ndarray, read_ecg: ReadEcg) -> None:
+def write_results(
+    folder: Path,
+    card: dict[str, Any],
+    text: str,
+    splits: dict[str, pd.DataFrame],
+    tested: Any,
+    mean: np.ndarray,
+    read_ecg: ReadEcg,
+) -> None:
     """Write all files of a results folder but its figures and pages, each as a whole.
 
     Those of an earlier run are removed.
@@ -115,26 +122,26 @@ def write_results(folder: Path, card: dict[str, Any], text: str, splits: dict[st
 
     others = "history", "left_out", "metrics"    # parts of the card that have files of their own
     run = {name: value for name, value in card.items() if name not in others}
-    epochs = [pd.DataFrame(history).assign(repeat=repeat, epoch=range(1, len(history) + 1))
-              for repeat, history in enumerate(card["history"])]
+    epochs = []
+    for repeat, history in enumerate(card["history"]):
+        numbers = range(1, len(history) + 1)
+        epochs.append(pd.DataFrame(history).assign(repeat=repeat, epoch=numbers))
     tables = {
         "predictions": predictions(tested, mean, card["classes"], card["features"]),
         "history": pd.concat(epochs),
         "left_out": pd.DataFrame(card["left_out"], columns=["record", "why"]),
         "split": pd.concat([rows.assign(split=name) for name, rows in splits.items()]),
     }
-    contents = {
-        "report.txt": text.encode(),
-        "metrics.json": json.dumps(card["metrics"], indent=1).encode(),
-        "run.json": json.dumps(run, indent=1).encode(),
-        "ecgs.npz": ecgs(tested, mean, read_ecg),
-        **{f"{name}.csv": table.to_csv(index=False).encode() for name, table in tables.items()},
-    }
-    for name, content in contents.items():
-        write_file(folder / name, content)
+    write_text(folder / "report.txt", text)
+    write_text(folder / "metrics.json", json.dumps(card["metrics"], indent=1))
+    write_text(folder / "run.json", json.dumps(run, indent=1))
+    for name, table in tables.items():
+        write_text(folder / f"{name}.csv", table.to_csv(index=False))
+    content = ecgs(tested, mean, read_ecg)
+    write_whole(folder / "ecgs.npz", lambda scratch: scratch.write_bytes(content))
 
 
-def write_file(path: Path, content: bytes) -> Path:
+def write_text(path: Path, text: str) -> Path:
     """Write a file as a whole; return its path. `UserError` if it cannot be written."""
-    write_whole(path, lambda scratch: scratch.write_bytes(content))
+    write_whole(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
     return path

@@ -92,8 +92,8 @@ def test_the_history_has_a_row_per_epoch_as_printed_and_as_tensorboard_shows_it(
 
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
     tensors = pytest.importorskip("tensorboard.util.tensor_util")
-    path, = (demo_run.results / "progress/0/validation").glob("events*")
     losses = [float(tensors.make_ndarray(value.tensor))
+              for path in sorted((demo_run.results / "progress/0/validation").iterdir())
               for event in loader.EventFileLoader(str(path)).Load()
               for value in event.summary.value if value.tag == "epoch_loss"]
     assert losses == pytest.approx(list(history["val_loss"]))
@@ -123,7 +123,6 @@ def test_examples_and_the_most_confident_errors_are_the_records_of_their_rows(de
             r_peaks, script.measure_rhythm(record.signal, record.fs).r_peaks)
     page = (demo_run.results / "index.html").read_text()
     assert page.count("<article") == len(results.errors)
-    assert "Not drawn" not in page
 
 
 def test_an_example_is_the_median_of_the_right_ones_or_of_all():

@@ -4,14 +4,26 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 import too_feature as script
-from ecg.output import write
+from ecg.output import style, write
 from ecg.output.read import read_results
 from tests.support import ecgs
 
 CLASSES = ["Atrial Fibrillation", "Bundle Branch Block", "Never tested", "Normal", "Tachycardia"]
 FEATURES = [*script.FEATURES, ("QRS width", "ms", None)]
+draw = style.styled()(lambda figure: FigureCanvasAgg(figure).draw())
+
+
+def texts(figure):
+    """Return what can be read on a figure."""
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+
+
+def words(figure):
+    return "\n".join(text.get_text() for text in texts(figure))
 
 
 def simulated_ecg(record):
