@@ -55,9 +55,11 @@ PAGE = """<!DOCTYPE html>
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <link rel="icon" href="data:,">
+
 <title>ECG classifier {name}</title>
 <style>{style}</style>
 </head>
+
 <body>
 <h1>ECG classifier {name}</h1>
 <p class="headline">Balanced accuracy <b>{balanced_accuracy}</b> on {metrics[records]} records of

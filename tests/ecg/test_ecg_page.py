@@ -100,7 +100,7 @@ def test_an_ecg_is_coloured_where_a_lead_is_important():
 
 @pytest.mark.parametrize("of_labels", [make_labels.ORIGIN_OTHER, "o" * 100, "心" * 100])
 def test_texts_do_not_cover_each_other_or_the_colour_bar(of_labels):
-    note = origin.about_model(of_labels, is_synthetic=True)
+    note = origin.note({"labels_origin": of_labels, "synthetic": True})
     spikes = 3.0 * (np.arange(5000) % 500 < 20)[:, None] * np.ones(12)    # mV: half the gain
     names = [name for name, _, _ in script.feature_names(script.RECIPES["large"])]
     importance = explain.Importance(np.zeros((500, 12)), np.linspace(1, 0, 48), 0, 1, 0)

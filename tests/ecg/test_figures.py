@@ -17,7 +17,6 @@ from sklearn import metrics as scores
 
 import too_feature as script
 from ecg import origin
-from ecg.errors import UserError
 from ecg.output import areas, ecg_page, figures, model_card, read, style
 from tests.support.results import CLASSES, FEATURES, draw, texts, words, write_results
 from tools import figures as program
@@ -326,7 +325,7 @@ def test_model_card(results):
     card = model_card.model_card(results)
     assert origin.TRAINED_ON_SYNTHETIC in card.split("\n\n")[1]
     for text in ("not a medical device", "Not to be used", "### Preparation",
-                 "temperature (1.234) is inside", "200 records of 100 patients", "abc123",
+                 "Temperature, fitted on the validation patients: 1.234", "200 records of 100 patients", "abc123",
                  f"90 test records of {results.table['subject_id'].nunique()} patients",
                  "more than one split: 0.",
                  "header is damaged (1), too short (2)", "python 3.11.7", "seed 7",

@@ -98,7 +98,8 @@ def test_headline_baselines_and_origin_stand_first(text, results):
         for value, low, high in (results.metrics[who][kind] for kind in (
                 "accuracy", "balanced accuracy")):
             assert f"{value:.3f} ({low:.2f}–{high:.2f})" in first
-    assert f"on 90 records of {results.metrics['patients']}\npatients that training" in first
+    patients = f"90 records of\n{results.metrics['patients']} patients that training never saw"
+    assert patients in first
     notice, = re.findall('<p class="notice">(.*)</p>', first)
     assert notice.startswith("This model was trained on synthetic records. Origin of the labels:")
     assert notice.endswith("This is not a medical device.")
