@@ -28,7 +28,6 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import hashlib
 import importlib
 import importlib.util
 import itertools
@@ -38,6 +37,7 @@ import os
 import shlex
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -294,6 +294,7 @@ from ecg import (
 )
 from ecg.baseline import LinearBaseline
 from ecg.card import contract
+from ecg.demo import DEMO_FOLDER, ensure_demo
 from ecg.errors import exit_code, printable, raise_at_sigterm, user_errors
 from ecg.large_features import EXTRA_FEATURES, extra_features
 from ecg.signals import BEYOND_ANY_CONVERTER, as_leads
@@ -1071,9 +1072,6 @@ def average_models(keras: Any, models: list) -> Any:
 # ----------------------------------------------------------------------------------------- train
 PREDICTED_AT_ONCE = 100     # records
 
-# Settings that change how one model is trained, besides its recipe
-TRAINING = "seed", "train_samples", "val_samples", "test_share", "val_share"
-
 
 def training_batches(records: Records, settings: Settings, first_epoch: int = 0) -> Iterator[tuple]:
     """Yield (inputs, targets, weights) endlessly, shuffled and augmented afresh in each pass."""
@@ -1268,10 +1266,10 @@ def open_checkpoint(
     arrays = training.features, training.targets, validation.features, validation.targets
     key = {
         **dataclasses.asdict(settings.recipe),
-        **{name: getattr(settings, name) for name in TRAINING},
-        **origin.versions(),
+        "seed": settings.seed,
+        "records": [zlib.crc32(array.tobytes()) for array in arrays],
         "code": files.code_sha256(),
-        "records": [checkpoint.checksum(array) for array in arrays]}
+        **origin.versions()}
     return checkpoint.Checkpoint(folder, key, settings.resume)
 
 
@@ -1569,48 +1567,8 @@ def rebuild(scaling: list[dict[str, list[float]]], n_classes: int, recipe: Recip
 
 
 # ------------------------------------------------------------------------------------------ main
-DEMO_FOLDER = "demo/p1900/"    # in the data folder
-
-
-def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
-    """Write missing waveforms of the demo; return whether `labels` is the demo's.
-
-    Raises
-    ------
-    UserError
-        They cannot be written, or `data_dir` holds something else: then --labels was forgotten.
-    """
-    ours = [path for path in labels["waveform_path"] if path.startswith(DEMO_FOLDER)]
-    if all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
-        return bool(ours)
-
-    folder = Path(data_dir)
-    is_default = folder.resolve() in (Path(Settings.data_dir).resolve(),
-                                      files.ROOT / Settings.data_dir)
-    if not is_default:
-        if folder.exists() and not (folder / "demo").exists() and any(folder.iterdir()):
-            raise UserError(f"--data-dir {data_dir}: holds no demo, but --labels is the demo's: "
-                            "name the label file of these records")
-        print(f"notice: --labels is the demo's, so its records are written to {data_dir}")
-    from ecg import demo
-
-    with user_errors(f"{data_dir}: the demo's waveforms cannot be written (is the disk full?)"):
-        demo.write_demo(data_dir)
-    return True
-
-
-def model_files(output: Path) -> list[Path]:
-    """Return a model's file, its card, and what its card is called while both are written."""
-    return [output.with_suffix(ending) for ending in (".keras", ".json", ".json.new")]
-
-
-def results_folder(results: str, output: Path) -> Path:
-    """Return the folder for a model's results: no two models, wherever they are, share one."""
-    place = output.resolve().parent
-    if place == Path(results).resolve().parent:    # next to the results: as most are
-        return Path(results) / output.stem
-    digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
-    return Path(results) / f"{output.stem}-{digest}"
+MODEL_FILES = ".keras", ".json", ".json.new"    # the last while model and card are written
+MAX_MODEL_NAME = 60         # letters, so that no name of a file gets too long
 
 
 def check_output(settings: Settings) -> tuple[Path, Path]:
@@ -1622,29 +1580,22 @@ def check_output(settings: Settings) -> tuple[Path, Path]:
         Something could not be written, or is read as well.
     """
     output = Path(settings.output)
-    if output.suffix != ".keras" or not output.stem.strip(".") or len(output.stem) > 60:
+    if output.suffix != ".keras" or len(output.stem) > MAX_MODEL_NAME:
         raise UserError(f"--output {settings.output:.99}: expected a .keras file")
-    folder = results_folder(settings.results, output)
+    folder = files.results_folder(settings.results, output)
 
     inputs = [Path(name) for name in (settings.labels, settings.test_labels) if name]
     inputs += [name.with_suffix(".labels.json") for name in inputs]
     if settings.start_from:
         start = Path(adaptation.find_model(settings.start_from))
         inputs += [start, start.with_suffix(".json")]
-    for file in model_files(output):
-        files.check_target(file, inputs)
+    for ending in MODEL_FILES:
+        files.check_target(output.with_suffix(ending), inputs)
     for name in inputs:
         if folder.resolve() in name.resolve().parents:
             raise UserError(f"{name} lies in the results folder of --output {output}, whose files "
                             "are replaced; choose another name")
     return output, folder
-
-
-def claim(output: Path, folder: Path) -> None:
-    """Keep other runs off a model and its results until this one ends; sweep what they left."""
-    files.claim(folder)
-    for file in model_files(output):
-        files.sweep(file.parent, file.name)
 
 
 def print_classes(labels: pd.DataFrame, is_demo: bool) -> pd.Series:
@@ -1731,7 +1682,9 @@ def run(settings: Settings) -> None:
     card |= state_origins(settings, is_demo, splits["test"])
     card |= describe_start(settings, card)
 
-    claim(output, folder)
+    files.claim(folder)
+    for ending in MODEL_FILES:    # of this model, no other run can be writing any now
+        files.sweep(output.parent, output.stem + ending)
     print("loading TensorFlow while records are read")
     loading = ThreadPoolExecutor(1).submit(load_tensorflow)
 

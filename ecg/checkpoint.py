@@ -5,7 +5,6 @@ ReduceLROnPlateau have counted nor the history: a resumed run would end differen
 """
 
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,6 @@ from ecg.errors import UserError
 
 # What EarlyStopping and ReduceLROnPlateau count, apart from the best weights
 COUNTERS = "wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter"
-
-
-def checksum(array: np.ndarray) -> int:
-    """Return the CRC-32 of an array's content, for a key."""
-    return zlib.crc32(np.asarray(array).tobytes())
 
 
 class Checkpoint:

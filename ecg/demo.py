@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.signal import butter, sosfilt
 from tqdm import tqdm
 
 from ecg import files
+from ecg.errors import UserError, user_errors
 
 FS = 500                    # Hz, as MIMIC-IV-ECG
 SECONDS = 10
@@ -25,6 +27,8 @@ SAMPLES = SECONDS * FS
 EDGE = 0.05 * FS            # samples at either end in which the record cuts a QRS complex
 GAIN = 200.0                # ADC units per mV, as MIMIC-IV-ECG
 NO_SAMPLE = -32768          # what format 16 keeps for "no sample"; readers return NaN
+DEFAULT_DATA_DIR = "mimic-iv-ecg"
+DEMO_FOLDER = "demo/p1900/"    # of all records of the demo, in the data folder
 SEED = 20260                # changing it changes every record of the demo
 N_PATIENTS = 300
 
@@ -415,3 +419,26 @@ def write_demo(data_dir: str | os.PathLike[str]) -> int:
     for record in tqdm(missing, desc="writing demo", mininterval=1, disable=not missing):
         _write_record(record, folder)
     return len(missing)
+
+
+def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
+    """Write missing waveforms of the demo; return whether `labels` is the demo's.
+
+    Raises
+    ------
+    UserError
+        They cannot be written, or `data_dir` holds something else: then --labels was forgotten.
+    """
+    ours = [path for path in labels["waveform_path"] if path.startswith(DEMO_FOLDER)]
+    if all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
+        return bool(ours)
+
+    folder = Path(data_dir)
+    if folder.resolve() not in (Path(DEFAULT_DATA_DIR).resolve(), files.ROOT / DEFAULT_DATA_DIR):
+        if folder.exists() and not (folder / "demo").exists() and any(folder.iterdir()):
+            raise UserError(f"--data-dir {data_dir}: holds no demo, but --labels is the demo's: "
+                            "name the label file of these records")
+        print(f"notice: --labels is the demo's, so its records are written to {data_dir}")
+    with user_errors(f"{data_dir}: the demo's waveforms cannot be written (is the disk full?)"):
+        write_demo(data_dir)
+    return True

@@ -80,6 +80,15 @@ def check_target(path: Path | str, sources: Iterable[str | os.PathLike[str]] = (
         raise UserError(f"{path} is read as well as written; choose another name")
 
 
+def results_folder(results: str, output: Path) -> Path:
+    """Return the folder for a model's results: no two models, wherever they are, share one."""
+    place = output.resolve().parent
+    if place == Path(results).resolve().parent:    # next to the results: as most are
+        return Path(results) / output.stem
+    digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
+    return Path(results) / f"{output.stem}-{digest}"
+
+
 def claim(folder: Path) -> None:
     """Make a folder, keep other runs out of it until this process ends, and sweep it.
 
