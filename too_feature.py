@@ -43,6 +43,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ecg import old_names
 from ecg.errors import UserError
 from ecg.settings import Parser, check_fields, describe_fields, flag, parse_assignments
 
@@ -187,32 +188,14 @@ class Settings:
 QUICK_SETTINGS = {"train_samples": 300, "val_samples": 100, "test_samples": 200}
 QUICK_RECIPE = {"epochs": 5}
 METHOD = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
-OLD_FLAGS = {"--" + name.replace("_", "-"): f"it is now --set {name}=VALUE" for name in METHOD}
-OLD_FLAGS |= {
-    "--model": "--model large is now --recipe large",
-    "--force": "it is gone: a run replaces the files of its own --output and results folder",
-    "--adapt": "it is gone: --start-from fits the last layer; thousands of labels train a model "
-               "from scratch, without --start-from",
-    "--max-unusable": "it is gone: a run stops where half of a class's records are unusable",
-    "--jit": "it is now --set xla=true",
-    "--no-jit": "it is now --set xla=false"}
-CONSTANT = "it is no setting any more, but a constant of lightweight_augmentation"
-OLD_METHOD = {
-    "keep": "it is now keep_weights",
-    "settle": "it is now freeze_bn_after",
-    "memory": "it is now lstm_memory",
-    "span": "it is now scale_span",
-    "noise_probability": CONSTANT,
-    "noise_size": CONSTANT,
-    "scaling_probability": CONSTANT,
-    "scaling_size": CONSTANT}
 
 
 def read_flags(arguments: list[str] | None) -> dict[str, Any]:
     """Return as text what a command line sets; exit at --help or an unknown flag."""
+    of_method = {"--" + name.replace("_", "-"): f"it is now --set {name}=VALUE" for name in METHOD}
     parser = Parser(
         __doc__,
-        OLD_FLAGS,
+        of_method | old_names.FLAGS,
         argument_default=argparse.SUPPRESS,    # so that only what is given is returned
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"settings of the method, for --set:\n{describe_fields(Recipe, METHOD)}")
@@ -250,7 +233,7 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
     """
     flags = read_flags(arguments)
     recipe = choose_recipe(flags.pop("recipe", None), flags.get("start_from"))
-    changes: dict[str, Any] = dict(parse_assignments(flags.pop("set"), METHOD, OLD_METHOD))
+    changes: dict[str, Any] = dict(parse_assignments(flags.pop("set"), METHOD, old_names.METHOD))
     changes |= {name: flags.pop(name) for name in METHOD if name in flags}
     has_epochs = "epochs" in changes
     if flags.get("quick"):
@@ -496,14 +479,14 @@ def first_usable(
     classes = [records for _, records in ranked.groupby("ecg_category", observed=True)]
     while classes:
         wanted = max(1, target_samples // len(classes))
-        found = []
+        drawn = []
         for records in classes:
             usable = (i for i, path in enumerate(records["waveform_path"]) if is_usable(path))
-            found.append(records.iloc[list(itertools.islice(usable, wanted))])
+            drawn.append(records.iloc[list(itertools.islice(usable, wanted))])
 
-        if all(len(records) for records in found):
-            return pd.concat(found)
-        classes = [records for records, some in zip(classes, found, strict=True) if len(some)]
+        if all(len(records) for records in drawn):
+            return pd.concat(drawn)
+        classes = [records for records, usable in zip(classes, drawn, strict=True) if len(usable)]
     return ranked[:0]
 
 

@@ -5,6 +5,7 @@ errors          errors that the user can fix, in one line
 escape          text from files, safe for terminals, Markdown and HTML
 files           whole files, hashes, a fingerprint of code, folders of one run at a time
 garbage         no search for garbage where there is none
+old_names       former flags and settings, each with what to use instead
 settings        flags of the command line from a dataclass
 provenance      version, commit and packages, so that a result can be traced
 label_file      rows of a label file, opened safely
