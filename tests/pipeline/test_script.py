@@ -99,7 +99,7 @@ def test_the_card_holds_all_that_is_needed_to_use_and_trace_the_model(demo_run):
     assert card["sampling_rate_hz"] == 50
     assert [name for name, _, _ in card["features"]] == [name for name, _, _ in script.FEATURES]
     assert script.Recipe(**card["recipe"]) == script.Recipe(
-        epochs=3, settle=25)    # what ran
+        epochs=3, freeze_bn_after=25)    # what ran
     assert card["settings"]["train_samples"] == 100
     assert "recipe" not in card["settings"]
     assert [len(epochs) for epochs in card["history"]] == [3]    # one model
@@ -211,7 +211,7 @@ def test_saved_models_are_calibrated_and_the_card_says_by_what_temperature(any_r
         found = metrics.fit_temperature(raw, records.targets, weights)
         assert found == pytest.approx(temperature, rel=0.01)
         best = max(history, key=lambda epoch: epoch["val_accuracy"])
-        kept = {"last": history[-1], "best": best}[card["recipe"]["keep"]]
+        kept = {"last": history[-1], "best": best}[card["recipe"]["keep_weights"]]
         loss = log_loss(records.targets, raw, sample_weight=weights, labels=range(5))
         assert loss == pytest.approx(kept["val_loss"], abs=1e-3)    # so training's were the raw
 

@@ -1,6 +1,6 @@
 """The contract in a model's card: who follows its words alone gets the model's probabilities.
 
-`prepared` knows nothing of this project: NumPy and SciPy, the numbers of the text, and R peaks.
+`prepared` knows nothing of this project: NumPy, SciPy, wfdb, the numbers of the text, and R peaks.
 """
 
 import functools
@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+import wfdb
 from scipy import fft
 
 import too_feature as script
@@ -23,22 +24,6 @@ def numbers(sentences, pattern):
     found = [match for match in (re.search(asked, words) for words in sentences) if match]
     assert len(found) == 1, (pattern, sentences)
     return [float(number) for number in found[0].groups()]
-
-
-def read(path, seconds):
-    """Read a WFDB record of format 16 by its header: mV by lead name, and the rate."""
-    header = path.with_suffix(".hea").read_text().splitlines()
-    first, *lines = [line.split() for line in header if not line.startswith("#")]
-    fs = float(first[2])
-    assert {line[1] for line in lines} == {"16"}
-    raw = np.fromfile(path.with_suffix(".dat"), "<i2").reshape(-1, int(first[1]))
-    leads = {}
-    for line, values in zip(lines, raw[:int(seconds * fs)].T, strict=True):
-        gain, baseline, unit = re.fullmatch(r"([\d.]+)\(?(-?\d*)\)?/?(\w*)", line[2]).groups()
-        assert unit in ("mV", "")
-        x = (values - float(baseline or line[4])) / float(gain)
-        leads[line[-1]] = np.where(values == -2**15, np.nan, x)
-    return leads, fs
 
 
 def whole(x, contract):
@@ -95,11 +80,12 @@ def measured(x, rr):
 def prepared(path, contract, r_peaks):
     """Return both inputs of a record, from the words of the contract alone, and its R peaks."""
     seconds, = numbers(contract["Preparation"], "the first # s")
-    leads, fs = read(path, seconds)
+    record = wfdb.rdrecord(str(path))
+    signal = record.p_signal[:int(seconds * record.fs)]
     order = re.search("in this order: (.*)[.]", contract["Inputs"][1])[1].split(", ")
-    leads = {name: whole(leads[name], contract) for name in order}
-    ecg = np.column_stack([scaled(leads[name], contract) for name in order])
-    return ecg, measured(leads["II"], np.diff(r_peaks) / fs)
+    leads = {name: whole(signal[:, record.sig_name.index(name)], contract) for name in order}
+    ecg = np.column_stack([scaled(lead, contract) for lead in leads.values()])
+    return ecg, measured(leads["II"], np.diff(r_peaks) / record.fs)
 
 
 def sharp_model(recipe):
