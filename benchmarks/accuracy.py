@@ -115,16 +115,13 @@ def measure(runner, wanted, options):
 
 def report(heading, results, folds, pool, options):
     """Print a table, and put it into the file that --write names; return the rows of its CSV."""
-    is_comparison = not options.sizes and not options.ablation
-    if is_comparison:
-        results = tables.with_ensembles(results)
     text = tables.table(results, tables.scorer_of(pool, folds), pool.classes, options)
     text = f"### {heading[:1].upper()}{heading[1:]}\n\n{text}\n"
     print(text, flush=True)
     is_interrupted = sys.exc_info()[0] is not None
     if options.write and not is_interrupted:
         replace_table(options.write, heading, text)
-    if not is_comparison:
+    if options.sizes or options.ablation:
         return []
     return [{"table": heading, **row} for row in tables.details(results, pool, folds)]
 

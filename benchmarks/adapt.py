@@ -163,7 +163,7 @@ def table(bench, store, key, draws):
             if size:
                 cells[size] = f"{score[0]:.3f}, {versus(score, start)}"
         rows.append([title, *cells.values()])
-    header = ["", "no label", *(f"{size} labels, less the start (95 %)" for size in SIZES)]
+    header = ["less the start (95 %)", "no label", *(f"{size} labels" for size in SIZES)]
     return markdown_table(header, rows)
 
 

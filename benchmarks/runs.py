@@ -168,13 +168,3 @@ def train_cell(cell):
     return cell.key, {
         "probabilities": np.round(probabilities, 7).tolist(), "seconds": seconds,
         "validation": on_validation, "parameters": int(trained.parameters)}
-
-
-def ensemble(result):
-    """Return the average of a system's seeds as a system of its own."""
-    n = len(result.probabilities)
-    return result._replace(
-        title=f"{result.title}, ensemble of {n}",
-        probabilities=result.probabilities.mean(axis=0, keepdims=True),
-        seconds=result.seconds * n,
-        parameters=result.parameters * n)

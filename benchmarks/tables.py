@@ -3,13 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from benchmarks.runs import TRIALS, ensemble
-from benchmarks.scores import MIN_RECORDS, Scorer, interval, mean_deviation, trust, versus
+from benchmarks.scores import Scorer, interval, mean_deviation, trust, versus
 from ecg.output.model_card import markdown_table
 
 REFERENCES = "regression", "default"    # systems that all others are compared with
 MAX_HOSPITALS = 12    # more folders than these are patients', not hospitals'
-SCORE = "balanced accuracy (95 %)"
 
 
 def scorer_of(pool, folds):
@@ -22,13 +20,6 @@ def scorer_of(pool, folds):
 def count_classes(scorer, classes):
     """Return the classes that a scorer averages over, with their test records."""
     return ", ".join(f"{classes[k]} {scorer.count[k]}" for k in scorer.averaged)
-
-
-def with_ensembles(results):
-    """Return the results, and of ours with several seeds also their average."""
-    averaged = {(f"{name} ensemble", n): ensemble(result) for (name, n), result in results.items()
-                if result.is_ours and len(result.probabilities) > 1}
-    return results | averaged
 
 
 # ---------------------------------------------------------------------------------------- Markdown
@@ -44,58 +35,56 @@ def table(results, scorer, classes, options):
     options : argparse.Namespace
         Of `accuracy.py`.
     """
-    frame = scores(results, scorer, is_ablation=options.ablation)
-    if options.sizes:
-        parts = [by_size(frame, column) for column in frame if column.startswith((SCORE, "less"))]
-    else:
-        frame = frame.drop(columns="records")
-        parts = [markdown_table(list(frame), frame.to_numpy())]
-
-    chosen = {f"{result.title} {result.chosen}": None for result in results.values()
-              if result.chosen}
-    notes = [
+    references = REFERENCES
+    if options.ablation:
+        references = ()
+    elif options.sizes:
+        references = REFERENCES[:1]
+    frame = scores(results, scorer, references)
+    frame = by_size(frame) if options.sizes else frame.drop(columns="records")
+    note = (
         f"{len(scorer.targets)} test records of {scorer.n_patients} patients, averaged over "
-        f"{count_classes(scorer, classes)} (classes with {MIN_RECORDS} test records or more). "
-        f"{options.seeds} seed(s), baselines {options.baseline_seeds}."]
-    if chosen and not options.sizes:
-        notes.append(f"Chosen of {TRIALS} candidates: {'; '.join(chosen)}.")
+        f"{count_classes(scorer, classes)}. {options.seeds} seed(s), baselines "
+        f"{options.baseline_seeds}.")
     if options.epochs:
-        notes.append(f"**--epochs {options.epochs}: these are not the systems' results.**")
-    return "\n\n".join([*parts, "\n".join(notes)])
+        note += f" **--epochs {options.epochs}: these are not the systems' results.**"
+    return f"{markdown_table(list(frame), frame.to_numpy())}\n\n{note}"
 
 
-def scores(results, scorer, is_ablation):
-    """Return a row for each result, compared with the references, or with the row above."""
+def scores(results, scorer, references):
+    """Return a row for each result, compared with the references, or else with the row above."""
     balanced = {row: scorer.balanced(result.predicted) for row, result in results.items()}
     rows = []
     above = None
     for (name, n), result in results.items():
         own = balanced[name, n]
-        mean = mean_deviation(scorer.of_seeds(result.predicted))
         row = {
             "system": result.title,
             "records": n,
-            SCORE: f"{mean} ({interval(own[1:])})",
-            "over all classes": mean_deviation(
-                scorer.of_seeds(result.predicted, scorer.occurring))}
-        if is_ablation:
-            row["gain (95 %)"] = "" if above is None else versus(own, above)
-            above = own
-
-        for other in REFERENCES:
+            "balanced accuracy": mean_deviation(scorer.of_seeds(result.predicted)),
+            "95 %": interval(own[1:])}
+        if len(scorer.averaged) < len(scorer.occurring):
+            of_all = scorer.of_seeds(result.predicted, scorer.occurring)
+            row["over all classes"] = mean_deviation(of_all)
+        for other in references:
             if (other, n) in results:
                 title = results[other, n].title.strip("*")
-                row[f"less {title} (95 %)"] = "" if other == name else versus(
-                    own, balanced[other, n])
+                row[f"less {title}"] = "" if other == name else versus(own, balanced[other, n])
+        if not references:
+            row["less the row above"] = "" if above is None else versus(own, above)
+            above = own
         rows.append(row)
     return pd.DataFrame(rows).fillna("")
 
 
-def by_size(frame, column):
-    """Return in Markdown one column of `scores`, with a column for each number of records."""
-    wide = frame.pivot_table(column, "system", "records", aggfunc="first", sort=False).fillna("")
-    header = [column, *(f"{n:,} records" for n in wide)]
-    return markdown_table(header, wide.reset_index().to_numpy())
+def by_size(frame):
+    """Return `scores` with a column for each number of records, each less the regression."""
+    *_, less = frame
+    cells = frame["balanced accuracy"] + "; " + frame[less]
+    wide = frame.assign(cells=cells.str.removesuffix("; ")).pivot_table(
+        "cells", "system", "records", aggfunc="first", sort=False)
+    wide.columns = [f"{n:,} records" for n in wide]
+    return wide.fillna("").rename_axis(f"balanced accuracy; {less}").reset_index()
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -114,6 +103,7 @@ def details(results, pool, folds):
     for result in results.values():
         recall = scorer.recall(result.predicted)[0]
         row = {"system": result.title.replace("*", ""),
+               "settings": result.chosen or "",
                "training time (s)": round(result.seconds),
                "parameters": result.parameters,
                "macro F1": scorer.macro_f1(result.predicted)}

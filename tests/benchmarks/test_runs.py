@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.common import Store
 from benchmarks.folds import SEED, Fold
-from benchmarks.runs import Runner, Wanted, ensemble
+from benchmarks.runs import Runner, Wanted
 from benchmarks.systems import Fitted, System
 from ecg.errors import UserError
 
@@ -84,15 +84,6 @@ def test_the_candidate_that_is_best_on_validation_patients_is_used():
     assert sorted(trials) == [0.1, 0.2, 0.9]
     assert all((seed, test) == (SEED, [4, 5]) for seed, test, *_ in calls[:3])
     assert len(calls) == 3 + 3    # the chosen trial is the first training, and not repeated
-
-
-def test_an_ensemble_averages_the_seeds():
-    result = measure(Calls(), candidates=({"sure": 0.8},))
-    probabilities = np.stack([result.probabilities[0], 1 - result.probabilities[0]])
-    together = ensemble(result._replace(probabilities=probabilities, seconds=3.0))
-    assert together.title == "by hand, ensemble of 2"
-    assert together.probabilities == pytest.approx(np.full((1, 4, 2), 0.5))
-    assert (together.seconds, together.parameters) == (6.0, 14)
 
 
 def test_a_system_whose_package_is_missing_is_one_line():
