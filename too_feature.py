@@ -270,11 +270,10 @@ from ecg import (
     models,
     origin,
     patients,
-    r_peaks,
-    report,
-    two_phases,
-    wfdb_files,
 )
+
+# isort: split
+from ecg import r_peaks, report, two_phases, wfdb_files
 from ecg.baseline import LinearBaseline
 from ecg.card import contract
 from ecg.demo import DEMO_FOLDER, ensure_demo
