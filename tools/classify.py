@@ -442,6 +442,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON document")
     form.add_argument("--csv", action="store_true", help="print CSV, numbers in full")
+
     add("--windows", action="store_true",
         help="classify each 10 s of a longer record, not only the first, in one process")
     add("--explain", action="store_true",
@@ -480,6 +481,7 @@ def run(flags: argparse.Namespace) -> int:
         print(f"classify.py: no --model is named: using {printable(model_path)}", file=sys.stderr)
     if text := warning(loaded.card, paths):
         print(f"classify.py: {text}", file=sys.stderr)
+
     body = None
     if flags.embeddings:
         files.check_target(flags.embeddings, [model_path])    # before the work

@@ -159,8 +159,8 @@ MODEL, LABELS = ROOT / {MODEL!r}, Path({str(tmp_path / "own.csv")!r})
 DATA_DIR, RESULTS = ROOT / "mimic-iv-ecg", Path({str(tmp_path)!r})""")
     table, = tables(outputs["classify"])
     left_out = table.loc[table["label"] == "Normal", "left_out"]
-    assert left_out.str.startswith("file is missing").tolist() == [True] * 3
-    assert " of 12 agree" in printed(outputs["classify"])
+    assert left_out.str.startswith("file is missing").all()
+    assert f" of {len(table) - len(left_out)} agree" in printed(outputs["classify"])
     assert len(pictures(outputs["ecg"])) == 1
     assert printed(outputs["report"]) == (
         f"{tmp_path}: metrics.json, predictions.csv, history.csv missing; python too_feature.py "
