@@ -393,13 +393,6 @@ def test_missing_waveforms_stop_the_run_with_one_line_that_says_how_to_fetch_the
         "python tools/fetch_records.py --labels labels.csv --data-dir 'my data'")
 
 
-def test_the_script_without_its_folder_says_in_one_line_what_is_missing(tmp_path):
-    shutil.copy(ROOT / "too_feature.py", tmp_path)
-    result = run_script(tmp_path, program="too_feature.py")
-    assert result.returncode == 2
-    assert "the folder ecg/ belongs next to this script" in one_line(result.stderr)
-
-
 def test_the_script_runs_by_a_link_of_another_name(tmp_path):
     (tmp_path / "a link.py").symlink_to(ROOT / "too_feature.py")
     result = run_script(tmp_path, "--labels", "none.csv", program="a link.py")
