@@ -203,8 +203,9 @@ def _draw_class(roc, pr, positive, p, subjects, name, look):
 
 
 def _zoom(axes, reaches, is_left):
-    """Show the corner of a perfect classifier, twice as wide as all curves need."""
-    side = np.clip(2 * max(reaches), 0.1, 1)
+    """Show the corner of a perfect classifier, twice as wide as all curves need, or all."""
+    side = max(0.1, 2 * max(reaches))
+    side = side if side < 0.5 else 1
     margin = 0.02 * side
     x = (-margin, side) if is_left else (1 - side, 1 + margin)
     axes.set(xlim=x, ylim=(1 - side, 1 + margin), aspect="equal", anchor="N")

@@ -82,8 +82,8 @@ records.</p>
 probability; sensitivity and specificity are those on test patients. –: too few records.</p>
 
 <h2 id="errors">Errors</h2>
-<p>{n_wrong} of {metrics[records]} test records were classified otherwise than labelled. The most
-confident of them, {n_errors}: either the model is wrong, or the label.</p>
+<p>{n_wrong} of {metrics[records]} test records were classified otherwise than labelled. Shown are
+the {n_errors} most confident: either the model is wrong, or the label.</p>
 {errors}
 
 <h2 id="pictures">Pictures</h2>
