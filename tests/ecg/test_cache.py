@@ -96,10 +96,6 @@ def test_a_worker_that_is_killed_is_an_error_and_finished_batches_are_kept(
     assert len(prepared) == 10
 
 
-def test_no_records_are_no_rows(records, store):
-    assert prepare_all(records, store, paths=[]) == []
-
-
 # ----------------------------------------------------------------------------------------- cache
 @pytest.mark.parametrize("what", ["key", "code"])
 def test_another_key_or_code_makes_new_rows_and_keeps_the_old(
@@ -156,16 +152,6 @@ def test_another_list_of_records_gives_the_rows_of_that_list(data, store, expect
     for places in (range(40), range(39, -1, -1), [0, 1, 2, 3], [3, 2, 1, 0], [3], [1]):
         rows = prepare_all(data, store, [PATHS[i] for i in places])
         assert rows == [expected[i] for i in places]
-
-
-def test_records_of_another_folder_under_the_same_names_are_not_mistaken(
-        records, data, store, expected):
-    stores.write_records(data, seed=50)
-    for file in data.rglob("*.dat"):
-        time = (records / file.relative_to(data)).stat().st_mtime_ns
-        os.utime(file, ns=(time, time))
-    assert prepare_all(records, store) == expected
-    assert prepare_all(data, store) == one_by_one(data)
 
 
 def test_after_an_interruption_only_the_missing_batches_are_prepared(

@@ -89,12 +89,6 @@ def test_no_scheduler_at_the_address_is_an_error_that_names_it(wrong, data, monk
         prepare_all(data, scheduler=wrong, jobs=0)
 
 
-def test_a_full_cache_needs_no_scheduler(data, tmp_path):
-    expected = prepare_all(data, tmp_path / "cache")
-    rows = prepare_all(data, tmp_path / "cache", scheduler="tcp://127.0.0.1:1", jobs=0)
-    assert rows == expected
-
-
 def test_without_dask_an_error_says_what_to_install(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match="pip install distributed"):

@@ -59,7 +59,7 @@ def test_few_or_odd_peaks_and_flat_leads_give_nan_and_no_warning(peaks, fs):
 
 
 @pytest.mark.parametrize("category", demo.CLASSES)
-@pytest.mark.parametrize(("gain", "offset"), [(0.05, 0), (20, 0), (0.3, -2)])
+@pytest.mark.parametrize(("gain", "offset"), [(20, 0), (0.3, -2)])
 def test_gain_and_offset_of_the_record_change_nothing(category, gain, offset):
     signal, r_peaks = drawn(category, "medium", 3)
     before, after = measure(signal, r_peaks), measure(gain * signal + offset, r_peaks)
@@ -133,15 +133,3 @@ def test_intervals_that_cannot_be_measured_are_left_out_of_the_rhythm():
     assert values["longest RR"] == pytest.approx(left.max() / np.median(left))
     assert values["RR change"] == pytest.approx(np.median(change))
     assert values["irregular RR share"] == pytest.approx(np.mean(change > 0.1))
-
-
-@pytest.mark.parametrize("usable", [[], [3], [1, 3, 5], [0, 1, 2]])
-def test_few_measurable_intervals_give_no_infinity_and_no_warning(usable):
-    signal, true = simulated(rate=80)
-    rr = np.full(len(true) - 1, np.nan)
-    rr[usable] = 0.75
-    values = measure(signal, true, rr=rr)
-    assert np.isnan(values["median heart rate"]) == (not usable)
-    assert np.isnan(values["RR deviation"]) == (len(usable) < 3)
-    assert np.isnan(values["RR change"]) == (usable != [0, 1, 2])
-    assert np.isfinite(values["QRS width"])

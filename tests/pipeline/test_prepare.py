@@ -10,7 +10,6 @@ import too_feature as script
 from ecg import cache
 from ecg.errors import UserError
 from tests.support.ecgs import edit_header, flip_bit, simulated, write_record
-from tests.support.runs import one_line
 from too_feature import RECIPES, Recipe, Settings, load_split, prepare_many, prepare_record
 
 PATHS = [f"p{i}/x" for i in range(12)]
@@ -227,16 +226,3 @@ def test_a_hopeless_class_is_given_up_long_before_all_of_it_is_read(
     with pytest.raises(UserError, match="20 of 20 test records of Rotten"):
         load(tmp_path, labels, test_samples=40)
     assert len(read) == 40
-
-
-def test_too_many_unusable_records_are_one_line_and_exit_code_2(
-        records, tmp_path, monkeypatch, capsys):
-    labels = records(Fine=(30, 0, 0), Rotten=(6, 24, 0))
-    labels.sample(frac=1, random_state=0).to_csv(tmp_path / "l.csv", header=False, index=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(script, "load_tensorflow", lambda: None)
-    assert script.main(["--labels", "l.csv", "--data-dir", "data", "--no-cache"]) == 2
-    last = one_line(capsys.readouterr().err.strip().splitlines()[-1])
-    assert last.startswith("too_feature.py: error: ")
-    assert "records of Rotten cannot be used: file is missing (" in last
-    assert not (tmp_path / "ecg_stable_lstm_model.keras").exists()

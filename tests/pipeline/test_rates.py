@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ecg.r_peaks import Aligned, _add_close_beats, _drop_t_waves, _share_repeated
 from tests.support.ecgs import beats, r_peaks_of, write_record
 from too_feature import (
     RECIPES,
@@ -211,3 +212,42 @@ def test_no_interval_begins_or_ends_at_the_edge_of_a_gap(end):
     is_missing[int(500 * (end - 0.1)):int(500 * end)] = True
     rr = measure_rhythm(signal, FS, is_missing).rr
     np.testing.assert_allclose(rr, [np.nan, np.nan, 1, 1], atol=0.01)
+
+
+# ------------------------------------------------------------------------------- one rule by itself
+def summits(places, heights):
+    """Return an envelope of ten seconds with narrow summits at `places` (s)."""
+    return sum(height * np.exp(-0.5 * ((TIME - place) / 0.02) ** 2)
+               for place, height in zip(places, heights, strict=True))
+
+
+@pytest.mark.parametrize(("delay", "size", "next_beat", "is_t_wave"), [
+    (0.45, 1 / 20, 2, True), (0.45, 1 / 10, 2, False), (0.55, 1 / 20, 2, False),
+    (0.45, 1 / 20, 1.1, False), (0.3, 1 / 5, 0.7, True), (0.3, 1 / 3, 0.7, False)])
+def test_t_waves_come_late_at_slow_rates(delay, size, next_beat, is_t_wave):
+    places = np.sort([1, 1 + delay, 1 + next_beat])
+    energy = summits(places, [size if place == 1 + delay else 1 for place in places])
+    left = _drop_t_waves(np.rint(places * FS).astype(int), energy, energy, FS)
+    assert len(left) == 3 - is_t_wave
+
+
+@pytest.mark.parametrize(("places", "taken", "expected"), [
+    (np.arange(1, 9, 0.22), slice(None, None, 2), "all"),    # of 273 bpm, half was detected
+    (np.delete(np.arange(1, 9, 0.22), [20]), slice(None, None, 2), "none"),    # a beat is missing
+    (np.sort([*np.arange(1, 9), 3.22]), [0, 1, 2, 4, 5, 6, 7, 8], "taken")])    # at 60 bpm
+def test_close_beats_are_added_at_fast_rates_and_only_if_none_is_missing(places, taken, expected):
+    every = np.rint(places * FS).astype(int)
+    added = _add_close_beats(every[taken], summits(places, np.ones(len(places))), FS)
+    np.testing.assert_array_equal(
+        added, {"all": every, "none": every[:0], "taken": every[taken]}[expected])
+
+
+@pytest.mark.parametrize(("sides", "share"), [([-1], 0), ([1], 0), ([-1, 1], 1)])
+def test_a_wave_on_one_side_of_a_beat_may_be_a_t_wave(sides, share):
+    centres = np.arange(500, 4600, 500)
+    correlation = np.zeros(len(TIME))
+    correlation[centres] = 1
+    for side in sides:
+        correlation[centres + side * 75] = 0.95    # 0.15 s away
+    aligned = Aligned(centres, np.zeros(101), correlation, np.ones(len(TIME)))
+    assert _share_repeated(aligned, FS) == share

@@ -109,8 +109,8 @@ def test_a_record_is_too_short_below_nine_and_a_half_seconds(tmp_path, seconds, 
     assert why.startswith("too short") == bool(is_short)
 
 
-@pytest.mark.parametrize("fmt", ["16", "24", "32", "80", "212", "508", "524"])
-@pytest.mark.parametrize("start", [0, 0.002, 7.302, 20.5])
+@pytest.mark.parametrize("fmt", ["16", "24", "80", "212", "508"])
+@pytest.mark.parametrize("start", [0, 7.302, 20.5])
 def test_ten_seconds_from_any_start_are_those_of_the_whole(tmp_path, fmt, start):
     whole = ecg(seconds=31) / (4 if fmt in ("80", "508") else 1)    # which hold few bits
     first = round(500 * start)
@@ -128,12 +128,6 @@ def test_format_8_is_read_from_its_start_alone(tmp_path):
     path = str(write_record(tmp_path / "x", ecg(seconds=30)))
     edit_header(path, rb"(?<=\.dat )16 ", b"8 ")
     assert refusal(path, start=10) == "format 8 is not supported after the start of a record"
-
-
-def test_a_record_that_breaks_einthovens_law_is_read(tmp_path):
-    signal = ecg()
-    signal[:, 2] = 5 * np.sin(np.arange(5000) / 100) - signal[:, 1] + signal[:, 0]
-    assert_reads(write_record(tmp_path / "x", signal), signal)
 
 
 # ---------------------------------------------------------------------------- gaps and flat leads
@@ -219,35 +213,24 @@ def test_of_a_longer_record_ten_seconds_count_without_later_damage(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------- damage
-NINES = b"9" * 30
-DAMAGED, LEADS_ODD = "header is damaged", "lead missing or doubled"
+DAMAGED, NOT_A_VOLTAGE = "header is damaged", "unit is not a voltage: "
 LIES = [
-    (b"/mV", b"/mmHg", "unit is not a voltage: 'mmHg'"),
-    (b"/mV", b"/\x1b[31m", r"unit is not a voltage: '\x1b[31m'"),
+    (b"/mV", b"/mmHg", NOT_A_VOLTAGE + "'mmHg'"), (b"/mV", b"/" + b"9" * 400, NOT_A_VOLTAGE),
+    (b"/mV", b"/\x1b[31m", NOT_A_VOLTAGE + r"'\x1b[31m'"),
     (b" 500 5000", b" 49.9999999 900000", "sampling rate not supported: 49.9999999 Hz"),
     (b" 500 5000", b" 4001 900000", "sampling rate not supported: 4001 Hz"),
     (b" 500 5000", b" 500 4749", "too short: 9.498 s"),
-    (b"V6$", b"V5", f"{LEADS_ODD}: V5 V6"), (b"aVF$", b"V7", f"{LEADS_ODD}: aVF"),
-    (rb" (a?V[1-6RLF]|I+)$", b"", LEADS_ODD),
-    (b"^x 12 ", b"x/3 12 ", "several segments are not supported: 3"),
+    (b" 500 5000", b" 500 1" + b"0" * 12, DAMAGED), (b" 500 ", b" nan ", DAMAGED),
+    (b"V6$", b"V5", "lead missing or doubled: V5 V6"), (b"^x 12", b"x 1000000", DAMAGED),
+    (b"^x 12 ", b"x/3 12 ", "several segments are not supported: 3"), (b"^x 12", b"x 11", DAMAGED),
     (rb"^x\.dat 16(.* V6)$", rb"x.dat 16x4\1", "several samples per frame are not supported: x4"),
-    (b" 500 5000", b" 500 1" + b"0" * 12, DAMAGED),
-    (b" 5000", b"", DAMAGED),
-    (b" 5000", b" -5000", DAMAGED), (b" 5000", b" 0", "too short"),
-    (b"^x 12", b"x 1000000", DAMAGED), (b"^x 12", b"x 13", DAMAGED), (b"^x 12", b"x 11", DAMAGED),
-    (b" 500 ", b" nan ", DAMAGED), (b" 500 ", b" 1e3 ", "sampling rate not supported: 1 Hz"),
     (b" 16 ", b" 999 ", "cannot be read"), (b" 16 ", b" 212 ", "wrong checksum"),
-    (b" 16 ", b" 516 ", "cannot be read"), (b" 16 ", b" 16x" + NINES + b" ", DAMAGED),
-    (b" 16 ", b" 16:99999 ", DAMAGED), (b" 16 ", b" 16+" + NINES + b" ", DAMAGED),
-    (b" 16 ", "\N{FULLWIDTH DIGIT ONE}6 ".encode(), DAMAGED),
+    (b" 16 ", b" 16:99999 ", DAMAGED), (b" 16 ", "\N{FULLWIDTH DIGIT ONE}6 ".encode(), DAMAGED),
     (rb" 200\.0", b" 0", DAMAGED), (rb" 200\.0", b" nan", DAMAGED),
-    (rb" 200\.0", b" 1.2.3", DAMAGED), (rb" 200\.0", b" 1e308", "too little signal"),
-    (rb"\(0\)", b"(" + NINES + b")", "cannot be read"),
-    (rb"^x\.dat", b".", DAMAGED), (rb"^x\.dat", b"~", DAMAGED), (rb"^x\.dat", b"../y.dat", DAMAGED),
-    (rb"^x\.dat", b"/etc/passwd", DAMAGED), (rb"^x\.dat", b"http://127.0.0.1/x.dat", DAMAGED),
-    (rb"^x\.dat", "éx.dat".encode(), DAMAGED), (rb"^x\.dat", b"x" * 20_000, DAMAGED),
-    (rb"^x\.dat", b"z.dat", "file is missing"),
-    (rb"\Z", b"x.dat 16 200(0)/mV 16 0 0 0 0 V9\n", DAMAGED), (rb"\Z", b"#" * 30_000_000, DAMAGED)]
+    (rb" 200\.0", b" 1e308", "too little"), (rb"\(0\)", b"(" + b"9" * 30 + b")", "cannot be read"),
+    (rb"^x\.dat", b"../y.dat", DAMAGED), (rb"^x\.dat", b"/etc/passwd", DAMAGED),
+    (rb"^x\.dat", b"http://127.0.0.1/x.dat", DAMAGED), (rb"^x\.dat", "éx.dat".encode(), DAMAGED),
+    (rb"^x\.dat", b"z.dat", "file is missing"), (rb"\Z", b"#" * 30_000_000, DAMAGED)]
 
 
 def assert_refused_cheaply(path, reason):
@@ -268,12 +251,9 @@ def test_a_header_that_lies_is_refused_with_the_reason_at_little_cost(
 
 
 @pytest.mark.parametrize(("ending", "content", "reason"), [
-    (".hea", b"", DAMAGED), (".hea", bytes(range(256)) * 4, DAMAGED), (".hea", b"x\n", DAMAGED),
-    (".hea", b"<html>404</html>\n" * 9, DAMAGED), (".hea", b"x 12 500 5000\n", DAMAGED),
+    (".hea", b"", DAMAGED), (".hea", b"<html>404</html>\n", DAMAGED), (".hea", 300, DAMAGED),
     (".hea", b"x" * 10**7, DAMAGED), (".dat", b"", "file is cut short"),
-    (".dat", b"<html>404</html>\n", "file is cut short"),
-    (".dat", b"text " * 24_000, "wrong checksum"), (".dat", 119_999, "file is cut short"),
-    (".dat", 60_000, "file is cut short"), (".hea", 300, DAMAGED)],
+    (".dat", 119_999, "file is cut short"), (".dat", b"text " * 24_000, "wrong checksum")],
     ids=lambda value: repr(value)[:20])
 def test_a_file_that_is_another_or_cut_is_refused_with_the_reason(
         record, ending, content, reason):
@@ -360,10 +340,3 @@ def test_any_damage_gives_an_ecg_or_a_record_error(small, number, changes, flips
         damaged[place // 8 % len(content)] ^= 1 << place % 8
     file.write_bytes(damaged[:sum(flips) % len(content)] if is_cut and flips else damaged)
     refusal(path)
-
-
-@settings(max_examples=200)
-@given(content=st.binary(max_size=300), first=st.sampled_from([b"", b"x 12 50 500\n"]))
-def test_any_bytes_as_header_are_a_record_error(small, content, first):
-    Path(f"{small[0][0]}.hea").write_bytes(first + content)
-    assert refusal(small[0][0]) in (DAMAGED, "several segments are not supported")

@@ -96,10 +96,6 @@ def test_a_few_absurd_samples_are_not_a_wrong_gain(tmp_path, n, is_used):
         assert refusal(path).endswith("lead(s) aVR")
 
 
-def test_the_offset_of_an_electrode_is_not_a_peak(tmp_path):
-    assert_reads(write_record(tmp_path / "x", ECG + 100), ECG + 100)
-
-
 # --------------------------------------------------------------------------------------- headers
 def test_fields_may_be_separated_by_tabs(tmp_path, fmt):
     path = write_record(tmp_path / "x", ECG, fmt=fmt)
