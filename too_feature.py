@@ -472,8 +472,8 @@ def first_usable(
 ) -> pd.DataFrame:
     """Return the records among which `balanced_sampling` draws: the first usable of each class.
 
-    `is_usable` is asked of no path that is ranked behind these. A class without any leaves its
-    share to the others.
+    `is_usable` is not called with the paths that are ranked behind these. A class without any
+    usable record leaves its share to the others.
     """
     classes = [records for _, records in ranked.groupby("ecg_category", observed=True)]
     while classes:
@@ -1319,11 +1319,11 @@ def describe_start(settings: Settings, card: dict[str, Any]) -> dict[str, Any]:
     if not settings.start_from:
         return {}
     start = read_start(settings.start_from)[2]
-    found = origin.describe_start(
+    described = origin.describe_start(
         settings.start_from, start, card, is_trained=settings.recipe.epochs > 0)
-    if caution := origin.caution(found):
+    if caution := origin.caution(described):
         print(f"notice: {caution}")
-    return found
+    return described
 
 
 def each_once(records: Records) -> Records:
@@ -1608,8 +1608,8 @@ def split_labels(
 
 def state_origins(settings: Settings, is_demo: bool, test: pd.DataFrame) -> dict[str, str]:
     """Return for the card where the labels come from, and those of --test-labels."""
-    asked = settings.labels_origin
-    origins = {"labels_origin": origin.of_file(settings.labels, asked, is_demo)}
+    own = origin.of_file(settings.labels, settings.labels_origin, is_demo)
+    origins = {"labels_origin": own}
     if settings.test_labels:
         is_demo_test = test["waveform_path"].str.startswith(DEMO_FOLDER).any()
         origins["test_labels_origin"] = origin.of_file(

@@ -72,8 +72,8 @@ def list_unusual(paths: Iterable[str], places: Iterable[int], prepared: Any) -> 
 def report_missing(split: str, missing: list[str], n_read: int) -> None:
     """Print how many records a split would have drawn that are not on disk, if any."""
     if missing:
-        print(f"notice: {split}: {len(missing)} of {len(missing) + n_read} records asked for are "
-              "not on disk")
+        print(f"notice: {split}: {len(missing)} of {len(missing) + n_read} records that were drawn "
+              "are not on disk")
 
 
 def check_classes_left(

@@ -202,7 +202,7 @@ def test_the_disk_is_asked_once_and_only_for_records_that_a_draw_comes_to(
     assert loaded.rows.equals(script.balanced_sampling(there, 10, repeat=False))
     assert loaded.left_out == ()    # absent is not unusable
     absent = len(looked_for) - 5
-    notice = f"notice: test: {absent} of {absent + 10} records asked for are not on disk"
+    notice = f"notice: test: {absent} of {absent + 10} records that were drawn are not on disk"
     assert notice in capsys.readouterr().out
 
 

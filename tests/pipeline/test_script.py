@@ -388,7 +388,7 @@ def test_missing_waveforms_stop_the_run_with_one_line_that_says_how_to_fetch_the
     monkeypatch.setattr(sys, "argv", ["too_feature.py", *arguments])
     assert script.main(arguments) == 2
     printed = capsys.readouterr()
-    assert "notice: test: 3 of 3 records asked for are not on disk" in printed.out
+    assert "notice: test: 3 of 3 records that were drawn are not on disk" in printed.out
     assert one_line(printed.err).endswith(
         "python tools/fetch_records.py --labels labels.csv --data-dir 'my data'")
 
