@@ -27,7 +27,7 @@ require_packages()
 import pandas as pd
 
 from ecg import files
-from ecg.errors import UserError, exit_code, printable
+from ecg.errors import UserError, exit_code
 from ecg.patients import PATIENT_FOLDER
 from ecg.settings import Parser
 from tools import classify
@@ -47,9 +47,7 @@ def draw_one_per_patient(paths: list[str], seed: int) -> list[str]:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = Parser(
-        __doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=(__doc__ or "").partition("\n\n")[2])
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("model", metavar="MODEL", help=".keras file with its .json, or real_large or real_default")
     add("data", metavar="DATA", help="folder of records, or @file or - with a path on each line")
@@ -57,7 +55,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "the current folder for a list)")
     add("--number", type=int, default=50, help="records to choose (default: %(default)s)")
     add("--by", choices=["random", "uncertainty"], default="random",
-        help="how to choose (default: %(default)s)")
+        help="how to choose: those by uncertainty are no sample (default: %(default)s)")
     add("--output", default="to_label.csv", help="label file to write (default: %(default)s)")
     add("--force", action="store_true", help="replace a label file that exists")
     add("--plot", metavar="FOLDER", help="folder to draw the ECG page of each record in, as PNG")
@@ -76,8 +74,8 @@ def find_paths(data: str, data_dir: str | None) -> tuple[str, list[str]]:
 
 def run(flags: argparse.Namespace) -> None:
     """Choose records, and write the label file to fill in."""
-    if flags.number < 1:
-        raise UserError(f"--number {flags.number}: expected 1 or more")
+    if flags.number < 1 or flags.seed < 0:
+        raise UserError("expected --number of 1 or more, and --seed of 0 or more")
     if os.path.exists(flags.output) and not flags.force:
         raise UserError(f"--output {flags.output}: is there already, with labels perhaps; name "
                         "another file, or replace it with --force")
@@ -89,8 +87,7 @@ def run(flags: argparse.Namespace) -> None:
     drawn = draw_one_per_patient(paths, flags.seed)
     for result in classify.results([f"{folder}/{path}" for path in drawn], loaded):
         if result.left_out:
-            print(f"choose_records.py: left out {printable(result.record)}: "
-                  f"{printable(result.left_out)}", file=sys.stderr)
+            classify.say_left_out("choose_records.py", result)
             continue
         usable.append(result)
         if flags.by == "random" and len(usable) == flags.number:

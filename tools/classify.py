@@ -269,6 +269,12 @@ def name_of(result: Result) -> str:
     return result.record if result.start is None else f"{result.record} from {result.start} s on"
 
 
+def say_left_out(program: str, result: Result) -> None:
+    """Say on stderr why a record could not be used: stdout may be a table."""
+    print(f"{program}: left out {printable(name_of(result))}: {printable(result.left_out)}",
+          file=sys.stderr)
+
+
 def as_record(result: Result, loaded: Loaded) -> dict[str, Any]:
     """Return what the JSON document says about a record; null is a feature not measurable."""
     record: dict[str, Any] = {"record": printable(result.record)}
@@ -305,11 +311,10 @@ def as_frame(records: list[dict], loaded: Loaded) -> pd.DataFrame:
     columns |= {f"probabilities {name}": f"p {name}" for name in loaded.classes}
     columns |= {f"features {name}": column for name, column in units.items()}
 
-    left_out = frame.pop("reason").fillna("") if "reason" in frame else ""
-    others = frame.columns.difference(list(columns), sort=False)
-    frame = frame.reindex(columns=[*columns, *others]).rename(columns=columns)
-    frame = frame.astype(dict.fromkeys(units.values(), float))    # None becomes NaN
-    return frame.assign(left_out=left_out)
+    others = [name for name in frame if name not in (*columns, "reason")]
+    frame = frame.reindex(columns=[*columns, *others, "reason"])
+    frame = frame.rename(columns=columns | {"reason": "left_out"}).fillna({"left_out": ""})
+    return frame.astype(dict.fromkeys(units.values(), float))    # None becomes NaN
 
 
 def as_line(row: dict[str, Any], classes: list[str], letters: int) -> dict[str, Any]:
@@ -494,8 +499,7 @@ def run(flags: argparse.Namespace) -> int:
     for result in tqdm(in_turn, "explaining", len(paths), disable=is_quick):
         classified.append(result)
         if result.left_out:
-            print(f"classify.py: left out {printable(name_of(result))}: "
-                  f"{printable(result.left_out)}", file=sys.stderr)
+            say_left_out("classify.py", result)
 
     found = [result for result in classified if not result.left_out]
     if not found:
