@@ -1,7 +1,6 @@
 """Settings and the command line: what can be set, and one line of error for whatever is wrong."""
 
 import dataclasses
-import json
 import re
 import subprocess
 import sys
@@ -90,20 +89,10 @@ def test_the_thesis_recipe_undoes_all_that_differs_from_the_thesis():
     assert (thesis.lstm_memory, thesis.schedule, thesis.keep_weights) == (0, "plateau", "best")
 
 
-@pytest.mark.parametrize(("name", "flag", "low", "high", "kind"), [
-    ("batch_size", "--batch-size", 2, 4096, "a whole number"),
-    ("test_share", "--test-share", 0.01, 0.9, "a number")])
-def test_numbers_are_taken_within_their_range_and_refused_beyond_it(
-        name, flag, low, high, kind, refused):
-    for value in (low, high):
-        settings = parse_settings([flag, str(value)])
-        assert value in (getattr(settings, name, None), getattr(settings.recipe, name, None))
-    for value in (low - 1, high + 1):
-        assert refused(flag, str(value)) == (
-            f"{flag}={value}: expected {kind} from {low} to {high}")
-
-
 @pytest.mark.parametrize(("flags", "expected"), [
+    (["--batch-size", "1"], "a whole number from 2 to 4096"),
+    (["--batch-size", "4097"], "a whole number from 2 to 4096"),
+    (["--test-share", "0.91"], "a number from 0.01 to 0.9"),
     (["--epochs", "2.5"], "a whole number from 0 to 10000"),
     (["--epochs", ""], "a whole number from 0 to 10000"),
     (["--epochs", "9" * 5000], "a whole number from 0 to 10000"),
@@ -141,16 +130,6 @@ def test_quick_makes_all_smaller_that_was_not_set():
     mixed = parse_settings(["--quick", "--set", "epochs=7", "--val-samples", "150"])
     assert (mixed.recipe.epochs, mixed.val_samples, mixed.test_samples) == (7, 150, 200)
     assert parse_settings(["--no-quick"]) == Settings()
-
-
-def test_the_card_says_what_runs():
-    settings = dataclasses.replace(
-        parse_settings(["--recipe", "large", "--epochs", "3", "--seed", "7"]), labels=str(LABELS))
-    labels = script.read_labels(LABELS)
-    card = json.loads(json.dumps(script.describe_run(settings, labels, demo.CLASSES, True)))
-    assert Recipe(**card["recipe"]) == dataclasses.replace(RECIPES["large"], epochs=3)
-    assert Settings(**card["settings"], recipe=settings.recipe) == settings
-    assert len(card["features"]) == 48
 
 
 # ---------------------------------------------------------------------------- spellings of flags

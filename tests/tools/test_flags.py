@@ -2,13 +2,10 @@
 
 import importlib
 import os
-import subprocess
-import sys
 
 import pytest
 
 from tests.support.runs import ROOT, one_line
-from tools import check_labels
 
 WRONG = {
     "classify": [["x", "--jobs", "many"], ["x", "--json", "--csv"]],
@@ -44,18 +41,3 @@ def test_each_tool_explains_itself_and_refuses_wrong_flags_in_one_line(
 def test_every_program_of_the_folder_is_tried():
     names = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"__init__"}
     assert names == set(WRONG)
-
-
-def test_a_tool_started_as_a_program_gives_the_same_exit_code(tmp_path):
-    result = subprocess.run([sys.executable, ROOT / "tools/make_demo.py", "--wrong"],
-                            capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert result.returncode == 2
-    assert "unrecognized arguments: --wrong" in one_line(result.stderr)
-
-
-def test_a_list_of_suspects_that_cannot_be_written_is_refused_before_labels_are_read(
-        tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("too_feature.read_labels", lambda *_: pytest.fail("labels were read"))
-    for name in (tmp_path, tmp_path / "no" / "x.csv"):
-        assert check_labels.main(["--csv", str(name)]) == 2
-        assert str(name) in capsys.readouterr().err
