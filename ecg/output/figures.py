@@ -170,8 +170,7 @@ def training_curves(results: Results) -> Figure:
     accuracy.set_ylim(0, 1.02)
     for rate in rates:
         _draw_curve(rate, repeats, "learning_rate", "_", BLUE)
-        rate.set_ylim(0, 1.1 * history["learning_rate"].max() or 1)
-        rate.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        rate.set_ylim(bottom=0)
         rate.ticklabel_format(axis="y", style="plain")    # without an exponent
     return figure
 

@@ -102,12 +102,9 @@ Accuracy at coverage, where the least certain records are left undecided: {by_co
 
 def markdown_table(heading: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
     """Return a Markdown table."""
-    heading = list(heading)
-    lines = []
-    for row in (heading, ["---"] * len(heading), *rows):
-        cells = " | ".join(map(str, row))
-        lines.append(f"| {cells} |")
-    return "\n".join(lines)
+    names = list(map(str, heading))
+    cells = [names, ["---"] * len(names), *(map(str, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
 def escaped_table(frame: pd.DataFrame) -> str:

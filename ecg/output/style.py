@@ -1,6 +1,7 @@
 """How figures look: a paper's widths, colours that all can tell apart, fonts; and their files."""
 
 import contextlib
+import functools
 import io
 import os
 import textwrap
@@ -114,7 +115,6 @@ def save(figure: Figure, stem: str | os.PathLike[str], kinds: Sequence[str] = ("
     paths = [Path(f"{stem}.{kind}") for kind in kinds]
     for path in sorted(paths, reverse=True):    # PNG first: what it lays out, the PDF takes over
         options = OPTIONS[path.suffix[1:]]
-        write_whole(path, lambda scratch, options=options: figure.savefig(
-            scratch, dpi=dpi, **options))
+        write_whole(path, functools.partial(figure.savefig, dpi=dpi, **options))
         figure.set_layout_engine("none")
     return paths

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ecg import origin
-from ecg.output import ecg_page, model_card, page
+from ecg.output import model_card, page
 from tests.support.results import CLASSES, FEATURES, write_results
 
 HOSTILE = ['<script>alert("a")</script>', "A & B", "C'\"><img src=x onerror=alert(1)>", "D | `d`",
@@ -150,18 +150,6 @@ def test_the_most_confident_errors_are_shown_with_all_that_is_known(text, result
             is_out = reference and not reference[0] <= value <= reference[1]
             assert (f"{name} {value:.3g} (" in part) == bool(is_out and np.isfinite(value))
         assert f'href="#error-{number}"' in text    # from its cell
-
-
-def test_the_ecg_of_an_error_is_that_record(results, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(ecg_page, "draw_ecg", lambda signal, *_, measured, **__: drawn.append(
-        (measured.rpartition("files/r")[2], signal)))
-    monkeypatch.setattr(page.style, "as_png", lambda figure, dpi: PIXEL)
-    page.page(results._replace(errors=results.errors[:2]))
-    assert len(drawn) == 2 + len(results.examples)
-    for record, signal in drawn:
-        row = results.table.index[results.table["record"] == f"files/r{record}"][0]
-        assert signal is results.ecgs[row][0]
 
 
 def test_settings_versions_and_left_out_are_on_it_and_no_place_of_this_machine(text):
