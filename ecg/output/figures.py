@@ -50,6 +50,7 @@ def new_figure(width: float, height: float, results: Results) -> Figure:
 
 def two_lines(names: Sequence[str]) -> list[str]:
     """Break names into at most two lines each, as narrow as possible; cut off what is longer."""
+    names = [style.short(name, 2 * MAX_LETTERS) for name in names]
     for width in range(12, MAX_LETTERS + 1):
         if max(len(wrap(name, width)) for name in names) <= 2:
             break

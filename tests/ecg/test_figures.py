@@ -290,6 +290,7 @@ def test_chinese_letters_are_twice_as_broad():
     assert style.short("AF 心房颤动", 6) == "AF 心…"
     assert style.short("Normal rhythm", 8) == "Normal…"
     assert style.wrap("心房颤动 AF", 6) == ["心房颤", "动 AF"]
+    assert figures.two_lines(["心" * 40]) == ["心" * 13 + "\n" + "心" * 12 + "…"]
 
 
 def test_widths_are_a_papers(drawn):
