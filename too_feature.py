@@ -80,7 +80,7 @@ class Recipe:
 
     # Keras's default bias forgets within 60 ms, less than a beat
     lstm_memory: float = method(
-        4.0, "s of the LSTM's longest memory at the start; 0: as in Keras", 0, 10)
+        4.0, "seconds of the LSTM's longest memory at the start; 0: as in Keras", 0, 10)
     # Statistics of a batch of four are noisy: after some steps, their moving averages are used
     freeze_bn_after: int = method(
         375, "training steps after which batch-norm layers are frozen (375: one default epoch); "
@@ -105,10 +105,10 @@ class Recipe:
     # Which of 15 epochs validates best on 300 records is mostly chance: so the last is kept
     keep_weights: str = method(
         "last", "weights to keep: the last, or the best by validation accuracy", "last", "best")
-    xla: bool = method(True, "whether XLA makes this model faster on a CPU")
+    xla: bool = method(True, "whether the training step is compiled with XLA, where that works")
 
+    shift: float = method(5.0, "largest circular shift of a record in time, in seconds", 0, 5)
     # Gains vary as the contact of electrodes does
-    shift: float = method(5.0, "s at most by which a record is moved around in time", 0, 5)
     lead_gain: float = method(0.2, "standard deviation of each lead's log gain", 0, 2)
     amplitude_noise: float = method(
         2.0, "noise on the features mean and SD of lead II, in standard deviations", 0, 10)
