@@ -79,14 +79,13 @@ def split_model(keras: Any, model: Any, name: str) -> tuple[Any, Any]:
 def check_recipes(start: str, of_start: Any, recipe: Any, names: list[str]) -> None:
     """Raise `UserError` if a run has another model or inputs than those that it starts from.
 
-    Both are recipes, compared by the fields of these names; the message holds those that differ.
+    Both are recipes, compared by the fields of these names.
     """
-    differing = [name for name in names if getattr(of_start, name) != getattr(recipe, name)]
-    if differing:
-        theirs, ours = (", ".join(f"{name} {getattr(one, name)}" for name in differing)
-                        for one in (of_start, recipe))
-        raise UserError(f"--start-from {start}: has {theirs}; expected by this run: {ours}; leave "
-                        "out --recipe, --set and --sequence-length")
+    for name in names:
+        theirs, ours = getattr(of_start, name), getattr(recipe, name)
+        if theirs != ours:
+            raise UserError(f"--start-from {start}: has {name} {theirs}, not {ours}: leave out "
+                            "--recipe, --set and --sequence-length")
 
 
 # -------------------------------------------------------------------------------------------- fit

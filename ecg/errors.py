@@ -42,8 +42,7 @@ def raise_at_sigterm() -> None:
 
 
 @contextlib.contextmanager
-def user_errors(what: object, errors: type[BaseException] | tuple[type[BaseException], ...]
-                = (OSError, ImportError)) -> Iterator[None]:
+def user_errors(what: object, errors: Any = (OSError, ImportError)) -> Iterator[None]:
     """Turn these errors into a one-line UserError that starts with `what`."""
     try:
         yield
@@ -80,9 +79,7 @@ def exit_code(program: str, function: Callable[..., Any], *arguments: Any,
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())    # for what is left
             return 141
         print(f"{program}: error: {str(error) or 'interrupted'}", file=sys.stderr)
-        if isinstance(error, UserError):
-            return 2
-        return 143 if isinstance(error, Terminated) else 130
+        return {UserError: 2, KeyboardInterrupt: 130, Terminated: 143}[type(error)]
 
 
 # -------------------------------------------------------------------------------- text from files

@@ -246,8 +246,7 @@ def speed_up(keras: Any, lstm: Any) -> bool:
 def speed_up_lstms(keras: Any, model: Any) -> None:
     """Quicken each LSTM layer of a model, as far as possible."""
     for layer in model.layers:
-        if isinstance(layer, keras.layers.LSTM):
-            speed_up(keras, layer)
+        speed_up(keras, layer)
 
 
 def xla_works(tf: Any) -> bool:

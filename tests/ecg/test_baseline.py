@@ -77,14 +77,6 @@ def test_features_before_the_first_to_use_change_nothing():
     np.testing.assert_array_equal(baseline.predict(others), before)
 
 
-def test_a_rare_class_counts_as_much_as_a_common_one():
-    features = made(400)
-    targets = (features[:, 0] + np.random.default_rng(2).normal(0, 2, 400) > 9).astype(int)
-    assert 0.01 < targets.mean() < 0.15
-    predicted = LinearBaseline(features, targets, 2, RATE).predict(features).argmax(axis=1)
-    assert np.mean(predicted[targets == 1]) > 0.7
-
-
 def test_two_classes_get_the_same_probabilities_as_two_of_three():
     features = made()
     targets = (features[:, 0] > 5).astype(int)

@@ -104,12 +104,6 @@ def test_heart_rates_are_spared_noise_and_dropout_and_amplitudes_are_not_used():
         assert np.allclose(values[2:], rest, atol=1e-6) != training
 
 
-def test_its_training_is_not_cut_off_before_the_learning_rate_has_fallen_to_zero():
-    recipe = script.RECIPES["large"]
-    assert recipe.schedule == "cosine"    # over all epochs: halfway the learning rate is large
-    assert recipe.stop_patience >= recipe.epochs
-
-
 @pytest.mark.slow
 def test_from_labels_to_a_saved_large_model_that_gives_its_figures_again(demo_dir, tmp_path):
     result = run_script(

@@ -1,6 +1,5 @@
 """Batch normalisation frozen by a variable learns as Keras's own, frozen by a new compilation."""
 
-import io
 
 import numpy as np
 import pytest
@@ -88,18 +87,3 @@ def test_batches_are_fed_in_their_order_whatever_goes_at_once():
     assert values == [(i, i) for i in range(10)]
 
 
-def test_the_bar_of_an_epoch_is_shown_on_a_terminal_alone(monkeypatch):
-    shown = {}
-    for is_terminal in (False, True):
-        stream = io.StringIO()
-        stream.isatty = lambda is_terminal=is_terminal: is_terminal
-        monkeypatch.setattr("sys.stderr", stream)
-        monkeypatch.setattr(two_phases, "BAR_DELAY_S", 0)
-        bar = two_phases.epoch_bar(keras)
-        bar.set_params({"steps": 50})
-        bar.on_epoch_begin(0)
-        bar.on_train_batch_end(24)
-        bar.on_epoch_end(0)
-        shown[is_terminal] = stream.getvalue()
-    assert not shown[False]
-    assert "epoch 1" in shown[True]

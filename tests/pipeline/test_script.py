@@ -293,25 +293,6 @@ def test_no_two_models_share_a_folder_of_results(tmp_path, monkeypatch):
     assert {place.parent.name for place in places} == {"results"}    # none is inside of another
 
 
-# ------------------------------------------------------------------------------------------ faults
-@pytest.mark.slow
-def test_damaged_records_are_replaced_counted_and_listed(demo_dir, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(demo_dir, data)
-    headers = sorted(data.rglob("*.hea"))
-    for i, header in enumerate(headers[::15]):
-        if i % 2:
-            header.with_suffix(".dat").write_bytes(b"")
-        else:
-            header.with_suffix(".dat").unlink()
-    result = run_script(tmp_path, "--labels", LABELS, "--data-dir", data, "--output", "m.keras",
-                        "--train-samples", "1500", "--epochs", "1", "--set", "xla=false",
-                        "--batch-size", "50")
-    assert result.returncode == 0, result.stderr
-    assert len(card_of(tmp_path / "m.keras")["left_out"]) == len(headers[::15])
-    assert "left out: file is cut short (20), file is missing (20)" in result.stdout
-
-
 def test_missing_waveforms_stop_the_run_with_one_line_that_says_how_to_fetch_them(
         tmp_path, monkeypatch, capsys):
     labels = "".join(f"{i},files/p1000/p{10000000 + i}/r{i},{'AB'[i % 2]}\n" for i in range(20))
