@@ -83,12 +83,6 @@ def test_a_run_that_was_stopped_early_has_done_all_epochs(tmp_path):
         assert Checkpoint(tmp_path, KEY, resume=True).done == done
 
 
-def test_without_a_state_resuming_starts_at_the_beginning_and_says_so(tmp_path, capsys):
-    state = Checkpoint(tmp_path / "none", KEY, resume=True)
-    assert (state.done, state.history) == (0, [])
-    assert "nothing to go on from" in capsys.readouterr().out
-
-
 def test_a_state_of_another_run_is_refused_with_what_differs(state):
     with pytest.raises(UserError, match="the interrupted run had other seed, new: give the same"):
         Checkpoint(state.parent, KEY | {"seed": 2, "new": 3}, resume=True)

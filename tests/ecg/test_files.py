@@ -95,6 +95,15 @@ def test_what_could_not_be_written_is_refused_before_any_work(tmp_path, name, me
         files.check_target(tmp_path / name)
 
 
+def test_no_two_models_share_a_folder_of_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = [files.results_folder("results", tmp_path / output)
+              for output in ("m.keras", "a/m.keras", "b/m.keras", "a/b/m.keras", "a-m.keras")]
+    assert str(places[0]) == "results/m"
+    assert len(set(places)) == 5
+    assert {place.parent.name for place in places} == {"results"}    # none is inside of another
+
+
 def test_one_process_at_a_time_has_a_folder_and_may_claim_it_again(tmp_path):
     folder = tmp_path / "results" / "model"
     files.claim(folder)

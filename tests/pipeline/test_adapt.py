@@ -10,7 +10,6 @@ import pytest
 
 import too_feature as script
 from ecg import adaptation, files, origin
-from ecg.errors import UserError
 from tests.support import models
 from tests.support.runs import LABELS, TINY, card_of
 
@@ -123,16 +122,6 @@ def test_only_the_last_layer_changes_and_each_record_counts_once(start, monkeypa
         np.testing.assert_array_equal(one, other)
     np.testing.assert_allclose(after[-1] * temperature, moved.bias, rtol=1e-5)
     assert "last layer fitted to 10 records" in capsys.readouterr().out
-
-
-def test_an_ensemble_is_evaluated_and_not_adapted(tmp_path, start):
-    keras = script.load_tensorflow()[1]
-    both = [script.load(str(start)).model for _ in range(2)]
-    path = tmp_path / "both.keras"
-    script.save(script.average_models(keras, both), models.card(sequence_length=POINTS), path)
-    with pytest.raises(UserError, match="ensemble"):
-        script.train(noise(8), noise(8), 5, settings_of(path))
-    assert script.train(noise(8), noise(8), 5, settings_of(path, epochs=0))[0].name == "ensemble"
 
 
 # ------------------------------------------------------------------------------------ whole runs

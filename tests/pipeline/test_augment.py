@@ -46,35 +46,17 @@ def test_three_in_ten_get_noise_and_two_in_ten_are_scaled_independently():
     assert abs(noisy.mean() - 0.3) < 0.03       # four deviations
     assert abs(scaled[~noisy].mean() - 0.2) < 0.03
     assert abs(scaled[noisy].mean() - 0.7 * 0.2) < 0.045
-    assert len(np.unique(result[noisy, 0, 0])) == noisy.sum()    # each draws for itself
 
-
-def test_noise_is_gaussian_white_and_of_the_size_documented(monkeypatch):
-    monkeypatch.setattr(script, "NOISE_PROBABILITY", 1)
-    monkeypatch.setattr(script, "SCALING_PROBABILITY", 0)
-    noise = lightweight_augmentation(MANY, rng()) - 0.5
-    assert abs(noise.std() - 0.05) < 0.0005
-    assert abs(noise.mean()) < 0.0005
-    assert abs(np.mean(np.abs(noise) < 0.05) - 0.683) < 0.005
-    assert abs(np.mean(noise[:, 1:] * noise[:, :-1])) < 1e-5     # from sample to sample
-    assert abs(np.mean(noise[:, :, 0] * noise[:, :, 1])) < 5e-5    # from lead to lead
-
-
-def test_scaling_is_one_factor_per_record_evenly_within_a_tenth(monkeypatch):
-    monkeypatch.setattr(script, "NOISE_PROBABILITY", 0)
-    monkeypatch.setattr(script, "SCALING_PROBABILITY", 1)
-    signal = normal(3000, 20, 12) / 2
-    factors = lightweight_augmentation(signal, rng()) / signal
-    np.testing.assert_allclose(factors.min(axis=(1, 2)), factors.max(axis=(1, 2)), rtol=1e-4)
-    factor = np.median(factors, axis=(1, 2))
-    assert 0.9 - 1e-5 < factor.min() < 0.902
-    assert 1.098 < factor.max() < 1.1 + 1e-5
-    assert abs(factor.mean() - 1) < 0.005
-    assert abs(factor.std() - 0.2 / np.sqrt(12)) < 0.002
+    noise = result[noisy & ~scaled] - 0.5    # white, of the size documented, each record's own
+    assert abs(noise.std() - 0.05) < 0.001
+    assert abs(np.mean(noise[:, 1:] * noise[:, :-1])) < 2e-5
+    factors = middle[~noisy & scaled]    # evenly within a tenth
+    assert 0.9 - 1e-5 < factors.min() < 0.905
+    assert 1.095 < factors.max() < 1.1 + 1e-5
+    assert abs(factors.std() - 0.2 / np.sqrt(12)) < 0.004
 
 
 # --------------------------- what another moment, electrode or device would have changed
-STILL = Recipe(shift=0, lead_gain=0)
 
 
 def recordings(n=40, samples=500):
@@ -101,37 +83,15 @@ def test_a_shift_moves_all_leads_together_by_any_time_up_to_that_set(samples, sh
     assert len(shifts) > 1.4 * most
 
 
-def test_gains_are_log_normal_and_each_leads_own_and_the_same_all_along_it():
-    signals = np.ones((3000, 4, 12), np.float32)
-    gains, _ = vary_recording(signals, np.zeros((3000, 8), np.float32), rng(),
-                              Recipe(shift=0, lead_gain=0.2))
+def test_gains_are_log_normal_each_leads_own_and_the_same_all_along_it():
+    signals, features = np.ones((3000, 4, 12), np.float32), np.zeros((3000, 8), np.float32)
+    gains, _ = vary_recording(signals, features, rng(), Recipe(shift=0, lead_gain=0.2))
+    assert gains.dtype == np.float32
     assert np.array_equal(gains, np.repeat(gains[:, :1], 4, axis=1))
     log = np.log(gains[:, 0])
-    assert abs(log.mean()) < 0.004    # four deviations
     assert abs(log.std() - 0.2) < 0.003
-    assert abs(np.mean(np.abs(log) < 0.2) - 0.683) < 0.01    # Gaussian
     np.testing.assert_allclose(np.corrcoef(log.T), np.eye(12), atol=0.08)    # from lead to lead
-
-
-def test_noise_comes_upon_mean_and_standard_deviation_only_and_of_the_size_set():
-    signals, features = recordings(5000, 2)
-    same, noisy = vary_recording(signals, features, rng(), STILL, np.array([0.1, 3.0]))
-    assert np.array_equal(same, signals)
-    assert np.array_equal(noisy[:, 2:], features[:, 2:], equal_nan=True)
-    noise = (noisy - features)[:, :2]
-    np.testing.assert_allclose(noise.std(axis=0), [0.1, 3.0], rtol=0.04)
-    np.testing.assert_allclose(noise.mean(axis=0) / [0.1, 3.0], 0, atol=0.06)
-    assert abs(np.corrcoef(noise.T)[0, 1]) < 0.06
-
-
-def test_varying_leaves_its_input_alone_and_keeps_types():
-    signals, features = recordings()
-    copies = signals.copy(), features.copy()
-    varied = vary_recording(signals, features, rng(), Recipe(), 0.5)
-    for before, same, after in zip(copies, (signals, features), varied, strict=True):
-        assert np.array_equal(before, same, equal_nan=True)
-        assert after.dtype == np.float32
-        assert not np.array_equal(after, before, equal_nan=True)
+    assert np.all(signals == 1)    # the input stays as it was
 
 
 # ------------------------------------------------------------------------ what training is given

@@ -96,16 +96,6 @@ def test_memories_of_all_lengths_up_to_that_set_are_there_at_the_start(lstm_memo
     np.testing.assert_allclose(np.diff(seconds, 2), 0, atol=0.01 * lstm_memory)    # evenly between
 
 
-def test_gate_biases_are_as_documented_and_without_memory_keras_own():
-    """Input, forget, cell, output; the input gate lets in what the forget gate makes room for."""
-    log = np.log(np.linspace(1, 4 * 50 - 1, 32))
-    for lstm_memory, gates in ((4.0, [-log, log, 0 * log, 0 * log]),
-                               (0.0, np.repeat([[0.0], [1], [0], [0]], 32, axis=1))):
-        model = create_lightweight_lstm_model(lstm_memory=lstm_memory)
-        bias = next(x for x in model.weights if x.path.endswith("lstm_cell/bias"))
-        np.testing.assert_allclose(np.split(np.asarray(bias), 4), gates, atol=1e-5)
-
-
 def test_every_gpu_is_hidden_and_one_thread_computes():
     tf, _ = load_tensorflow()
     assert {device.device_type for device in tf.config.get_visible_devices()} == {"CPU"}

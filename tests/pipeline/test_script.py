@@ -284,15 +284,6 @@ def test_an_output_that_is_an_input_or_cannot_be_written_is_refused_before_any_w
         script.check_output(script.Settings(output=output, labels=labels))
 
 
-def test_no_two_models_share_a_folder_of_results(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    places = [files.results_folder("results", tmp_path / output)
-              for output in ("m.keras", "a/m.keras", "b/m.keras", "a/b/m.keras", "a-m.keras")]
-    assert str(places[0]) == "results/m"
-    assert len(set(places)) == 5
-    assert {place.parent.name for place in places} == {"results"}    # none is inside of another
-
-
 def test_missing_waveforms_stop_the_run_with_one_line_that_says_how_to_fetch_them(
         tmp_path, monkeypatch, capsys):
     labels = "".join(f"{i},files/p1000/p{10000000 + i}/r{i},{'AB'[i % 2]}\n" for i in range(20))
