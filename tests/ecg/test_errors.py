@@ -1,12 +1,13 @@
-"""How a program ends: the code, and one line that says why."""
+"""How a program ends, with one line that says why; text of strangers that acts on nothing."""
 
+import io
 import os
 import subprocess
 import sys
 
 import pytest
 
-from ecg.errors import Terminated, UserError, exit_code
+from ecg.errors import Terminated, UserError, exit_code, markdown, printable
 from tests.support.runs import ROOT, one_line
 
 
@@ -42,3 +43,32 @@ def test_where_nobody_reads_what_is_printed_a_program_ends_without_a_word(tmp_pa
                           stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "? ?"), ("utf-8", "心 ?")])
+def test_what_a_terminal_cannot_show_is_replaced(encoding, shown, monkeypatch):
+    stream = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(stream, encoding))
+    assert exit_code("p.py", print, "心 \udcff") == 0
+    assert stream.getvalue().decode(encoding).strip() == shown
+
+
+# -------------------------------------------------------------------------------- text from files
+EVIL = "\x1b[2J\x1b]0;title\x07\u202egnp\n<img src=x onerror=alert(1)>"
+
+
+def test_nothing_that_acts_on_a_terminal_is_shown_and_nothing_without_end():
+    assert printable(EVIL) == "?[2J?]0;title??gnp?<img src=x onerror=alert(1)>"
+    assert printable("心 \udcff.hea") == "心 ?.hea"
+    assert printable("x" * 10**6, 10) == "xxxxxxx..."
+    error = str(UserError(f"{EVIL}{'x' * 10**6}"))
+    assert error.isprintable()
+    assert len(error) == 2000
+
+
+@pytest.mark.parametrize("text", ["<script>", "[a](javascript:b)", "a|b", "`a`", "*a*", "&lt;"])
+def test_nothing_acts_in_markdown_or_html(text):
+    escaped = markdown(text)
+    assert escaped.replace("\\", "") == text
+    for letter in set(text) & set("<>[]|`*&"):
+        assert escaped.count(f"\\{letter}") == text.count(letter)
