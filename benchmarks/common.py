@@ -2,7 +2,6 @@
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 import joblib
@@ -23,16 +22,12 @@ class Store:
     Parameters
     ----------
     folder : str or None
-        Made if necessary; None keeps the results until the program ends.
+        Made if necessary; None keeps the results in memory only.
     """
 
     def __init__(self, folder):
-        self.temporary = tempfile.TemporaryDirectory()
-        self.folder = Path(folder or self.temporary.name)
-
-    def file(self, key):
-        """Return the file of a key."""
-        return self.folder / f"{joblib.hash(key)}.json"
+        self.folder = folder
+        self.known = {}
 
     def get(self, key):
         """Return the result of this key, None if there is none yet.
@@ -42,13 +37,21 @@ class Store:
         key : dict
             All that the result depends on, ready for JSON.
         """
-        file = self.file(key)
-        return json.loads(file.read_text())["result"] if file.exists() else None
+        name = joblib.hash(key)
+        if name not in self.known and self.folder:
+            file = Path(self.folder, f"{name}.json")
+            if file.exists():
+                self.known[name] = json.loads(file.read_text())["result"]
+        return self.known.get(name)
 
     def put(self, key, result):
         """Keep a result; its file is there as a whole or not at all."""
-        text = json.dumps({"key": key, "result": result})
-        files.write_whole(self.file(key), lambda scratch: scratch.write_text(text))
+        name = joblib.hash(key)
+        self.known[name] = result
+        if self.folder:
+            text = json.dumps({"key": key, "result": result})
+            file = Path(self.folder, f"{name}.json")
+            files.write_whole(file, lambda scratch: scratch.write_text(text))
 
 
 def code_sha256(*modules):

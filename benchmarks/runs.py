@@ -137,8 +137,8 @@ class Runner:
 
     def _train_cells(self, cells):
         """Train the cells that the store lacks, and store each as it ends."""
-        files = {self.store.file(cell.key): cell for cell in cells}    # no training twice
-        todo = [cell for file, cell in files.items() if not file.exists()]
+        missing = {str(cell.key): cell for cell in cells if self.store.get(cell.key) is None}
+        todo = list(missing.values())    # none of them twice
         if self.options.jobs > 1:
             os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")    # a core for each process
 

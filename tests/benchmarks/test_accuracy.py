@@ -159,12 +159,3 @@ def test_the_whole_benchmark_runs_on_records_of_the_demo(demo_dir, tmp_path, cap
     file.write_text("<!-- 2 patient-wise folds, pooled -->\n<!-- end -->\n")
     assert accuracy.main(arguments) == 0
     assert "| logistic regression, 8 features | " in file.read_text()
-
-
-def test_a_missing_label_file_is_one_line(capsys, tmp_path):
-    arguments = ["--labels", str(tmp_path / "no.csv"), "--data-dir", str(tmp_path)]
-    assert accuracy.main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("accuracy.py: error: ")
-    assert captured.err.count("\n") == 1

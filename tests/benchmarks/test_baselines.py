@@ -31,9 +31,7 @@ def features_of(rate, irregular, width):
     (120, 0.9, 130, AF),           # irregular comes first,
     (120, 0.1, 120, BLOCK),        # then QRS, from 120 ms on,
     (120, 0.1, 119, TACHY),        # and the rate last
-    (100, 0, 90, NORMAL),
     (60, 0, 90, NORMAL),
-    (59.9, 0, 90, BRADY),
     (50, np.nan, np.nan, BRADY),      # what is not measurable does not hold
     (np.nan, np.nan, np.nan, NORMAL),
 ])

@@ -44,23 +44,20 @@ def test_cross_validation_tests_on_each_record_once_and_all_parts_have_all_class
 def test_smaller_sets_are_parts_of_larger_ones_of_whole_patients_and_are_tested_on_the_same():
     rows = many_rows(300)
     whole = folds.one_split(rows)
-    before = folds.smaller(rows, whole, 80, seed=1)
-    for n in 160, 320:
-        fold = folds.smaller(rows, whole, n, seed=1)
-        check_fold(rows, fold)
-        assert n - 4 <= folds.size_of(fold) <= n    # a patient's records stay together
-        assert fold.test.tolist() == whole.test.tolist()
-        assert set(before.train) < set(fold.train)
-        assert set(before.validation) < set(fold.validation)
-        shares = [rows["ecg_category"][part].value_counts(normalize=True)
-                  for part in (fold.train, whole.train)]
-        assert abs(shares[0] - shares[1]).max() < 0.08
-        before = fold
+    small, large = (folds.smaller(rows, whole, n, seed=1) for n in (80, 320))
+    check_fold(rows, large)
+    assert 316 <= folds.size_of(large) <= 320    # a patient's records stay together
+    assert large.test.tolist() == whole.test.tolist()
+    assert set(small.train) < set(large.train) < set(whole.train)
+    assert set(small.validation) < set(large.validation)
+    shares = [rows["ecg_category"][fold.train].value_counts(normalize=True)
+              for fold in (large, whole)]
+    assert abs(shares[0] - shares[1]).max() < 0.08
 
-    gone = np.setdiff1d(whole.train, before.train)
-    assert not set(rows["subject_id"][gone]) & set(rows["subject_id"][before.train])
+    gone = np.setdiff1d(whole.train, large.train)
+    assert not set(rows["subject_id"][gone]) & set(rows["subject_id"][large.train])
+    assert set(folds.smaller(rows, whole, 320, seed=2).train) != set(large.train)
     assert folds.smaller(rows, whole, folds.size_of(whole), seed=1) is whole
-    assert set(folds.smaller(rows, whole, 320, seed=2).train) != set(before.train)
 
 
 # ------------------------------------------------------------------------------------------- pool
@@ -104,24 +101,13 @@ def test_a_pool_holds_usable_records_and_copies_are_of_one_patient(rows):
         folds.Pool(rows[3:4])
 
 
-def test_training_repeats_records_of_a_short_class_and_validation_does_not(rows):
-    pool = folds.Pool(rows)
-    fold = folds.one_split(pool.rows)
-    settings = script.Settings(train_samples=300, val_samples=300)
-    training, validation = pool.drawn(fold, settings)
-    assert np.bincount(training.targets).tolist() == [100, 100, 100]
-    assert set(training.rows["number"]) <= set(fold.train)
-    assert sorted(validation.rows["number"]) == sorted(fold.validation)
-
-
 def test_amplitudes_that_are_not_real_are_not_measured(rows):
     pool = folds.Pool(rows, ["r1*"])
     is_unreal = pool.rows["waveform_path"].str.startswith("r1").to_numpy()
-    for length in 500, 60:
-        _, features = pool.inputs(script.Recipe(sequence_length=length))
-        assert np.isnan(features[is_unreal, :2]).all()
-        assert np.isfinite(features[is_unreal, 2:]).all()
-        assert np.isfinite(features[~is_unreal]).all()
+    _, features = pool.inputs(script.Recipe(sequence_length=60))
+    assert np.isnan(features[is_unreal, :2]).all()
+    assert np.isfinite(features[is_unreal, 2:]).all()
+    assert np.isfinite(features[~is_unreal]).all()
 
 
 def test_the_digest_of_a_fold_changes_with_its_records_and_with_nothing_else(rows):
@@ -129,11 +115,10 @@ def test_the_digest_of_a_fold_changes_with_its_records_and_with_nothing_else(row
     fold = folds.one_split(pool.rows)
     digest = pool.digest(fold)
     relabelled = rows.assign(ecg_category=rows["ecg_category"].replace({"a": "b", "b": "a"}))
-    others = [folds.Pool(rows.iloc[::-1]), folds.Pool(rows, ["r1*"]), folds.Pool(relabelled)]
+    others = [folds.Pool(rows, ["r1*"]), folds.Pool(relabelled)]
     assert digest not in [other.digest(fold) for other in others]
     assert pool.digest(fold._replace(train=fold.train[1:])) != digest
-    pool.inputs(script.Recipe(sequence_length=60))
-    assert pool.digest(fold) == folds.Pool(rows).digest(fold) == digest
+    assert folds.Pool(rows).digest(fold) == digest
 
 
 # -------------------------------------------------------------------------------------- protocols
@@ -163,12 +148,6 @@ def test_protocols_by_paths(rows, tmp_path, arguments, own, tested):
             assert is_own[np.concatenate([fold.train, fold.validation])].all()
 
 
-@pytest.mark.parametrize("option", ["--paths", "--test-paths", "--no-amplitudes"])
-def test_a_pattern_without_a_record_is_refused(rows, tmp_path, option):
-    with pytest.raises(UserError, match=r"expected paths that match files/\*, such as r0"):
-        read_pool(tmp_path, rows, option, "files/*")
-
-
 @pytest.mark.parametrize("is_same_tree", [True, False])
 def test_an_external_test_set_shares_neither_patients_nor_recordings(
         rows, tmp_path, is_same_tree):
@@ -189,7 +168,3 @@ def test_an_external_test_set_shares_neither_patients_nor_recordings(
     learnt = pool.rows.iloc[np.concatenate([fold.train, fold.validation])]
     assert not {"r8", "r9"} & set(learnt["waveform_path"])    # copies of the second record there
     assert (1 in set(learnt["subject_id"])) != is_same_tree    # else number 1 is somebody else
-
-    labels.write_text("5,x5,a\n6,x6,Pacemaker\n")
-    with pytest.raises(UserError, match="Pacemaker"):
-        read_pool(own, rows, "--test-labels", str(labels), "--test-data-dir", str(other))

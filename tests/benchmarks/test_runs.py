@@ -11,7 +11,6 @@ from benchmarks.common import Store
 from benchmarks.folds import SEED, Fold
 from benchmarks.runs import Runner, Wanted
 from benchmarks.systems import Fitted, System
-from ecg.errors import UserError
 
 AS_IT_IS = ({},)
 TARGETS = np.array([0, 1, 0, 1, 0, 1])
@@ -52,9 +51,9 @@ def fit_by_hand(task, calls, recipe=None):
 
 
 def measure(calls, folder=None, candidates=AS_IT_IS, records="", recipe=None,
-            code="as it is", epochs=None, jobs=1):
+            code="as it is", epochs=None):
     """Measure a system, which notes its trainings in `calls`, on both folds."""
-    options = SimpleNamespace(seeds=2, baseline_seeds=1, epochs=epochs, jobs=jobs)
+    options = SimpleNamespace(seeds=2, baseline_seeds=1, epochs=epochs, jobs=1)
     pool = SimpleNamespace(targets=TARGETS, digest=lambda fold: f"{records} {fold}")
     fit = functools.partial(fit_by_hand, calls=calls, recipe=recipe)
     wanted = Wanted(System("by hand", fit, lambda pool: None, candidates, is_ours=True), FOLDS)
@@ -84,21 +83,6 @@ def test_the_candidate_that_is_best_on_validation_patients_is_used():
     assert sorted(trials) == [0.1, 0.2, 0.9]
     assert all((seed, test) == (SEED, [4, 5]) for seed, test, *_ in calls[:3])
     assert len(calls) == 3 + 3    # the chosen trial is the first training, and not repeated
-
-
-def test_a_system_whose_package_is_missing_is_one_line():
-    def prepare(pool):
-        raise ModuleNotFoundError("No module named 'aeon'")
-
-    runner = Runner(None, Store(None), None)
-    with pytest.raises(UserError, match="MiniRocket: No module named 'aeon'"):
-        runner.train([Wanted(System("MiniRocket", None, prepare), FOLDS)])
-
-
-@pytest.mark.slow
-def test_processes_give_what_one_gives():
-    np.testing.assert_array_equal(
-        measure(Calls(), jobs=2).probabilities, measure(Calls()).probabilities)
 
 
 # ---------------------------------------------------------------------------------------- stopped

@@ -31,14 +31,6 @@ def test_beats_less_than_half_a_second_apart_are_taken_for_one():
     assert right(signal)[RATE] == pytest.approx(150, rel=0.02)
 
 
-def test_peaks_are_those_of_the_unfiltered_lead_so_that_drift_moves_them():
-    seconds = np.arange(5000)[:, None] / 500
-    signal = beats(*np.arange(0.4, 10, 0.8)) + 2.0 * np.sin(2 * np.pi * 0.3 * seconds)
-    _, features = thesis.prepare(signal)
-    assert not 140 < features[RATE] < 160
-    assert right(signal)[RATE] == pytest.approx(75, rel=0.02)
-
-
 def test_features_enter_unscaled_and_what_cannot_be_measured_is_0():
     signal = beats(*np.arange(0.4, 10, 0.8)) + 5.0
     _, features = thesis.prepare(signal)
