@@ -62,10 +62,12 @@ def scores(results, scorer, references):
             "system": result.title,
             "records": n,
             "balanced accuracy": mean_deviation(scorer.of_seeds(result.predicted)),
-            "95 %": interval(own[1:])}
+            "95 %": interval(own[1:]),
+        }
         if len(scorer.averaged) < len(scorer.occurring):
             of_all = scorer.of_seeds(result.predicted, scorer.occurring)
             row["over all classes"] = mean_deviation(of_all)
+
         for other in references:
             if (other, n) in results:
                 title = results[other, n].title.strip("*")

@@ -78,13 +78,3 @@ def test_trust_is_averaged_over_seeds_also_at_another_prevalence():
     # At this prevalence only one of four is of class 1
     assert found["expected calibration error at the training's prevalence"] == 1 / 8
     assert found["Brier score at the training's prevalence"] == 1 / 4
-
-
-def test_accuracy_where_the_least_certain_records_are_left_undecided():
-    certain = np.array([0.6, 0.9, 0.7, 0.8])
-    probabilities = np.stack([certain, 1 - certain], axis=1)    # all predict class 0
-    targets = np.array([1, 0, 0, 1])    # by falling certainty: right, wrong, right, wrong
-    found = scores.trust(probabilities[None], targets, np.ones(4))
-    # Coverages 1, 0.9, 0.75, 0.5 and 0.25 of four records keep 4, 4, 3, 2 and 1 of them
-    kept = [found[f"accuracy at coverage {share}%"] for share in (100, 90, 75, 50, 25)]
-    assert kept == pytest.approx([2 / 4, 2 / 4, 2 / 3, 1 / 2, 1])

@@ -1,6 +1,5 @@
 """The tables of the speed benchmark, of numbers made up by hand; nothing is timed here."""
 
-import pytest
 
 import too_feature as script
 from benchmarks import speed, speed_workers
@@ -40,8 +39,3 @@ def test_every_way_has_a_worker_and_the_flags_of_a_run_are_the_scripts():
     flags = speed_workers.flags_of({"scratch": "folder", "epochs": 2})
     settings = script.parse_settings([*flags, "--no-cache", "--set", "stop_patience=10000"])
     assert (settings.cache_dir, settings.recipe.epochs) == ("folder", 2)
-
-
-def test_the_time_of_a_step_leaves_out_the_first_epoch():
-    times = [20.0, 22.0, 25.0, 27.0]    # the first epoch took long, the others 2, 3 and 2 s
-    assert speed_workers.per_step(times, steps=100) == pytest.approx(20)    # ms
