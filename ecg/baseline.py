@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-LIMIT = 2.5                      # standard deviations at which features are cut off
-HINGES = 60, 65, 90, 100         # bpm: the ends of the usual range, and 5 and 10 bpm inside it
-MIDDLE = 80                      # bpm: hinges of a lower rate count below, the others above
-PER_HINGE = 10                   # bpm: the unit of a hinge
-MOST = 6                         # units at which a hinge is cut off
+MAX_DEVIATIONS = 2.5             # standard deviations at which scaled features are cut off
+HINGES_BPM = 60, 65, 90, 100     # the ends of the reference range, and 5 and 10 bpm inside it
+MIDDLE_BPM = 80                  # hinges of a lower rate count below, the others above
+HINGE_UNIT_BPM = 10
+MAX_HINGE = 6                    # of these units, at which a hinge is cut off
 REGULARISATION = 0.1             # scikit-learn's C
-NEVER = -20.0                    # bias of a class without a record
+ABSENT_CLASS_BIAS = -20.0        # logit of a class without a record
 
 
 class LinearBaseline:
@@ -72,7 +72,7 @@ class LinearBaseline:
         baseline.first = first
         baseline.mean = np.array(mean)
         baseline.variance = np.array(variance)
-        baseline.weights = np.zeros((len(mean) + len(HINGES), n_classes))
+        baseline.weights = np.zeros((len(mean) + len(HINGES_BPM), n_classes))
         baseline.bias = np.zeros(n_classes)
         return baseline
 
@@ -80,12 +80,12 @@ class LinearBaseline:
         """Return what the regression sees of features: scaled, cut off, and the hinges."""
         features = features.astype(float)
         scaled = (features[:, self.first:] - self.mean) / np.sqrt(self.variance)
-        scaled = np.clip(np.nan_to_num(scaled, nan=0.0), -LIMIT, LIMIT)
-        rate = np.nan_to_num(features[:, self.heart_rate], nan=MIDDLE)
-        distances = (rate[:, None] - np.array(HINGES)) / PER_HINGE
-        is_lower = np.array(HINGES) < MIDDLE
-        below = np.clip(distances[:, is_lower], -MOST, 0)
-        above = np.clip(distances[:, ~is_lower], 0, MOST)
+        scaled = np.clip(np.nan_to_num(scaled, nan=0.0), -MAX_DEVIATIONS, MAX_DEVIATIONS)
+        rate = np.nan_to_num(features[:, self.heart_rate], nan=MIDDLE_BPM)
+        distances = (rate[:, None] - np.array(HINGES_BPM)) / HINGE_UNIT_BPM
+        is_lower = np.array(HINGES_BPM) < MIDDLE_BPM
+        below = np.clip(distances[:, is_lower], -MAX_HINGE, 0)
+        above = np.clip(distances[:, ~is_lower], 0, MAX_HINGE)
         return np.hstack([scaled, below, above])
 
     def predict(self, features: np.ndarray) -> np.ndarray:
@@ -109,7 +109,7 @@ def all_classes(
         bias = np.append(-bias, bias) / 2
 
     every_weight = np.zeros((len(weights), n_classes))
-    every_bias = np.full(n_classes, NEVER)
+    every_bias = np.full(n_classes, ABSENT_CLASS_BIAS)
     every_weight[:, regression.classes_] = weights
     every_bias[regression.classes_] = bias
     return every_weight, every_bias

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ecg.baseline import HINGES, LIMIT, MIDDLE, MOST, PER_HINGE, LinearBaseline
+from ecg.baseline import (
+    HINGE_UNIT_BPM,
+    HINGES_BPM,
+    MAX_DEVIATIONS,
+    MAX_HINGE,
+    MIDDLE_BPM,
+    LinearBaseline,
+)
 from ecg.large_features import EXTRA_FEATURES
 from ecg.models import BASELINE_SCALING, SCALING
 
@@ -138,16 +145,16 @@ def linear_inputs(keras: Any, features: Any, baseline: LinearBaseline) -> Any:
     scaled = layers.Normalization(
         mean=baseline.mean, variance=baseline.variance, name=BASELINE_SCALING)(
         features[:, baseline.first:])
-    scaled = ops.clip(ops.nan_to_num(scaled, nan=0.0), -LIMIT, LIMIT)
+    scaled = ops.clip(ops.nan_to_num(scaled, nan=0.0), -MAX_DEVIATIONS, MAX_DEVIATIONS)
 
     rate = features[:, baseline.heart_rate:baseline.heart_rate + 1]
-    rate = ops.nan_to_num(rate, nan=MIDDLE)
+    rate = ops.nan_to_num(rate, nan=MIDDLE_BPM)
     hinges = []
-    for limit in HINGES:
-        unit = PER_HINGE**2
+    for limit in HINGES_BPM:
+        unit = HINGE_UNIT_BPM**2
         distance = layers.Normalization(mean=[limit], variance=[unit])(rate)
-        is_lower = limit < MIDDLE
-        reach = (-MOST, 0) if is_lower else (0, MOST)
+        is_lower = limit < MIDDLE_BPM
+        reach = (-MAX_HINGE, 0) if is_lower else (0, MAX_HINGE)
         hinges.append(ops.clip(distance, *reach))
     return layers.Concatenate()([scaled, *hinges])
 
