@@ -1571,8 +1571,8 @@ def check_output(settings: Settings) -> tuple[Path, Path]:
     if settings.start_from:
         start = Path(adaptation.find_model(settings.start_from))
         inputs += [start, start.with_suffix(".json")]
-    for ending in MODEL_FILES:
-        files.check_target(output.with_suffix(ending), inputs)
+    for target in map(output.with_suffix, MODEL_FILES):
+        files.check_target(target, inputs)
     for name in inputs:
         if folder.resolve() in name.resolve().parents:
             raise UserError(f"{name} lies in the results folder of --output {output}, whose files "
@@ -1664,9 +1664,7 @@ def run(settings: Settings) -> None:
     card |= state_origins(settings, is_demo, splits["test"])
     card |= describe_start(settings, card)
 
-    files.claim(folder)
-    for ending in MODEL_FILES:    # of this model, no other run can be writing any now
-        files.sweep(output.parent, output.stem + ending)
+    files.claim(folder, *map(output.with_suffix, MODEL_FILES))
     print("loading TensorFlow while records are read")
     loading = ThreadPoolExecutor(1).submit(load_tensorflow)
 

@@ -89,8 +89,11 @@ def results_folder(results: str, output: Path) -> Path:
     return Path(results) / f"{output.stem}-{digest}"
 
 
-def claim(folder: Path) -> None:
+def claim(folder: Path, *outputs: Path) -> None:
     """Make a folder, keep other runs out of it until this process ends, and sweep it.
+
+    `outputs` are files elsewhere that only who has claimed this folder writes: their scratch files
+    are removed, too.
 
     Raises
     ------
@@ -120,6 +123,8 @@ def claim(folder: Path) -> None:
 
     for inner in (folder, *folder.glob("**/")):
         sweep(inner)
+    for output in outputs:
+        sweep(output.parent, output.name)
 
 
 def sha256(*paths: str | os.PathLike[str]) -> str:

@@ -128,10 +128,10 @@ def test_a_claim_removes_scratch_files_in_the_whole_folder_and_nothing_else(tmp_
 
 
 def test_next_to_a_model_only_its_own_scratch_files_are_removed(tmp_path):
-    (tmp_path / ".part-1-a.keras").touch()
-    (tmp_path / ".part-1-b.keras").touch()
-    files.sweep(tmp_path, "a.keras")
-    assert os.listdir(tmp_path) == [".part-1-b.keras"]
+    for name in (".part-1-a.keras", ".part-1-b.keras"):
+        (tmp_path / name).touch()
+    files.claim(tmp_path / "results", tmp_path / "a.keras")
+    assert sorted(os.listdir(tmp_path)) == [".part-1-b.keras", "results"]
 
 
 def test_the_hash_of_the_code_covers_the_script_and_ecg_but_not_what_draws_results(monkeypatch):
