@@ -7,6 +7,7 @@ it fits the median beat. Peaks that are not like one another are noise; an inter
 is none.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -40,13 +41,18 @@ def order_leads(leads: np.ndarray, fs: float, first: int) -> list[int]:
     return order or [first]
 
 
-def _band_pass(lead, low, high, fs):
-    """Filter a lead by a squared second-order Butterworth response (Hz), without phase shift."""
-    hertz = np.arange(len(lead)) * fs / (2 * len(lead))
+@functools.lru_cache
+def _band_response(low, high, fs, samples):
+    """Return a squared second-order Butterworth response (Hz) for a cosine transform."""
+    hertz = np.arange(samples) * fs / (2 * samples)
     width = np.maximum(hertz * (high - low), 1e-9)
     distance = (hertz**2 - low * high) / width
-    response = 1 / (1 + distance**4)
-    return fft.idct(fft.dct(lead) * response)
+    return 1 / (1 + distance**4)
+
+
+def _band_pass(lead, low, high, fs):
+    """Filter a lead by `_band_response`, without phase shift."""
+    return fft.idct(fft.dct(lead) * _band_response(low, high, fs, len(lead)))
 
 
 def qrs_envelope(lead: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray]:

@@ -196,8 +196,11 @@ def _read_plain(path, header, start, end):
     digital = digital.reshape(shape)
     signal = digital.T - np.array(baselines, float)[:, None]
     signal /= np.array(gains, float)[:, None]
-    signal[digital.T == NO_SAMPLE] = np.nan
-    return digital, signal.T, checksums
+    signal = signal.T
+    is_lost = digital == NO_SAMPLE
+    if is_lost.any():
+        signal[is_lost] = np.nan
+    return digital, signal, checksums
 
 
 def _read_any(path, start, end):
@@ -298,7 +301,9 @@ def keep_usable_leads(signal: np.ndarray) -> tuple[np.ndarray, str, np.ndarray]:
     """
     size = np.abs(signal)
     is_valid = size <= MAX_AMPLITUDE_MV
-    leads = as_leads(np.where(is_valid, signal, np.nan))
+    if not is_valid.all():
+        signal = np.where(is_valid, signal, np.nan)
+    leads = as_leads(signal)
     moves = np.ptp(leads, axis=0) >= MIN_LEAD_RANGE_MV
     is_usable = moves & (is_valid.mean(axis=0) >= 1 - MAX_GAP_SHARE)
     if is_usable.sum() < MIN_LEADS:
@@ -309,4 +314,6 @@ def keep_usable_leads(signal: np.ndarray) -> tuple[np.ndarray, str, np.ndarray]:
         "flat lead": not moves.all(),
         f"beyond {UNUSUAL_PEAK_MV:g} mV": (size > UNUSUAL_PEAK_MV).any()}
     remark = "; ".join(name for name, is_so in unusual.items() if is_so)
-    return np.where(is_usable, leads, 0.0), remark, ~is_valid
+    if not is_usable.all():
+        leads = np.where(is_usable, leads, 0.0)
+    return leads, remark, ~is_valid
