@@ -35,7 +35,8 @@ def fit_rule(task):
 
 
 # --------------------------------------------------------------------------------- readable rule
-WIDE = 120    # ms: a complete bundle branch block (Surawicz et al., Circulation 2009;119:e235-e240)
+# A complete bundle branch block (Surawicz et al., Circulation 2009;119:e235-e240)
+WIDE_QRS_MS = 120
 
 
 def fit_criteria(task):
@@ -71,7 +72,7 @@ def read_criteria(features, classes, counts, irregular):
     by_rate = metrics.rate_rule(features[:, script.HEART_RATE], classes, others)
 
     is_irregular = features[:, names.index("irregular RR share")] > irregular
-    is_wide = features[:, names.index("QRS width")] >= WIDE
+    is_wide = features[:, names.index("QRS width")] >= WIDE_QRS_MS
     return np.select(
         [is_irregular & any(fibrillation), is_wide & any(block)],
         [np.argmax(fibrillation), np.argmax(block)],

@@ -53,7 +53,7 @@ class Pool:
         for row in progress(rows):
             with contextlib.suppress(RecordError):
                 prepared[row.Index] = prepare_row(row, recipe)
-        log(f"{len(rows) - len(prepared)} more records are missing or cannot be used")
+        log(f"{len(prepared)} of {len(rows)} records are there and can be used")
         if not prepared:
             raise UserError("expected label files that name records on disk which can be used")
 

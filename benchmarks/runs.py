@@ -16,7 +16,7 @@ from benchmarks.systems import System, Task
 from ecg import origin
 from ecg.errors import user_errors
 
-TRIALS = 3    # candidate settings that each baseline may try on validation patients
+MAX_TRIALS = 3    # candidate settings that each baseline may try on validation patients
 
 
 class Wanted(NamedTuple):
@@ -100,7 +100,7 @@ class Runner:
 
     def _trials(self, each):
         """Return the trainings that candidate settings are chosen by."""
-        candidates = each.system.candidates[:TRIALS]
+        candidates = each.system.candidates[:MAX_TRIALS]
         if len(candidates) == 1:
             return []
         return [self._cell(each, each.folds[0], SEED, change) for change in candidates]

@@ -27,7 +27,7 @@ from benchmarks import thesis
 
 N_SINGLE = 300       # records prepared one by one
 STEP_SAMPLES = 320   # training records, in batches of four
-NEVER = 10_000       # epochs of patience: no early stopping
+PATIENCE = 10_000    # epochs: no early stopping
 
 
 # ---------------------------------------------------------------------------------------- records
@@ -202,7 +202,7 @@ def first_epoch(task):
 
 def run_script(task):
     """Return the seconds of a whole run of the script, without early stopping or cache."""
-    return run_command([*flags_of(task), "--no-cache", "--set", f"stop_patience={NEVER}"])
+    return run_command([*flags_of(task), "--no-cache", "--set", f"stop_patience={PATIENCE}"])
 
 
 def run_thesis(task):

@@ -18,7 +18,7 @@ import too_feature as script
 from benchmarks.systems import fitted
 
 POINTS = 500
-WRONG_FS = 100    # Hz; POINTS in ten seconds are 50 Hz
+WRONG_FS_HZ = 100    # POINTS in ten seconds are 50 Hz
 BATCH_SIZE = 4
 EPOCHS = 15
 TRAIN_SAMPLES = 1500
@@ -39,7 +39,7 @@ def prepare(signal, lead_ii=script.LEAD_II):
     return scaled.astype(np.float32), measure_features(resampled[:, lead_ii])
 
 
-def measure_features(lead, fs=WRONG_FS):
+def measure_features(lead, fs=WRONG_FS_HZ):
     """Measure the eight features of lead II; what cannot be measured is 0."""
     threshold = np.std(lead) * 0.5
     peaks, _ = dsp.find_peaks(lead, height=threshold, distance=fs // 4)
