@@ -181,10 +181,10 @@ RULES = [
          Meaning.OTHER, "of the QRS complex, from V1 to V6"),
     Rule(r"with (rapid|slow|uncontrolled) (ventricular response|v-rate)",
          Meaning.OTHER, "a continuation that has lost its beginning; see `statements`"),
-    Rule(r".*(abnormal|atypical|borderline|incomplete|flutter|fibrillation|rhythm|arrhythmia|ectop|"
-         r"escape|premature|\bp[av]cs?\b|geminy|cardia|dissociation|aberran|complex|block|bbb|l[ap]fb|"
-         r"ivcd|conduction|wpw|wolff|pre-?excit|interval|prolonged|axis|deviation|infarct|isch|injury|"
-         r"\bst\b|st-t|repol|\b[tqr][- ]wave|hypertrophy|[lr]vh|enlargement|voltage).*",
+    Rule(r".*(abnormal|atypical|borderline|incomplete|flutter|fibrillation|rhythm|arrhythmia|"
+         r"ectop|escape|premature|\bp[av]cs?\b|geminy|cardia|dissociation|aberran|complex|block|bbb|"
+         r"l[ap]fb|ivcd|conduction|wpw|wolff|pre-?excit|interval|prolonged|axis|deviation|infarct|"
+         r"isch|injury|\bst\b|st-t|repol|\b[tqr][- ]wave|hypertrophy|[lr]vh|enlargement|voltage).*",
          Meaning.OTHER, "a finding that is not normal"),
 ]
 
