@@ -149,6 +149,8 @@ class Settings:
     test_samples: int = data(400, "test records at most", 2, 10**7)
     test_share: float = data(0.15, "test patients, as a share of all patients", 0.01, 0.9)
     val_share: float = data(0.15, "validation patients, as a share of the others", 0.01, 0.9)
+    groups: str = data("age,sex,site", "columns of the label file to report results by, where it "
+                       "has them; they need a header")
     labels_origin: str = data("", "who or what made the labels, such as \"two cardiologists\" "
                               "(default: what the .labels.json of make_labels.py says)")
     start_from: str = data("", "trained model whose last layer is fitted to --labels: a .keras "
@@ -321,7 +323,7 @@ def load_tensorflow() -> tuple[Any, Any]:
 COLUMNS = ["subject_id", "waveform_path", "ecg_category"]
 
 
-def read_labels(path: str) -> pd.DataFrame:
+def read_labels(path: str, groups: str = Settings.groups) -> pd.DataFrame:
     """Read a label file: UTF-8, one row per record, a header or none.
 
     A byte order mark, blank lines and duplicates are skipped, file extensions cut off,
@@ -331,7 +333,9 @@ def read_labels(path: str) -> pd.DataFrame:
     -------
     DataFrame
         subject_id (int64, or str where any is not a whole number), waveform_path and ecg_category
-        (str). Several numbers of one patient, as one folder or record tells, have become one.
+        (str). Several numbers of one patient, as one folder or record tells, have become one. Where
+        the header names them, also "split" and those of `groups` (str). Its `attrs` count the
+        file's rows, and those of them that are no record here.
 
     Raises
     ------
@@ -340,8 +344,9 @@ def read_labels(path: str) -> pd.DataFrame:
     """
     rows = label_file.drop_header(path, label_file.read_rows(path, COLUMNS))
     refuse = functools.partial(label_file.refuse_rows, path, rows)
-    refuse((rows[COLUMNS] == "").any(axis=1) | (rows["excess"] != ""),
-           f"three columns {','.join(COLUMNS)} with commas, as CSV UTF-8")
+    unnamed = [name for name in rows if isinstance(name, int)]
+    refuse((rows[COLUMNS] == "").any(axis=1) | (rows[unnamed] != "").any(axis=1),
+           f"three columns {','.join(COLUMNS)} with commas, as CSV UTF-8; others need a header")
     refuse(~rows["subject_id"].map(label_file.is_patient),
            "a whole number or printable text as subject_id (format it as text in a spreadsheet)")
 
@@ -353,11 +358,17 @@ def read_labels(path: str) -> pd.DataFrame:
     refuse(~rows["ecg_category"].map(label_file.is_name),
            "a class name of at most 100 printable characters")
 
-    rows = label_file.number_patients(rows[COLUMNS]).drop_duplicates()
-    rows = patients.join_patients(rows).drop_duplicates()
-    rows = label_file.leave_out_ambiguous(rows)
-    label_file.check_classes(path, rows["ecg_category"].value_counts())
-    return rows
+    described = label_file.describing(path, rows, [*groups.casefold().split(","), "split"])
+    if "split" in described:
+        refuse(~rows["split"].isin(SPLITS), f"{' or '.join(SPLITS)} as split")
+    rows = label_file.number_patients(rows[COLUMNS + described])
+    identity = COLUMNS + [name for name in described if name == "split"]
+    unique = patients.join_patients(rows).drop_duplicates(identity)
+    kept = label_file.leave_out_ambiguous(unique)
+    kept.attrs = {"rows": len(rows), "duplicate": len(rows) - len(unique),
+                  "ambiguous": len(unique) - len(kept)}
+    label_file.check_classes(path, kept["ecg_category"].value_counts())
+    return kept
 
 
 # ----------------------------------------------------------------------------------------- split
@@ -423,6 +434,28 @@ def split_patients(
     split_of = pd.Series(repaired, index=table.index)
     number = labels["subject_id"].map(split_of)
     return {name: labels[number == i].reset_index(drop=True) for i, name in enumerate(SPLITS)}
+
+
+def published_split(path: str, labels: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Split by the column `split` of a label file, so that results compare with published ones.
+
+    Raises
+    ------
+    UserError
+        Patients are in two splits, a split is empty, or training lacks a class.
+    """
+    is_torn = labels.groupby("subject_id")["split"].agg("nunique") > 1
+    if is_torn.any():
+        raise UserError(f"{path}: column split has {is_torn.sum()} patients in more than one "
+                        f"split, such as {is_torn.idxmax()}")
+
+    splits = {name: labels[labels["split"] == name].reset_index(drop=True) for name in SPLITS}
+    untrained = set(labels["ecg_category"]) - set(splits["train"]["ecg_category"])
+    lacking = [name for name, rows in splits.items() if rows.empty]
+    if lacking or untrained:
+        lacking += [f"train of {name}" for name in sorted(untrained)]
+        raise UserError(f"{path}: column split leaves no record for {', '.join(lacking)}")
+    return splits
 
 
 # ---------------------------------------------------------------------------------------- sample
@@ -702,12 +735,13 @@ PREPARATION = "model", "sequence_length", "high_pass", "central_share", "scale_s
 class Records(NamedTuple):
     """The prepared records of one split."""
 
-    rows: pd.DataFrame          # subject_id, waveform_path, ecg_category
+    rows: pd.DataFrame          # subject_id, waveform_path, ecg_category, and what describes them
     signals: Any                # float32 (n, sequence_length, 12): ndarray, or cache.Signals
     features: np.ndarray        # float32 (n, 8 or more); NaN: not measurable
     targets: np.ndarray         # int (n,), index into the class names
     left_out: tuple = ()        # (path, reason) of each record that could not be used
     unusual: tuple = ()         # (path, remark) of each record that was used nevertheless
+    missing: tuple = ()         # paths that are not on disk
 
 
 def prepare_record(
@@ -886,7 +920,8 @@ def load_split(
         features=prepared.features()[places],
         targets=pd.Index(classes).get_indexer(sample["ecg_category"]),    # no others get this far
         left_out=tuple((path, reason) for path, reason in reasons.items() if reason),
-        unusual=left_out.list_unusual(sample["waveform_path"], places, prepared))
+        unusual=left_out.list_unusual(sample["waveform_path"], places, prepared),
+        missing=tuple(missing))
 
 
 # --------------------------------------------------------------------------------------- augment
@@ -1595,11 +1630,17 @@ def split_labels(
     classes: list[str],
     settings: Settings,
 ) -> dict[str, pd.DataFrame]:
-    """Split by patient; an external test set, where there is any, is the test split."""
+    """Split by patient, or by a column `split`; an external test set is the test split."""
+    if "split" in labels:
+        shares = settings.test_share, settings.val_share
+        if settings.test_labels or shares != (Settings.test_share, Settings.val_share):
+            raise UserError(f"{settings.labels} has a column split: leave out --test-labels, "
+                            "--test-share and --val-share, or the column")
+        return published_split(settings.labels, labels)
     splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
     if not settings.test_labels:
         return splits
-    test = read_labels(settings.test_labels)
+    test = read_labels(settings.test_labels, settings.groups)
     with user_errors(settings.test_labels, ValueError):
         test["ecg_category"] = label_file.spell_classes(test["ecg_category"], classes)
         return patients.replace_test(
@@ -1655,7 +1696,7 @@ def run(settings: Settings) -> None:
     """Do all of it, from labels to a saved model and its results folder."""
     began = time.monotonic()
     output, folder = check_output(settings)
-    labels = read_labels(settings.labels)
+    labels = read_labels(settings.labels, settings.groups)
     is_demo = ensure_demo(labels, settings.data_dir)
     labels, classes = take_classes(labels, settings)
     shares = print_classes(labels, is_demo).reindex(classes, fill_value=0.0)
