@@ -1,3 +1,21 @@
+# /// script
+# requires-python = ">=3.10,<3.14"
+# dependencies = [
+#     "tensorflow-macos==2.16.2; python_version < '3.13' and sys_platform == 'darwin' and platform_machine == 'arm64'",  # noqa: E501
+#     "tensorflow-metal==1.2.0; python_version < '3.13' and sys_platform == 'darwin' and platform_machine == 'arm64'",  # noqa: E501
+#     "tensorflow-cpu==2.16.2; python_version < '3.13' and sys_platform == 'linux' and platform_machine == 'x86_64'",  # noqa: E501
+#     "tensorflow-cpu==2.21.0; python_version >= '3.13' and sys_platform == 'linux' and platform_machine == 'x86_64'",  # noqa: E501
+#     "tensorflow==2.16.2; python_version < '3.13' and (sys_platform != 'darwin' or platform_machine != 'arm64') and (sys_platform != 'linux' or platform_machine != 'x86_64')",  # noqa: E501
+#     "tensorflow==2.20.0; python_version >= '3.13' and sys_platform == 'linux' and platform_machine != 'x86_64'",  # noqa: E501
+#     "tensorflow==2.21.0; python_version >= '3.13' and sys_platform != 'linux'",
+#     "keras==3.12.4; python_version < '3.13'", "keras==3.15.1; python_version >= '3.13'",
+#     "numpy==1.26.4; python_version < '3.13'", "numpy==2.4.6; python_version >= '3.13'",
+#     "scipy==1.15.3; python_version < '3.13'", "scipy==1.17.1; python_version >= '3.13'",
+#     "pandas==2.3.3", "wfdb==4.3.1", "tqdm==4.70.1", "joblib==1.6.0", "requests==2.34.2", "urllib3==2.8.0",  # noqa: E501
+#     "scikit-learn==1.7.2; python_version < '3.13'", "scikit-learn==1.9.1; python_version >= '3.13'",  # noqa: E501
+#     "matplotlib==3.10.9; python_version < '3.13'", "matplotlib==3.11.2; python_version >= '3.13'",
+# ]
+# ///
 """Train a five-class ECG classifier on MIMIC-IV-ECG: labels and waveforms in, report and model out.
 
     python too_feature.py                                             # the built-in synthetic demo
@@ -15,8 +33,10 @@ synthetic as all others, are classified with balanced accuracy 0.951 (95 % inter
 
 import sys
 
-if not (3, 10) <= sys.version_info[:2] <= (3, 12):
-    print("error: Python 3.10, 3.11 or 3.12 is needed, for TensorFlow 2.16", file=sys.stderr)
+if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+    print(f"error: TensorFlow needs Python 3.10 to 3.13, this is {sys.version.split()[0]}: "
+          "run `uv run too_feature.py`, which brings one, or use python3.13 in a new environment",
+          file=sys.stderr)
     raise SystemExit(2)
 
 from ecg import packages
@@ -25,6 +45,7 @@ packages.require_packages()
 
 import argparse
 import contextlib
+import ctypes
 import dataclasses
 import functools
 import gc
@@ -285,6 +306,18 @@ from ecg.signals import BEYOND_ANY_CONVERTER, as_leads
 from ecg.wfdb_files import MAX_FS, MIN_FS, RECORD_SECONDS
 
 
+def keep_freed_memory() -> None:
+    """Have glibc, where there is one, keep the buffers of a training step for the next step.
+
+    As it comes, it gives them back to the system, which then has to clear them each time.
+    """
+    trim_threshold, mmap_threshold = -1, -3    # of malloc.h
+    with contextlib.suppress(OSError, AttributeError, TypeError):    # macOS, Windows, musl
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim_threshold, 2**30)
+        libc.mallopt(mmap_threshold, 2**25)
+
+
 @functools.cache
 def load_tensorflow() -> tuple[Any, Any]:
     """Import TensorFlow on first use, with all GPUs hidden; return it and Keras.
@@ -309,9 +342,12 @@ def load_tensorflow() -> tuple[Any, Any]:
                         "pip install -r requirements.txt") from error
 
     # The products of a step of the LSTM are so small that calling a library takes longer. The
-    # user's own flags come last, and win
-    os.environ["XLA_FLAGS"] = (
-        f"--xla_cpu_multi_thread_eigen=false {os.environ.get('XLA_FLAGS', '')}")
+    # user's own flags come last, and win. XLA ends the process at a flag that it does not know
+    flags = ["--xla_cpu_multi_thread_eigen=false"]
+    if tf.__version__.startswith("2.21."):    # whose new emitters make a step a fifth slower
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
+    keep_freed_memory()
     with contextlib.suppress(RuntimeError):    # a notebook may have used TensorFlow before
         tf.config.set_visible_devices([], "GPU")    # Metal crashes (SIGBUS) or slows LSTMs
         tf.config.threading.set_intra_op_parallelism_threads(1)    # too small to gain from more
@@ -1232,7 +1268,7 @@ def fit(
             training_batches(training, settings, first), passed * steps, None)
         model.fit(
             two_phases.feed(tf, batches, model.steps_per_execution), steps_per_epoch=steps,
-            initial_epoch=first + passed, epochs=end, verbose=0, callbacks=callbacks)
+            initial_epoch=first + passed, epochs=end, shuffle=False, verbose=0, callbacks=callbacks)
 
     if stopping.stopped_epoch:
         print_stop(stopping, recipe)
