@@ -1528,6 +1528,7 @@ def save(model: Any, card: dict[str, Any], path: Path) -> None:
 
     def write_both(scratch: Path) -> None:
         keras.Model(model.inputs, model.outputs, name=model.name).save(scratch)    # no optimizer
+        models.make_portable(scratch)
         text = json.dumps({**full, "model_sha256": files.sha256(scratch)}, indent=1)
         files.write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
 

@@ -260,3 +260,35 @@ def check_file(path: str | Path) -> None:
         if names != FILES or any(part.compress_type for part in parts):
             raise ValueError("it holds other files than a model of this project, or packed ones")
         _check_weights(archive.read("model.weights.h5"))
+
+
+# What newer releases of Keras add to the description of a layer, each at its default in our models
+NEWER_SETTINGS = {"quantization_config", "input_axes", "output_axes", "renorm", "use_gate",
+                  "sliding_window"}
+
+
+def make_portable(path: Path) -> None:
+    """Rewrite a .keras file that we have just saved so that Keras 3.5 and later open it.
+
+    Releases differ in what they write of a layer at its defaults, and refuse what they do not know.
+    """
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+
+    description = _portable(json.loads(parts["config.json"]))
+    parts["config.json"] = json.dumps(description).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def _portable(part: Any) -> Any:
+    """Return a part of a description without `NEWER_SETTINGS`, and without names of operations."""
+    if isinstance(part, list):
+        return [_portable(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    kept = {name: _portable(inner) for name, inner in part.items() if name not in NEWER_SETTINGS}
+    if str(kept.get("module")).startswith("keras.src.ops"):
+        kept["config"].pop("name", None)
+    return kept
