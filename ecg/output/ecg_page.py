@@ -163,9 +163,8 @@ def draw_ecg(
 ) -> Figure:
     """Draw a 12-lead ECG on millimetre paper: 3 x 4 leads of 2.5 s and lead II for 10 s.
 
-    One axes covers the page and its unit is the millimetre, so a PDF printed at 100 % on A4
-    landscape has 25 mm/s and 10 mm/mV, or 5 mm/mV where a trace would leave its row. Each lead is
-    drawn from its median, unfiltered. `ecg.output.style.save` writes the page.
+    The unit of its axes is the millimetre: printed at 100 % on A4 landscape, it has 25 mm/s and 10
+    mm/mV, or 5 mm/mV where a trace would leave its row. Leads are drawn from their medians.
 
     Parameters
     ----------
@@ -173,9 +172,8 @@ def draw_ecg(
     fs : float, its rate in Hz
     leads : sequence of str, names of its columns, in any order
     r_peaks : array_like, in samples; marked on the rhythm strip
-    title, text, note : str, printed large above, below the title, and at the foot
+    title, text, note, measured : str, above, below the title, at the foot, and between the first
     reasons : what coloured the paper under each lead, and the words below it
-    measured : str, such as the heart rate, printed between title and text
 
     Raises
     ------
@@ -187,10 +185,7 @@ def draw_ecg(
     traces = {name: millivolts[name.casefold()] for row in LAYOUT for name in row}
     tallest = max(traces[name].iloc[part].abs().max() for _, _, name, part in _parts(fs))
     gain = GAIN / 2 if GAIN * tallest > ROW / 2 else GAIN
-    importance = None
-    if reasons is not None:
-        importance = _as_frame(reasons.importance, fs, leads).fillna(0)
-
+    importance = reasons and _as_frame(reasons.importance, fs, leads).fillna(0)
     figure, axes = _new_page()
     _draw_paper(axes, gain)
     for row, place, name, part in _parts(fs):
