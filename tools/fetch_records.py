@@ -4,17 +4,22 @@
     python tools/fetch_records.py --labels my_labels.csv              # stop it at any time
 
 These are the records that the script draws from the label file with the same settings, and a few
-spares: 280 MB. Each file is checked. After an interruption, the same command continues.
+spares: 280 MB. Each file is checked. After an interruption, the same command continues. The files
+come from physionet.org, or from the release's open mirror where that fails or is slow.
 """
 
 import argparse
+import contextlib
 import functools
 import hashlib
+import io
 import math
 import os
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterable
+from email.utils import parsedate_to_datetime
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from urllib.parse import quote
@@ -31,17 +36,20 @@ from tqdm import tqdm
 
 import too_feature as script
 from ecg import files
-from ecg.errors import UserError, exit_code, printable, raise_at_sigterm, user_errors
+from ecg.errors import RecordError, UserError, exit_code, printable, raise_at_sigterm, user_errors
 from ecg.settings import Parser
 
-URL = "https://physionet.org/files/mimic-iv-ecg/1.0/"
+URLS = ["https://physionet.org/files/mimic-iv-ecg/1.0/",
+        "https://physionet-open.s3.amazonaws.com/mimic-iv-ecg/1.0/"]
 SUMS = "SHA256SUMS.txt"
 ENDINGS = ".dat", ".hea"    # in the order of fetching: a record that has its header is whole
 RECORD_MB = 0.12
-MAX_RECORD_SECONDS = 120    # for each of a record's files
-MAX_SUMS_SECONDS = 7200     # for the list of checksums, which has 200 MB
+MAX_RECORD_SECONDS = 120    # of a transfer of one of a record's files
+MAX_SUMS_SECONDS = 7200     # of a transfer of the list of checksums, which has 200 MB
 MAX_SILENCE = 30            # s without a byte
-TRIES = 3                   # of a transfer that breaks off
+TRIES = 3                   # of a transfer that breaks off, at the last server
+SLOW_SECONDS = 10           # of silence, or below SLOW_RATE, before another server is asked
+SLOW_RATE = 200_000         # bytes/s
 ALL = 10**9                 # records: more than any hospital has
 
 
@@ -54,7 +62,9 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
                "--train-samples, --test-share: see python too_feature.py --help")
     parser.add_argument("--spares", type=float, default=0.05,
                         help="share of each class to fetch in addition, to replace bad records")
-    parser.add_argument("--url", default=URL, help=f"folder of the dataset, which holds {SUMS}")
+    parser.add_argument("--url", nargs="+", default=URLS,
+                        help=f"folder of the dataset, which holds {SUMS}; of several, the next "
+                             "is asked where one fails or is slow")
     parser.add_argument("--connections", type=int, default=4, choices=range(1, 9),
                         help="number of files to fetch at the same time")
     parser.add_argument("--dry-run", action="store_true",
@@ -103,62 +113,117 @@ def start_session() -> requests.Session:
     return session
 
 
-def download(session: requests.Session, url: str, max_seconds: float) -> bytes:
-    """Return the content of a URL, from the start again where a transfer breaks off.
+def transfer(session: requests.Session, url: str, max_seconds: float, is_last: bool) -> bytes:
+    """Return the content of a URL; unless no other server is left, only if it is not slow."""
+    start = time.monotonic()
+    content = bytearray()
+    silence = MAX_SILENCE if is_last else SLOW_SECONDS
+    with session.get(url, stream=True, timeout=silence) as response:
+        response.raise_for_status()
+        for chunk in response.iter_content(8192):
+            content += chunk
+            patience = max_seconds if is_last else max(SLOW_SECONDS, len(content) / SLOW_RATE)
+            seconds = min(patience, max_seconds)
+            if time.monotonic() - start > seconds:
+                raise requests.Timeout(f"not whole after {seconds:.0f} s")
+    return bytes(content)
+
+
+def download(session: requests.Session, urls: list[str], name: str, max_seconds: float,
+             check: Callable[[bytes], object]) -> bytes:
+    """Return the content of a file of the dataset, from the first server that gives it rightly.
+
+    Parameters
+    ----------
+    urls : of the dataset; one that fails or is slow moves to the end of this list
+    name : of the file in the dataset
+    check : called with the content; raises `RecordError` if it is wrong
 
     Raises
     ------
-    requests.HTTPError
-        The server does not give this file.
+    RecordError
+        The last server does not give this file, or gives a wrong one.
     UserError
-        The server gives nothing at the moment.
+        The last server gives nothing at the moment.
     """
-    end = time.monotonic() + max_seconds
-    for _ in range(TRIES):
-        content = bytearray()
+    failure: Exception
+    *others, last = urls
+    for url in [*others, *[last] * TRIES]:
         try:
-            with session.get(url, stream=True, timeout=MAX_SILENCE) as response:
-                response.raise_for_status()
-                for chunk in response.iter_content(8192):
-                    content += chunk
-                    if time.monotonic() > end:
-                        raise requests.Timeout(f"not whole after {max_seconds} s")
-            return bytes(content)
+            content = transfer(session, url + quote(name), max_seconds, url == last)
+            check(content)
+            return content
 
-        except requests.HTTPError:
-            raise
+        except (requests.HTTPError, RecordError) as error:
+            failure = RecordError(error)
+            if url == last:
+                break
         except requests.RequestException as error:
-            reason = error
+            failure = UserError(f"{url}{name}: {error}. What was fetched is kept: the same command "
+                                "continues")
+            urls[:] = [*(other for other in urls if other != url), url]
+    raise failure
 
-    raise UserError(f"{url}: {reason}. What was fetched is kept: the same command continues")
+
+def is_outdated(urls: list[str], listed: Path) -> bool | None:
+    """Tell whether the release has a newer list of checksums; None if no server says."""
+    for url in urls:
+        with contextlib.suppress(requests.RequestException, LookupError, ValueError):
+            answer = requests.head(url + SUMS, timeout=SLOW_SECONDS, allow_redirects=True)
+            answer.raise_for_status()
+            changed = parsedate_to_datetime(answer.headers["Last-Modified"])
+            return changed.timestamp() > listed.stat().st_mtime
+    return None
 
 
-def read_checksums(session: requests.Session, url: str, folder: Path,
-                   names: set[str]) -> dict[str, str]:
-    """Return {name: SHA-256} of these files by the dataset's list, which is kept in the folder."""
-    listed = folder / SUMS
-    if not listed.exists():
-        print(f"fetching {url}{SUMS} (200 MB, once)", flush=True)
-        with user_errors("--url", requests.HTTPError):
-            content = download(session, url + SUMS, MAX_SUMS_SECONDS)
-        files.write_whole(listed, functools.partial(Path.write_bytes, data=content))
-
-    with listed.open(errors="replace") as file:
-        lines = (line.partition(" ") for line in file)
-        sums = {name.strip(): digest for digest, _, name in lines if name.strip() in names}
+def parse_checksums(lines: Iterable[bytes], names: set[str]) -> dict[str, str]:
+    """Return {name: SHA-256} of these files; `RecordError` if this is not the dataset's list."""
+    sums = {}
+    for line in lines:
+        digest, _, name = line.decode(errors="replace").partition(" ")
+        if len(digest) != 64:
+            raise RecordError(f"{SUMS}: damaged, or no list of checksums: {line[:80]!r}")
+        if name.strip() in names:
+            sums[name.strip()] = digest
     if not sums:
-        raise UserError(f"{listed}: names none of the records. If it is of another dataset, delete "
-                        "it and give the right --url")
+        raise RecordError(f"{SUMS}: names none of the records; is it of another dataset?")
     return sums
 
 
-def fetch_all(url: str, folder: Path, paths: list[str], connections: int) -> dict[str, str]:
-    """Put records of the dataset at `url` into the same tree below `folder`.
+def read_checksums(session: requests.Session, urls: list[str], listed: Path,
+                   names: set[str], is_old: bool) -> dict[str, str]:
+    """Return {name: SHA-256} of these files by the dataset's list, which is kept if it is right."""
+    if not is_old:
+        with contextlib.suppress(RecordError), listed.open("rb") as lines:
+            return parse_checksums(lines, names)
+
+    def parse(content: bytes) -> dict[str, str]:
+        return parse_checksums(io.BytesIO(content), names)
+
+    print(f"fetching {SUMS} (200 MB, kept until the release has a newer one)", flush=True)
+    with user_errors("--url", RecordError):
+        content = download(session, urls, SUMS, MAX_SUMS_SECONDS, parse)
+    files.write_whole(listed, functools.partial(Path.write_bytes, data=content))
+    return parse(content)
+
+
+def fetch_all(urls: list[str], folder: Path, paths: list[str], connections: int) -> dict[str, str]:
+    """Put records of the dataset at `urls` into the same tree below `folder`.
 
     Returns {path: what prevented it} of those that are not to be had.
     """
     session = start_session()
-    sums = read_checksums(session, url, folder, {path + end for path in paths for end in ENDINGS})
+    listed = folder / SUMS
+    is_old = is_outdated(urls, listed) if listed.exists() else True
+    names = {path + end for path in paths for end in ENDINGS}
+    sums = read_checksums(session, urls, listed, names, bool(is_old))
+    changed = (f"the server's file or {SUMS}, which may be newer there than in the data folder"
+               if is_old is None else f"the server's file, and not its {SUMS}")
+
+    def check(content: bytes, digest: str) -> None:
+        """Refuse the content of another file."""
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise RecordError(f"wrong checksum: what has changed is {changed}")
 
     def fetch(path: str) -> str:
         """Fetch what is missing or wrong of a record; return what prevented it, or ''."""
@@ -169,12 +234,11 @@ def fetch_all(url: str, folder: Path, paths: list[str], connections: int) -> dic
             if target.is_file() and files.sha256(target) == sums[name]:
                 continue
 
+            is_right = functools.partial(check, digest=sums[name])
             try:
-                content = download(session, url + quote(name), MAX_RECORD_SECONDS)
-            except requests.HTTPError as error:
+                content = download(session, urls, name, MAX_RECORD_SECONDS, is_right)
+            except RecordError as error:
                 return str(error)
-            if hashlib.sha256(content).hexdigest() != sums[name]:
-                return "wrong checksum"
             files.write_whole(target, functools.partial(Path.write_bytes, data=content))
         return ""
 
@@ -199,9 +263,9 @@ def run(own: argparse.Namespace, others: list[str]) -> int:
         return 0
 
     paths = rows["waveform_path"].tolist()
-    url = own.url.rstrip("/") + "/"
+    urls = [url.rstrip("/") + "/" for url in own.url]
     try:
-        failed = fetch_all(url, Path(settings.data_dir).absolute(), paths, own.connections)
+        failed = fetch_all(urls, Path(settings.data_dir).absolute(), paths, own.connections)
     except KeyboardInterrupt as stop:
         raise type(stop)("stopped; what was fetched is kept, and this goes on from there: "
                          + shlex.join(["python", *sys.argv])) from stop

@@ -4,7 +4,8 @@
 
 writes mimic_labels.csv (subject_id,waveform_path,ecg_category; no header) and, next to it,
 mimic_labels.labels.json with the origin of the labels, counts, options and SHA-256 sums. The
-labels are what the program of the ECG cart said, not what a cardiologist said.
+labels are what the program of the ECG cart said, not what a cardiologist said. With --site or
+--folds, the file has more columns and a header.
 
 The tables: Gow et al., MIMIC-IV-ECG 1.0, PhysioNet 2023, https://doi.org/10.13026/4nqg-sb35, under
 the Open Database Licence 1.0.
@@ -35,7 +36,7 @@ from ecg.files import check_target, sha256, write_whole
 from ecg.label_file import SAFE_PATH
 from ecg.settings import Parser
 
-RULES_VERSION = 2    # raise it with every change of what a statement means
+RULES_VERSION = 3    # raise it with every change of what a statement means
 
 
 # -------------------------------------------------------------------------- what a statement means
@@ -82,7 +83,15 @@ MAX_LETTERS = 300    # of a statement: no cart writes more, and the patterns wou
 START = r"(.*([,;] ?| (-|with|and|plus) ))?"    # another finding may stand before ...
 END = r"( ?[,;(].*| (-|with|and|plus) .*)?"     # ... and details after
 DEGREE = r"((marked|mild|moderate|severe|extreme|paroxysmal|accelerated|irregular) )*"
-ORIGIN = r"((supra)?ventricular|(wide|narrow)[- ]qrs|junctional|(sinus or )?(ectopic )?atrial)"
+ORIGIN = (r"((supra|idio)?ventricular|(wide|narrow|broad)[- ](qrs|complex)( complex)?(es)?|"
+          r"junctional|nodal|(sinus or )?(ectopic )?atrial|p?svt|vt|avn?rt|reentrant|polymorphic|"
+          r"torsades( de pointes)?)")
+RHYTHM = r"( (rhythm|escape|origin|reentr\w+))*\b(?! (?!with )\w)"    # ... as a whole phrase
+
+# What takes a finding back, wholly or in part, if it stands alone before or after it
+QUALIFIER = (r"((rhythm |origin )?(undetermined|indeterminate)|borderline|relative|partial|"
+             r"inc(omp(l(ete)?)?)?|intermittent|transient|rate[- ](related|dependent)|atypical|"
+             r"aberran\w+|functional|pattern|morphology|or .*)")
 
 
 class Rule(NamedTuple):
@@ -118,31 +127,40 @@ RULES = [
     # Pacemakers
     Rule(r".*\b(wandering|shifting|ectopic|junctional)( atrial)? pacemaker.*",
          Meaning.OTHER, "a natural pacemaker"),
-    Rule(r"(?!no |absence ).*\b(paced?|pacer|pacing|pacemakers?)\b.*",
+    Rule(r"(?!no |absence ).*\b([av]{0,2}(paced?|pacer|pacing)|pacemakers?|stimulation|ppm|"
+         r"(pm|icd) rhythm)\b.*",
          Meaning.PACED, "possible ones too"),
 
     # Doubt and negation
     Rule(r"rbbb with rad - possible left posterior fascicular block",
          Meaning.BBB, "only the fascicular block is in doubt"),
-    Rule(r".*(\?|\b(possibl[ey]|probabl[ey]|prob|(un)?likely|questionable|consider|suspect(ed)?|may|"
-         r"suggest\w*|might|could|cannot|rule[sd]?[- ]out|r/o|versus|vs)\b).*",
+    Rule(r".*(\?|\b(poss\w*|prob\w*|(un)?likely|quest\w*|cons(ider)?|susp\w*|may|suggest\w*|might|"
+         r"could|cannot|rule[sd]?[- ]out|r/o|versus|vs|un(certain|clear|confirmed)|equivocal|"
+         r"doubtful|query|apparent(ly)?|presum\w+)\b).*",
          Meaning.DOUBT, "uncertain"),
-    Rule(r".*\b(no|not|without|absen(ce|t)|resolved|replaced|previous(ly)?)\b.*",
+    Rule(r".*\b(no|not|none|never|without|absen(ce|t)|negative|denied|excl\w*|resolved|replaced|"
+         r"prev\w*|prior|former(ly)?|earlier|before|past|ago|hist(ory)?|hx|h/o|now|conver\w+|"
+         r"revert\w+|cardiover\w+|ablat\w+|terminated|ended|gone)\b.*",
          Meaning.DOUBT, "negated or of the past"),
+    Rule(rf"(?=.*[,;(-])(.*[,;(-] ?)?{QUALIFIER}\)?( ?[,;(-].*)?",
+         Meaning.DOUBT, "'RBBB, partial', 'tachycardia (undetermined)', 'incomplete - LBBB'"),
 
     # The classes of rhythm and conduction
-    Rule(rf"(?!.*flutter){START}((coarse|fine|rapid|slow) )*(atrial fibrillation|a-?fib){END}",
+    Rule(rf"(?!.*flut){START}((coarse|fine|rapid|slow) )*(atrial fibrillation|a-?fib){END}",
          Meaning.AF, "at any rate; 'fibrillation/flutter' is undecided, so it is not AF"),
-    Rule(rf"{START}(complete )?((left |right )?bundle.branch block|[lr]bbb)(?!.*incomplete){END}",
-         Meaning.BBB, "not incomplete ones; 'of LBBB type' is a conduction defect"),
+    Rule(r"(?!.*(\binc(\b|omp)|pre-?excit|wpw|wolff|delta wave|(cardia\W+ventricular|\bvt\b|"
+         r"((?<!supra)ventricular|wide qrs) (tachy|rhythm|escape)|aberr).*(bundle|bbb)))"
+         rf"{START}(complete )?((left |right )?bundle.branch block|[lr]bbb){END}",
+         Meaning.BBB, "not incomplete ones, nor of beats that are ventricular, pre-excited or "
+         "aberrant; 'of LBBB type' is a conduction defect"),
+    Rule(rf"{DEGREE}({ORIGIN} bradycardia{END}|bradycardia\b.*\b{ORIGIN}{RHYTHM}.*)",
+         Meaning.SLOW, "also 'bradycardia, junctional'; see --rate-origin"),
+    Rule(rf"{DEGREE}({ORIGIN} tachycardia{END}|tachycardia\b.*\b{ORIGIN}{RHYTHM}.*)",
+         Meaning.FAST, "also 'tachycardia, ventricular'; see --rate-origin"),
     Rule(rf"{DEGREE}(sinus )?bradycardia{END}",
          Meaning.BRADY, "of the sinus or of no stated origin, regular or not"),
     Rule(rf"{DEGREE}(sinus )?tachycardia{END}",
          Meaning.TACHY, "the same; also '... - otherwise normal ECG'"),
-    Rule(rf"{DEGREE}{ORIGIN} bradycardia{END}",
-         Meaning.SLOW, "see --rate-origin"),
-    Rule(rf"{DEGREE}{ORIGIN} tachycardia{END}",
-         Meaning.FAST, "see --rate-origin"),
 
     # Normal, or nearly
     Rule(r"(normal |regular )?sinus rhythm|(ecg )?within normal limits",
@@ -163,10 +181,10 @@ RULES = [
          Meaning.OTHER, "of the QRS complex, from V1 to V6"),
     Rule(r"with (rapid|slow|uncontrolled) (ventricular response|v-rate)",
          Meaning.OTHER, "a continuation that has lost its beginning; see `statements`"),
-    Rule(r".*(abnormal|atypical|borderline|incomplete|flutter|fibrillation|rhythm|arrhythmia|ectop|"
-         r"escape|premature|\bp[av]cs?\b|geminy|cardia|dissociation|aberran|complex|block|bbb|l[ap]fb|"
-         r"ivcd|conduction|wpw|interval|prolonged|axis|deviation|infarct|isch|injury|\bst\b|st-t|repol|"
-         r"\b[tqr][- ]wave|hypertrophy|[lr]vh|enlargement|voltage).*",
+    Rule(r".*(abnormal|atypical|borderline|incomplete|flutter|fibrillation|rhythm|arrhythmia|"
+         r"ectop|escape|premature|\bp[av]cs?\b|geminy|cardia|dissociation|aberran|complex|block|bbb|"
+         r"l[ap]fb|ivcd|conduction|wpw|wolff|pre-?excit|interval|prolonged|axis|deviation|infarct|"
+         r"isch|injury|\bst\b|st-t|repol|\b[tqr][- ]wave|hypertrophy|[lr]vh|enlargement|voltage).*",
          Meaning.OTHER, "a finding that is not normal"),
 ]
 
@@ -180,8 +198,9 @@ def normalise(statement):
 
 
 # A full stop ends a statement, except after an initial ('i.v. conduction') or an abbreviation
-ABBREVIATION = (r"\b(approx|atr|atyp|cons|equiv|incompl?|intermitt?|junct|poss|prob|quest|resp|"
-                r"supravent|susp|vent)\.")
+ABBREVIATION = (r"\b(approx|atr|atyp|bord(erl)?|cons|ect|equiv|excl|hist|idiovent|inc(omp)?l?|"
+                r"int(erm|ermitt?)?|junct|nod|part|poss(ib)?|prev|prob|quest|resp|"
+                r"(supra)?ventr?|susp|(in|un)det(erm)?)\.")
 FULL_STOP = r"(?:(?<=[a-z)]{3})|(?<=\d))\.(?: |(?=[a-z?]))"
 CONTINUATION = r"(with|and|or) .*"    # goes on with the statement of the cell before
 UNFINISHED = r".* (with|and|or)"      # goes on in the next cell
@@ -295,6 +314,11 @@ ORIGIN_OTHER = "machine reads of the ECG cart (tables like those of MIMIC-IV-ECG
 SENTINELS = [29999, 32767, -32768, 65535, 65534, 61440]
 RR_RANGE = (200, 3000)    # ms, 300 to 20 bpm
 
+# The folds of MIMIC-IV-ECG-Ext-ICD as its authors use them
+SPLITS = {str(fold): "train" for fold in range(18)} | {"18": "validation", "19": "test"}
+COLUMNS = ["subject_id", "waveform_path", "ecg_category"]
+EXTRA_COLUMNS = ["age", "sex", "site", "split"]
+
 
 def refuse(path, column, bad, expected):
     """Raise `UserError` for the first row of `column` that is `bad`."""
@@ -335,7 +359,8 @@ def is_release(path, digest):
 
 def read_measurements(options):
     """Return each record's verdict and RR interval (ms), and facts about them for the summary."""
-    table = read_table(options.measurements, "report_0", "rr_interval")
+    site = ["cart_id"] if options.site else []
+    table = read_table(options.measurements, "report_0", "rr_interval", *site)
     verdicts, unknown = read_reports(table, options)
 
     rr = pd.to_numeric(table["rr_interval"], errors="coerce")
@@ -347,8 +372,8 @@ def read_measurements(options):
         "unknown": pd.Series(unknown, dtype="int64").sort_index().nlargest(50).to_dict(),
     }
 
-    ids_and_time = table.filter(["subject_id", "study_id", "ecg_time"])
-    return ids_and_time.join(verdicts).assign(rr_interval=rr.where(is_plausible)), facts
+    described = table.filter(["subject_id", "study_id", "ecg_time", "cart_id"])
+    return described.join(verdicts).assign(rr_interval=rr.where(is_plausible)), facts
 
 
 def read_record_list(options):
@@ -373,6 +398,23 @@ def join_tables(measured, listed, check_rate):
          off_rate & check_rate],
         ["subject_id differs", records["left_out"], OFF_RATE], "")
     return records.assign(left_out=left_out, off_rate=off_rate)
+
+
+def add_folds(records, path):
+    """Add age, sex and split of each record, and leave out those that are in no fold.
+
+    The release writes 'missing' for an unknown sex; ages above 89 are no real ages.
+    """
+    table = read_table(path, "fold", "age", "gender")
+    refuse(path, table["fold"], ~table["fold"].isin(list(SPLITS)), "a whole number from 0 to 19")
+    keys = ["subject_id", "study_id"]
+    folds = table[keys].assign(age=table["age"].str.removesuffix(".0"),
+                               sex=table["gender"].replace("missing", ""),
+                               split=table["fold"].map(SPLITS))
+
+    records = records.merge(folds, "left", keys)
+    is_known = records["split"].notna()
+    return records.assign(left_out=records["left_out"].where(is_known, "not in --folds"))
 
 
 def summarise(records, n_measured, n_listed):
@@ -462,6 +504,11 @@ def parse_options(arguments=None):
     add("records", type=Path, help="record_list.csv, plain or .gz")
     add("--output", type=Path, default=Path("mimic_labels.csv"),
         help="label file to write (default: %(default)s)")
+    flag("--site", help="write cart_id of the measurements as a column site, and a header")
+    add("--folds", type=Path, metavar="FILE",
+        help="records_w_diag_icd10.csv of MIMIC-IV-ECG-Ext-ICD: write age, sex, site and split "
+             "(folds 0-17 train, 18 validation, 19 test) as columns, and a header. That table is "
+             "credentialed: keep the label file to yourself as well")
     flag("--force", help="replace the label file if there is one, with all that was edited in it")
 
     add("--rate-origin", choices=["sinus", "any"], default="sinus",
@@ -489,7 +536,7 @@ def parse_options(arguments=None):
 
 def make_labels(options):
     """Make the label file and, next to it, the .json that says how it was made."""
-    sources = [options.measurements, options.records]
+    sources = [path for path in (options.measurements, options.records, options.folds) if path]
     sidecar = options.output.with_suffix(".labels.json")
     check_target(options.output, sources)
     check_target(sidecar, sources)
@@ -500,6 +547,8 @@ def make_labels(options):
     measured, facts = read_measurements(options)
     listed = read_record_list(options)
     records = join_tables(measured, listed, options.check_rate)
+    if options.folds:
+        records = add_folds(records, options.folds)
 
     release = {source: is_release(getattr(options, source), digest)
                for source, digest in RELEASE.items()}
@@ -513,8 +562,11 @@ def make_labels(options):
     if not summary["records"]:
         raise UserError(f"{options.measurements}: no record got a label; nothing was written")
 
-    kept = records.loc[records["left_out"] == "", ["subject_id", "path", "ecg_category"]]
-    write_whole(options.output, lambda file: kept.to_csv(file, header=False, index=False))
+    is_wide = bool(options.site or options.folds)
+    kept = records[records["left_out"] == ""].rename(
+        columns={"path": "waveform_path", "cart_id": "site"})
+    kept = kept.filter(COLUMNS + EXTRA_COLUMNS if is_wide else COLUMNS)
+    write_whole(options.output, lambda file: kept.to_csv(file, header=is_wide, index=False))
     card = {
         "rules_version": RULES_VERSION,
         "taken_for": options.taken_for,

@@ -1,4 +1,4 @@
-"""What tools/fetch_records.py promises, against a server on 127.0.0.1 that can be told to fail."""
+"""What tools/fetch_records.py promises, against servers on 127.0.0.1 that can be told to fail."""
 
 import hashlib
 import os
@@ -20,6 +20,7 @@ from tests.support import ecgs
 from tools import fetch_records
 
 SUMS = "SHA256SUMS.txt"
+DATE = "Sat, 29 Nov 2025 10:00:00 GMT"
 SAMPLES = ["--train-samples", "25", "--val-samples", "10", "--test-samples", "10"]
 
 
@@ -28,6 +29,11 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     log_message = mock.Mock()
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Last-Modified", self.server.changed)
+        self.end_headers()
 
     def do_GET(self):
         server = self.server
@@ -41,6 +47,11 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "silent":
             server.is_silent.set()
             server.is_over.wait(60)
+        if fault == "slow":
+            for _ in range(4):
+                self.wfile.write(content[:9000])
+                content = content[9000:]
+                server.is_over.wait(0.4)
         self.close_connection = fault == "drop"
         if not fault.isdigit():
             self.wfile.write(content[:-1] if fault == "drop" else content)
@@ -63,17 +74,21 @@ def dataset(tmp_path_factory):
     return files | {SUMS: "".join(sums).encode()}, labels
 
 
-@pytest.fixture
-def server(dataset):
+def serve(dataset):
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.handle_error = mock.Mock()    # clients hang up, as they are meant to
         server.files, server.faults, server.requests = dict(dataset[0]), {}, Counter()
+        server.changed = "unknown"    # when its list of checksums was
         server.is_silent, server.is_over = threading.Event(), threading.Event()
         server.url = f"http://127.0.0.1:{server.server_port}/mimic"
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.is_over.set()
         server.shutdown()
+
+
+server = pytest.fixture(serve)
+mirror = pytest.fixture(serve)
 
 
 @pytest.fixture
@@ -174,12 +189,41 @@ def test_a_server_that_breaks_off_again_and_again_ends_it_in_one_line(server, wa
     assert server.requests[f"{wanted[0]}.hea"] == 1
 
 
-def test_a_transfer_has_a_total_time(server, wanted, monkeypatch, capsys):
+def test_a_transfer_has_a_total_time(server, mirror, wanted, monkeypatch, capsys):
     monkeypatch.setattr(fetch_records, "MAX_RECORD_SECONDS", -1)
-    assert fetch(server) == 2
+    assert fetch(server, mirror.url) == 2
     assert "not whole after -1 s" in capsys.readouterr().err
 
 
+# -------------------------------------------------------------------------------------- the mirror
+def test_physionet_is_asked_first_and_then_its_open_mirror():
+    assert fetch_records.parse_arguments([])[0].url == [
+        "https://physionet.org/files/mimic-iv-ecg/1.0/",
+        "https://physionet-open.s3.amazonaws.com/mimic-iv-ecg/1.0/"]
+
+
+@pytest.mark.parametrize(("fault", "rate"), [("drop", 1e-9), ("silent", 1e-9), ("slow", 1e9)])
+def test_a_server_that_fails_or_is_slow_is_not_asked_again(
+        fault, rate, server, mirror, wanted, monkeypatch):
+    monkeypatch.setattr(fetch_records, "SLOW_SECONDS", 1)
+    monkeypatch.setattr(fetch_records, "SLOW_RATE", rate)
+    monkeypatch.setattr(fetch_records, "MAX_SILENCE", 99)
+    server.faults = {SUMS: [fault]}
+    assert fetch(server, mirror.url) == 0
+    assert_whole(server, wanted)
+    assert server.requests == {SUMS: 1}
+
+
+@pytest.mark.parametrize("fault", ["404", "wrong"])
+def test_what_a_server_lacks_or_has_wrongly_comes_from_the_mirror(fault, server, mirror, wanted):
+    names = [SUMS, f"{wanted[3]}.dat"]
+    server.faults = {name: [fault] for name in names}
+    assert fetch(server, mirror.url) == 0
+    assert_whole(server, wanted)
+    assert mirror.requests == dict.fromkeys(names, 1)
+
+
+# ------------------------------------------------------------------------------------ interruptions
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_waits_for_no_server_and_the_same_command_continues(
         stop, code, server, wanted):
@@ -222,8 +266,41 @@ def test_a_mistake_is_told_in_one_line(more, words, server, wanted, capsys):
     assert not server.requests
 
 
-def test_checksums_of_other_records_are_refused(server, wanted, capsys):
-    server.files[SUMS] = b"<html>\n\nnot found</html>"
+# ---------------------------------------------------------------------------- the list of checksums
+@pytest.mark.parametrize("damage", [
+    lambda whole: whole + b"0123", lambda _: b"0" * 64 + b" other.dat\n"], ids=["cut", "foreign"])
+def test_a_damaged_or_foreign_list_is_refused_and_not_kept(damage, server, wanted, capsys):
+    whole = server.files[SUMS]
+    server.files[SUMS] = damaged = damage(whole)
     assert fetch(server) == 2
-    assert f"{SUMS}: names none of the records" in capsys.readouterr().err
+    assert f"--url: {SUMS}: " in capsys.readouterr().err
     assert list(server.requests) == [SUMS]
+    assert os.listdir() == ["labels.csv"]
+
+    server.files[SUMS] = whole
+    Path("data").mkdir()
+    Path("data", SUMS).write_bytes(damaged)
+    assert fetch(server) == 0
+    assert_whole(server, wanted)
+
+
+def test_a_list_that_the_release_has_replaced_is_fetched_again(server, wanted):
+    server.changed = DATE
+    assert fetch(server) == fetch(server) == 0
+    assert server.requests[SUMS] == 1
+
+    os.utime(f"data/{SUMS}", (0, 0))
+    server.files[SUMS] += b"0" * 64 + b" another\n"
+    assert fetch(server) == 0
+    assert_whole(server, wanted)
+
+
+@pytest.mark.parametrize(("changed", "side"), [
+    (DATE, f"the server's file, and not its {SUMS}"), ("unknown", f"the server's file or {SUMS}")])
+def test_a_wrong_checksum_says_which_side_has_changed(changed, side, server, wanted, capsys):
+    server.changed = changed
+    assert fetch(server) == 0
+    Path("data", f"{wanted[0]}.dat").unlink()
+    server.files[f"{wanted[0]}.dat"] = b"changed"
+    assert fetch(server) == 1
+    assert f"{wanted[0]}: wrong checksum: what has changed is {side}" in capsys.readouterr().err

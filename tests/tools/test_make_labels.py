@@ -31,19 +31,26 @@ EXPECTED = {
         Sinus bradycardia; Normal ECG except for rate | Bradycardia; Normal ECG
         Tachycardia; Bradycardia | MARKED SINUS BRADYCARDIA; Abnormal ECG
         Sinus bradycardia with 1st degree A-V block | Irregular sinus bradycardia
-        Sinus bradycardia. consider 2:1 sino-atrial block""",
+        Sinus bradycardia. consider 2:1 sino-atrial block
+        Bradycardia, marked | Bradycardia, atrial premature complexes | Bradycardia, rate 45
+        Sinus bradycardia, junctional escape | Bradycardia with undetermined irregularity
+        Sinus bradycardia, borderline 1st degree A-V block""",
     TACHY: """
         Sinus tachycardia; Pattern that no rule knows | Extreme tachycardia
         tachycardia; Normal ECG | Summary: tachycardia - otherwise normal ECG
         Sinus tachycardia; Inferior infarct, old | Irregular sinus tachycardia
-        Sinus tachycardia with; old infarct""",
+        Sinus tachycardia with; old infarct | Tachycardia, ventricular premature complexes
+        Sinus tachycardia with non-sustained ventricular tachycardia
+        Tachycardia, left atrial enlargement""",
     AF: """
         Atrial fibrillation | Atrial fibrillation with rapid ventricular response
         Afib; No pacemaker | atrial fibrillation, V-rate 80-99; Sinus rhythm
         Atrial fibrillation with incomplete RBBB
         Sinus bradycardia; Right bundle branch block; Atrial fibrillation
         Sinus rhythm. Atrial fibrillation.
-        Atrial fibrillation; with rapid ventricular response""",
+        Atrial fibrillation; with rapid ventricular response
+        Atrial fibrillation with pre-excitation | Atrial fibrillation, intermittent PVC(s)
+        Atrial fibrillation, inferior infarct - age undetermined""",
     BBB: """
         Left bundle branch block | Right bundle-branch block | LBBB
         RBBB with left anterior fascicular block | Sinus rhythm with complete RBBB
@@ -53,7 +60,9 @@ EXPECTED = {
         Low voltage in V6. Right bundle branch block. Abnormal ECG
         I.V. conduction defect. LBBB | Sinus tachycardia;;  ;with LBBB
         ; Sinus tachycardia;;with PVC(s);;and LBBB
-        Sinus tachycardia with;;old infarct; LBBB""",
+        Sinus tachycardia with;;old infarct; LBBB | RBBB, old | LBBB, borderline left axis
+        Supraventricular tachycardia with RBBB | RBBB, ventricular premature complexes
+        LBBB with non-sustained ventricular tachycardia | LBBB with aberrantly conducted PVC(s)""",
     None: """
         *** Report made without knowing patient's sex *** |  | . | ; ; | Sinus arrhythmia
         Sinus rhythm; Possible right atrial abnormality;; Borderline ECG
@@ -76,6 +85,40 @@ EXPECTED = {
         Incomplete RBBB and LAFB | Incomplete left bundle branch block
         Right bundle branch block, incomplete | Conduction defect of LBBB type
         Intraventricular conduction defect | IVCD, consider atypical LBBB
+        Tachycardia, ventricular | Tachycardia (wide QRS complexes) | Tachycardia - SVT
+        Tachycardia with narrow complex | Tachycardia, ventricular, sustained | Tachycardia, VT
+        Tachycardia, ventricular with RBBB | Tachycardia, AV nodal reentrant | Tachycardia, AVNRT
+        Tachycardia, regular, supraventricular rhythm | Tachycardia, torsades de pointes
+        Tachycardia, reentrant | Tachycardia, polymorphic | Tachycardia with broad complexes
+        Tachycardia, ventricular origin | Tachycardia, nodal reentry | Tachycardia, PSVT
+        Tachycardia, origin undetermined | LBBB, transient | LBBB (aberrancy) | LBBB, pattern
+        LBBB - morphology | LBBB, doubtful | LBBB, apparently | LBBB, quest. | LBBB, unclear
+        LBBB, never | LBBB, negative | LBBB, prev | Atrial fibrillation, before
+        Atrial fibrillation, in the past | Atrial fibrillation, terminated | LBBB, unconfirmed
+        Atrial fibrillation, after cardioversion | Delta waves, LBBB | LBBB, exclude
+        LBBB, PM rhythm | ICD rhythm with LBBB | Possib. LBBB | Indet. LBBB | Prev. LBBB
+        Nod. bradycardia | Ect. bradycardia | Idiovent. tachycardia | LBBB, h/o | LBBB, functional
+        LBBB, query | LBBB, denied | LBBB, gone | Atrial fibrillation, reverted to sinus rhythm
+        Wide QRS tachycardia with LBBB | Aberrant conduction, RBBB
+        Normal ECG; Ventricular pre-excitation | Normal ECG; Wolff-Parkinson-White
+        Bradycardia, junctional | Bradycardia (nodal) | Bradycardia, idioventricular
+        Bradycardia with junctional escape rhythm | Bradycardia, relative | Tachycardia, borderline
+        Tachycardia, rhythm undetermined | Atrial fibrillation, undetermined | LBBB, indeterminate
+        Atrial fibrillation, history of | Hx, atrial fibrillation | Hist. atrial fibrillation
+        Atrial fibrillation, now sinus rhythm | Atrial fibrillation, converted to sinus rhythm
+        Atrial fibrillation (prior) | Atrial fibrillation, 2 years ago | LBBB, earlier
+        Atrial fibrillation, s/p ablation | Atrial fibrillation - ended | Formerly, LBBB
+        Atrial fibrillation, excluded | Excluded - LBBB | Excl. LBBB | LBBB, none
+        Atrial fibrillation (poss.) | Atrial fibrillation, susp | Atrial fibrillation, uncertain
+        Atrial fibrillation, equivocal | Atrial fibrillation, presumed | Atrial fibrillation, flut
+        Atrial fibrillation, or atrial tachycardia | Undet. atrial fibrillation
+        Inc. RBBB | Sinus rhythm with inc. RBBB | Bord. LBBB | Interm. LBBB | Part. RBBB
+        RBBB (inc.) | RBBB, partial | Partial, RBBB | Incomplete - LBBB | LBBB, rate-related
+        RBBB, incomplete with PVC(s) | LBBB (intermittent), left axis deviation | LBBB, atypical
+        Ventricular pre-excitation with RBBB | LBBB with preexcitation | WPW, LBBB
+        RBBB (Wolff-Parkinson-White) | Ventricular tachycardia with LBBB | VT, RBBB
+        Idioventricular rhythm with LBBB | Ventricular escape, RBBB
+        Vpaced rhythm with LBBB | Biventricular stimulation, LBBB | LBBB, PPM
         Atrial fibrillation; Electronic pacemaker | LBBB; Ventricular pacing
         LBBB; Possible pacemaker | Pacemaker rhythm - no further analysis
         Normal ECG; Wandering pacemaker | LBBB; Lead reversal
@@ -129,6 +172,15 @@ def write(folder, rows, columns=18):
     text = "subject_id,study_id,file_name,ecg_time,path\n" + "".join(lines)
     (folder / "list.csv").write_text(text)
     return [study for _, study in ids]
+
+
+def write_folds(folder):
+    """Write made-up rows like those of MIMIC-IV-ECG-Ext-ICD for 20 records of `write`."""
+    rows = [f"{10_000_000 + i // 2},{40_000_000 + i},{['F,52.0', 'missing,'][i % 2]},{i}\n"
+            for i in range(20)]
+    path = folder / "folds.csv"
+    path.write_text("subject_id,study_id,gender,age,fold\n" + "".join(rows))
+    return path
 
 
 def make(folder, *options, files=("measured.csv", "list.csv")):
@@ -187,8 +239,8 @@ def test_the_number_of_report_columns_is_taken_from_the_header(tmp_path, n):
 
 @pytest.mark.parametrize("option, rows, default, changed", [
     (["--rate-origin", "any"], ["Junctional bradycardia", "Wide QRS tachycardia",
-     "Supraventricular tachycardia", "Ventricular tachycardia", "Ectopic atrial bradycardia"],
-     [None] * 5, [BRADY, TACHY, TACHY, TACHY, BRADY]),
+     "Supraventricular tachycardia", "Ventricular tachycardia", "Ectopic atrial bradycardia",
+     "Bradycardia, junctional"], [None] * 6, [BRADY, TACHY, TACHY, TACHY, BRADY, BRADY]),
     (["--keep-paced"], ["LBBB|Ventricular pacing", "Normal ECG|Pacing"], [None] * 2, [BBB, None]),
     (["--keep-poor-quality"], ["LBBB|Poor data quality", "Normal ECG|Missing lead(s): V1"],
      [None, None], [BBB, NORMAL]),
@@ -264,7 +316,7 @@ def test_every_record_is_labelled_or_counted_with_the_reason(tmp_path):
     labels = too_feature.read_labels(tmp_path / "labels.csv")
     assert len(labels) + sum(left_out.values()) == len(ROWS) + 1
     expected = {"subject_id differs": 1, "not in the measurements": 1, "not in the record list": 2,
-                "poor data quality": 7, "pacemaker": 4, "empty": 5}    # a note is no finding
+                "poor data quality": 7, "pacemaker": 9, "empty": 5}    # a note is no finding
     assert expected.items() <= left_out.items()
 
 
@@ -284,6 +336,35 @@ def test_the_script_reads_the_file_and_the_json_tells_where_it_came_from(tmp_pat
     assert card["taken_for"] == {"pacemaker": "other finding"}
 
 
+def test_site_is_the_cart_in_a_column_with_a_header(tmp_path):
+    write(tmp_path, [(800, "LBBB")])
+    assert make(tmp_path, "--site") == 0
+    assert (tmp_path / "labels.csv").read_text() == (
+        "subject_id,waveform_path,ecg_category,site\n"
+        f"10000000,files/p1000/p10000000/s40000000/40000000,{BBB},6848296\n")
+
+
+def test_published_folds_become_splits_and_records_in_none_are_left_out(tmp_path):
+    folds = write_folds(tmp_path)
+    write(tmp_path, [(800, "LBBB")] * 21)
+    assert make(tmp_path, "--folds", str(folds)) == 0
+    header, *rows = (tmp_path / "labels.csv").read_text().splitlines()
+    assert header == "subject_id,waveform_path,ecg_category,age,sex,site,split"
+    assert [row.split(",", 3)[3] for row in rows] == [
+        *["52,F,6848296,train", ",,6848296,train"] * 9, "52,F,6848296,validation", ",,6848296,test"]
+    card = read_card(tmp_path)
+    assert card["left_out"]["not in --folds"] == 1
+    assert card["sha256"]["folds.csv"] == sha256(folds)
+
+
+def test_an_unknown_fold_is_refused(tmp_path, capsys):
+    write(tmp_path, [(800, "LBBB")])
+    folds = write_folds(tmp_path)
+    folds.write_text(folds.read_text().replace(",19\n", ",20\n"))
+    assert make(tmp_path, "--folds", str(folds)) == 2
+    assert "folds.csv, data row 20, fold: expected" in capsys.readouterr().err
+
+
 def test_an_existing_label_file_is_replaced_by_force_alone_and_a_source_never(tmp_path, capsys):
     write(tmp_path, [(800, "LBBB")])
     labels = tmp_path / "labels.csv"
@@ -300,6 +381,7 @@ def test_an_existing_label_file_is_replaced_by_force_alone_and_a_source_never(tm
 
 @pytest.mark.parametrize("name, old, new, mention", [
     ("list", "subject_id", "subject", "no column subject_id .files swapped"),
+    ("measured", "cart_id", "cart", "no column cart_id"),
     ("measured", "40000001", "x", "data row 2, study_id: expected a whole number, got 'x'"),
     ("measured", "40000001", "40000000", "data row 2, study_id: expected each study once"),
     ("measured", "LBBB", "LBBB,,", "first row has more"), ("list", "(?s).*", "", "No columns"),
@@ -310,7 +392,7 @@ def test_an_unusable_file_is_one_line_and_writes_nothing(tmp_path, capsys, name,
     write(tmp_path, [(800, "LBBB"), (800, "AF")])
     file = tmp_path / f"{name}.csv"
     file.write_text(re.sub(old, new, file.read_text(), count=1))
-    assert make(tmp_path) == 2
+    assert make(tmp_path, "--site") == 2
 
     text = capsys.readouterr().err.split("make_labels.py: error: ")[1]
     assert re.search(f"{name}.csv.*{mention}", text)
