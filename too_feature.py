@@ -174,6 +174,7 @@ class Settings:
                        "has them; they need a header")
     labels_origin: str = data("", "who or what made the labels, such as \"two cardiologists\" "
                               "(default: what the .labels.json of make_labels.py says)")
+    test_labels_origin: str = data("", "the same for --test-labels")
     start_from: str = data("", "trained model whose last layer is fitted to --labels: a .keras "
                            "file, real_default or real_large; --epochs 0 only evaluates it")
     output: str = data("ecg_stable_lstm_model.keras",
@@ -197,8 +198,9 @@ class Settings:
     def __post_init__(self) -> None:
         check_fields(self)
         origin.check_flag(self.labels_origin)
-        if self.test_data_dir and not self.test_labels:
-            raise UserError("--test-data-dir: expected --test-labels as well")
+        origin.check_flag(self.test_labels_origin)
+        if (self.test_data_dir or self.test_labels_origin) and not self.test_labels:
+            raise UserError("--test-data-dir, --test-labels-origin: expected --test-labels as well")
         if not self.start_from and self.recipe.epochs == 0:
             raise UserError("--epochs 0: expected a whole number from 1 to 10000, or --start-from")
         if self.start_from and self.repeats > 1:
@@ -208,7 +210,8 @@ class Settings:
             raise UserError("--tensorboard: pip install tensorboard")
 
 
-QUICK_SETTINGS = {"train_samples": 300, "val_samples": 100, "test_samples": 200}
+QUICK_SETTINGS = {"train_samples": 300, "val_samples": 100, "test_samples": 200,
+                  "output": "ecg_quick_model.keras"}    # not over a better model
 QUICK_RECIPE = {"epochs": 5}
 METHOD = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
 
@@ -285,6 +288,7 @@ from ecg import (
     adaptation,
     cache,
     checkpoint,
+    cohort,
     fast_lstm,
     files,
     label_file,
@@ -401,8 +405,8 @@ def read_labels(path: str, groups: str = Settings.groups) -> pd.DataFrame:
     identity = COLUMNS + [name for name in described if name == "split"]
     unique = patients.join_patients(rows).drop_duplicates(identity)
     kept = label_file.leave_out_ambiguous(unique)
-    kept.attrs = {"rows": len(rows), "duplicate": len(rows) - len(unique),
-                  "ambiguous": len(unique) - len(kept)}
+    kept.attrs = {"duplicate": len(rows) - len(unique), "ambiguous": len(unique) - len(kept),
+                  "records": len(kept)}
     label_file.check_classes(path, kept["ecg_category"].value_counts())
     return kept
 
@@ -487,10 +491,9 @@ def published_split(path: str, labels: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
     splits = {name: labels[labels["split"] == name].reset_index(drop=True) for name in SPLITS}
     untrained = set(labels["ecg_category"]) - set(splits["train"]["ecg_category"])
-    lacking = [name for name, rows in splits.items() if rows.empty]
-    if lacking or untrained:
-        lacking += [f"train of {name}" for name in sorted(untrained)]
-        raise UserError(f"{path}: column split leaves no record for {', '.join(lacking)}")
+    if untrained or any(rows.empty for rows in splits.values()):
+        raise UserError(f"{path}: column split: expected records in all of {', '.join(SPLITS)}, "
+                        "and of all classes in train")
     return splits
 
 
@@ -942,7 +945,6 @@ def load_split(
     known = patients.digests(held_out or {})
     sample, prepared, reasons, missing = draw_usable(
         name, labels, samples, data_dir, settings, known)
-    left_out.report_missing(name, missing, len(reasons))
     have = set(sample["ecg_category"])
     if not (is_external and have):    # an external test set may lack classes
         left_out.check_classes_left(name, labels, have, data_dir, missing, reasons.values())
@@ -1359,6 +1361,23 @@ def train(
     return model, calibrate(model, validation), history
 
 
+def train_each(
+    training: Records,
+    validation: Records,
+    n_classes: int,
+    settings: Settings,
+    folder: Path,
+) -> list[tuple[Any, float, list[dict]]]:
+    """Train as many models as `repeats` says, each with a seed of its own; see `train`."""
+    if not settings.resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    trained = []
+    for i in range(settings.repeats):
+        seeded = dataclasses.replace(settings, seed=(settings.seed + i) % 2**32)
+        trained.append(train(training, validation, n_classes, seeded, folder / str(i)))
+    return trained
+
+
 # ----------------------------------------------------------------------------------------- adapt
 def read_start(name: str) -> tuple[Recipe, list[str], dict[str, Any]]:
     """Return recipe, classes and card of the model that --start-from names; needs no TensorFlow."""
@@ -1465,6 +1484,7 @@ def evaluate(
     prevalence: np.ndarray,
     baseline: np.ndarray,
     label_file: str,
+    groups: str = "",
 ) -> tuple[str, dict[str, Any]]:
     """Measure the models' mean on test patients; return the report, and its figures for JSON.
 
@@ -1474,6 +1494,7 @@ def evaluate(
     prevalence : ndarray, shape (n_classes,), share of each class in the label file
     baseline : ndarray, shape (n, n_classes), probabilities of the baseline
     label_file : str, to whose prevalence results are reweighted; "": to none
+    groups : str, names of columns of the test's rows, with commas
     """
     rows, _, features, targets, *_ = test.records
     subjects = rows["subject_id"].to_numpy()
@@ -1495,7 +1516,8 @@ def evaluate(
         "accuracy at coverage": metrics.accuracy_at_coverage(test.mean, targets),
         "thresholds": metrics.thresholds(
             validation.mean, validation.records.targets, test.mean, targets, classes),
-        "per class": metrics.by_class(targets, predicted, classes)}
+        "per class": metrics.by_class(targets, predicted, classes),
+        "groups": cohort.by_group(test.records, test.mean, classes, groups)}
     if label_file:
         figures["at prevalence"] = {
             "label file": label_file,
@@ -1626,7 +1648,7 @@ MAX_MODEL_NAME = 60         # letters, so that no name of a file gets too long
 
 
 def check_output(settings: Settings) -> tuple[Path, Path]:
-    """Return the model to write and its results folder.
+    """Return the model to write and its results folder; say which model is replaced, if any.
 
     Raises
     ------
@@ -1649,6 +1671,14 @@ def check_output(settings: Settings) -> tuple[Path, Path]:
         if folder.resolve() in name.resolve().parents:
             raise UserError(f"{name} lies in the results folder of --output {output}, whose files "
                             "are replaced; choose another name")
+
+    if output.exists():
+        was = "of which nothing is known"
+        with contextlib.suppress(Exception):    # of another version, or damaged
+            tested = models.read_card(output)["metrics"]
+            was = (f"which reached balanced accuracy {tested['model']['balanced accuracy'][0]:.3f} "
+                   f"on {tested['patients']} test patients")
+        print(f"this run replaces {output}, {was}")
     return output, folder
 
 
@@ -1684,15 +1714,14 @@ def split_labels(
             splits, test, settings.data_dir, settings.test_data_dir or settings.data_dir)
 
 
-def state_origins(settings: Settings, is_demo: bool, test: pd.DataFrame) -> dict[str, str]:
-    """Return for the card where the labels come from, and those of --test-labels."""
+def state_origins(settings: Settings, is_demo: bool, test: pd.DataFrame) -> dict[str, Any]:
+    """Return for the card where the labels come from, and those of --test-labels; its rows."""
     own = origin.of_file(settings.labels, settings.labels_origin, is_demo)
-    origins = {"labels_origin": own}
-    if settings.test_labels:
-        is_demo_test = test["waveform_path"].str.startswith(DEMO_FOLDER).any()
-        origins["test_labels_origin"] = origin.of_file(
-            settings.test_labels, is_demo=is_demo_test)
-    return origins
+    if not settings.test_labels:
+        return {"labels_origin": own}
+    is_demo_test = test["waveform_path"].str.startswith(DEMO_FOLDER).any()
+    of_test = origin.of_file(settings.test_labels, settings.test_labels_origin, is_demo_test)
+    return {"labels_origin": own, "test_labels_origin": of_test, "test_rows": test.attrs}
 
 
 def describe_run(
@@ -1719,6 +1748,7 @@ def describe_run(
         "recipe": dataclasses.asdict(recipe),
         "settings": given,
         "versions": origin.versions(),
+        "rows": labels.attrs,
         "records": len(labels),
         "patients": labels["subject_id"].nunique(),
         "labels_sha256": labels_sha256,
@@ -1758,12 +1788,7 @@ def run(settings: Settings) -> None:
     card["left_out"] = [*training.left_out, *validation.left_out, *test.left_out]
     card["unusual"] = [*training.unusual, *validation.unusual, *test.unusual]
 
-    if not settings.resume:
-        shutil.rmtree(folder / "progress", ignore_errors=True)
-    trained = []
-    for i in range(settings.repeats):
-        seeded = dataclasses.replace(settings, seed=(settings.seed + i) % 2**32)
-        trained.append(train(training, validation, len(classes), seeded, folder / f"progress/{i}"))
+    trained = train_each(training, validation, len(classes), settings, folder / "progress")
     models, card["temperature"], card["history"] = map(list, zip(*trained, strict=True))
     model = models[0] if len(models) == 1 else average_models(keras, models)
     save(model, card, output)    # now, so that no error can lose it
@@ -1773,11 +1798,13 @@ def run(settings: Settings) -> None:
     label_name = "" if settings.test_labels else printable(Path(settings.labels).name)
     words, card["metrics"] = evaluate(
         predict_each(models, validation), tested, card["temperature"], classes, shares.to_numpy(),
-        baseline, label_name)
-    text = report.in_full(words, card)
+        baseline, label_name, settings.groups)
+    split = cohort.join(splits, {"train": training, "validation": validation, "test": test})
+    card["flow"] = cohort.flow_lines(cohort.flow(split, card))
+    text = report.in_full(words + cohort.in_words(split, card), card)
     print(text, end="")
     save(model, card, output)    # again, now with the figures
-    write_results(settings, folder, card, text, splits, tested)
+    write_results(settings, folder, card, text, split, tested)
     print(f"saved {settings.output}, and all that is needed to use it in the .json of that name\n"
           f"to classify: python tools/classify.py FOLDER_OF_RECORDS --model {settings.output}")
     if settings.quick:
@@ -1790,7 +1817,7 @@ def write_results(
     folder: Path,
     card: dict[str, Any],
     text: str,
-    splits: dict[str, pd.DataFrame],
+    split: pd.DataFrame,
     tested: Predicted,
 ) -> None:
     """Write tables, figures and the model card into the results folder."""
@@ -1805,7 +1832,7 @@ def write_results(
 
     with user_errors(f"results in {folder}"):
         write.write_results(
-            folder, card, text, splits, tested.records, tested.mean, read_ecg)
+            folder, card, text, split, tested.records, tested.mean, read_ecg)
         if settings.figures:
             from ecg.output import figures  # matplotlib, only where it draws
 
@@ -1816,10 +1843,13 @@ def write_results(
 
 def start(arguments: list[str]) -> None:
     """Run with the settings of a command line; if interrupted, say how to go on."""
+    settings = parse_settings(arguments)
     try:
-        run(parse_settings(arguments))
+        run(settings)
     except KeyboardInterrupt as stop:
         again = [argument for argument in arguments if argument != "--resume"]
+        if "--output" not in " ".join(arguments):
+            again += ["--output", settings.output]
         command = shlex.join(["python", sys.argv[0], *again, "--resume"])
         raise type(stop)("stopped; finished epochs and prepared records are kept, and this goes "
                          f"on from there: {command}") from stop

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from benchmarks.folds import AMPLITUDES, matching
-from ecg import files, metrics
+from ecg import cohort, files, metrics
 from ecg.errors import exit_code
 from ecg.output.model_card import UNLISTED, model_card
 from ecg.output.read import read_results
@@ -115,24 +115,27 @@ def run(own, others):
     last = model.layers[-1]
     last.set_weights([array * own_temperature / temperature for array in last.get_weights()])
     text, figures = script.evaluate(
-        tested, tested, [temperature], classes, prevalence.to_numpy(), baseline, "")
+        tested, tested, [temperature], classes, prevalence.to_numpy(), baseline, "",
+        settings.groups)
     figures["thresholds"] = dict.fromkeys(classes)    # nobody is left to choose them on
 
     card |= {"history": [history], "temperature": [temperature], "metrics": figures,
              "left_out": records.left_out, "unusual": records.unusual}
     script.save(model, card, output)
-    write_model_card(settings, card, text, labels, tested, output, own.note)
+    split = cohort.join({"train": labels}, {"train": records})
+    card["flow"] = cohort.flow_lines(cohort.flow(split, card))
+    write_model_card(settings, card, text, split, tested, output, own.note)
     for name in ("model", "logistic regression", "rate rule"):
         value, low, high = figures[name]["balanced accuracy"]
         print(f"{name}: balanced accuracy in five folds {value:.3f} ({low:.3f} to {high:.3f})")
     print(f"saved {output}, with its card and model card")
 
 
-def write_model_card(settings, card, text, labels, tested, output, note):
+def write_model_card(settings, card, text, split, tested, output, note):
     """Write the model card next to the model."""
     settings = dataclasses.replace(settings, figures=False)
     with tempfile.TemporaryDirectory() as folder:
-        script.write_results(settings, Path(folder), card, text, {"train": labels}, tested)
+        script.write_results(settings, Path(folder), card, text, split, tested)
         title, _, rest = model_card(read_results(folder)).partition("\n\n")
     how = f"{title}\n\n{HOW.format(note=note)}\n{rest}"
     files.write_whole(

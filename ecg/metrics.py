@@ -136,6 +136,18 @@ def with_interval(scores: np.ndarray) -> list[float]:
     return [float(value), float(min(low, value)), float(max(high, value))]
 
 
+def difference(score: list[float], other: list[float]) -> list[float]:
+    """Return by how much a score is above one of other patients, as [value, low, high].
+
+    From the intervals of both, [value, low, high] each, by square-and-add (Newcombe, Statistics in
+    Medicine 1998;17:873-890; Donner & Zou, Statistical Methods in Medical Research 2012;21:347).
+    """
+    (a, a_low, a_high), (b, b_low, b_high) = score, other
+    below = np.hypot(a - a_low, b_high - b)
+    above = np.hypot(a_high - a, b - b_low)
+    return [a - b, float(a - b - below), float(a - b + above)]
+
+
 def by_class(
     targets: np.ndarray,
     predicted: np.ndarray,

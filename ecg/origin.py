@@ -91,11 +91,11 @@ def of_card(card: dict[str, Any]) -> str:
     return card.get("labels_origin", NOT_STATED)
 
 
-def note(card: dict[str, Any]) -> str:
-    """Return what has to be said wherever the model of this card speaks."""
+def note(card: dict[str, Any], is_tested: bool = False) -> str:
+    """Return what has to be said wherever the model of this card speaks, or is tested."""
     own = of_card(card)
     others = [of_card(start) for start in starts(card) if of_card(start) != own]
-    words = about_results(own)
+    words = about_results(own, card.get("test_labels_origin", "") if is_tested else "")
     if others:
         words = f"Adapted from a model whose labels are: {others[0].rstrip(' .')}. {words}"
     return f"{TRAINED_ON_SYNTHETIC} {words}" if card.get("synthetic") else words

@@ -113,12 +113,13 @@ def choose_model(name: str | os.PathLike | None = None, folder: str | os.PathLik
     Parameters
     ----------
     name : a path, or `real_large` or `real_default`, which are in models/
-        None: the model of a run or, if there is none, `real_large`.
+        None: the model of a run, else that of a run with --quick, else `real_large`.
     folder : where that run was started, by default the current folder
     """
-    own = os.path.join(folder, script.Settings.output)
-    if not name and os.path.exists(own):
-        return own
+    for output in (script.Settings.output, script.QUICK_SETTINGS["output"]):
+        own = os.path.join(folder, str(output))
+        if not name and os.path.exists(own):
+            return own
     return adaptation.find_model(str(name or adaptation.SHIPPED[0]))
 
 

@@ -272,6 +272,8 @@ def run(own: argparse.Namespace, others: list[str]) -> int:
 
     for path, error in failed.items():
         print(printable(f"failed: {path}: {error}"), file=sys.stderr)
+    if "--output" not in " ".join(others):    # so that it writes over no model of other labels
+        others += ["--output", Path(settings.labels).with_suffix(".keras").name]
     command = shlex.join(["python", os.path.relpath(script.__file__), *others])
     print(f"{len(paths) - len(failed)} of {len(paths)} records are in {settings.data_dir}; "
           f"to train on them:\n{command}")

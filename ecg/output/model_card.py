@@ -1,12 +1,13 @@
 """The model card of a run, in Markdown, from the files of its results folder alone."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ecg import origin
+from ecg import cohort, origin
 from ecg.card import contract, in_markdown
 from ecg.errors import markdown
 from ecg.output.read import Results, read_texts
@@ -32,7 +33,20 @@ BASELINES = {    # by name in metrics.json
     "logistic regression": "baseline: logistic regression on the same features",
 }
 
-CARD = """# Model card: ECG classifier
+CARD = """---
+license: mit    # this project's; that of your records may ask for another
+library_name: keras
+tags: [ecg, electrocardiography, 12-lead, time-series-classification]
+model-index:
+- name: {name}
+  results:
+  - task: {{type: time-series-classification}}
+    dataset: {{type: ecg, name: ECGs of {metrics[patients]} test patients}}
+    metrics:
+    - {{type: accuracy, value: {metrics[model][accuracy][0]:.4f}}}
+    - {{type: balanced_accuracy, value: {metrics[model][balanced accuracy][0]:.4f}}}
+---
+# Model card: ECG classifier
 
 {synthetic}Tells 10-second, 12-lead ECGs apart: {classes}. **{not_medical}**
 
@@ -48,12 +62,14 @@ unless it has been tested on them.
 
 {run[records]} records of {run[patients]} patients; SHA-256 of the label file
 {run[labels_sha256]}.{trained_on}
-Below, the records (patients) that a run draws from; training repeats records of a short class, the
-test never does. Patient numbers in more than one split: {n_shared}.
+Below, the records that were used, each once (training repeats those of a short class), and their
+patients. Patient numbers in more than one split: {n_shared}.
 
-{splits}
+{table1}
 
-Left out as unusable: {left_out}.
+What became of each row of the label file:
+
+{flow}
 
 **{origin}** The results say how well the model agrees with these labels, right or wrong.
 
@@ -81,6 +97,10 @@ Confidence {metrics[confidence][0]:.1%}, standard deviation {metrics[confidence]
 
 Accuracy at coverage, where the least certain records are left undecided: {by_coverage}.
 
+{cohort.EXPLORATORY}
+
+{groups}
+
 ## Limits
 
 - One class per record: of two findings in an ECG the labels name one, and an ECG of no class here
@@ -90,7 +110,6 @@ Accuracy at coverage, where the least certain records are left undecided: {by_co
 - Probabilities are calibrated on validation patients of {calibrated} data, every class counting
   alike.
 - Ten seconds are shorter than the reference ranges of heart rate variability are meant for.
-- Results by sex, age or origin are unknown: the label file does not hold them.
 
 ## Versions and settings
 
@@ -138,30 +157,12 @@ def scores_by_class(metrics: dict[str, Any]) -> pd.DataFrame:
         "specificity there"])
 
 
-def left_out_by_reason(results: Results) -> pd.DataFrame:
-    """Return how many records were left out, by reason."""
-    why = read_texts(results.folder / "left_out.csv")["why"]
-    counts = why.str.split(":").str[0].value_counts().sort_index()
-    return pd.DataFrame({"reason": counts.index, "records": counts.to_numpy()})
-
-
 def listed_settings(run: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a run and the fields of its recipe, but those that name places."""
     recipe = dict(run["recipe"])
     settings = {**run["settings"], "recipe": recipe.pop("name"), **recipe}
     return {name: value for name, value in settings.items()
             if value not in ("", None) and name not in UNLISTED}
-
-
-def _splits(split, classes):
-    """Return the records (patients) of each class in each split; `split` is split.csv."""
-    rows = [(name, split[split["ecg_category"] == name]) for name in classes]
-    parts = list(dict.fromkeys(split["split"]))
-    table = []
-    for name, own in [*rows, ("all", split)]:
-        subjects = [own["subject_id"][own["split"] == part] for part in parts]
-        table.append([name, *(f"{len(each)} ({each.nunique()})" for each in subjects)])
-    return pd.DataFrame(table, columns=["class", *parts])
 
 
 def _calibration(metrics):
@@ -219,12 +220,11 @@ def _data(results):
     run = results.run
     split = read_texts(results.folder / "split.csv")
     pairs = split[["subject_id", "split"]].drop_duplicates()
-    left_out = [f"{markdown(reason)} ({n})" for reason, n in left_out_by_reason(results).to_numpy()]
     return {
         "trained_on": _trained_on(run),
         "n_shared": (pairs["subject_id"].value_counts() > 1).sum(),
-        "splits": escaped_table(_splits(split, run["classes"])),
-        "left_out": ", ".join(left_out) or "none",
+        "table1": escaped_table(read_texts(results.folder / "table1.csv")),
+        "flow": "\n".join(f"- {markdown(line)}" for line in run["flow"]),
         "origin": _origin(run),
     }
 
@@ -249,6 +249,7 @@ def _results(run, metrics):
         "temperature": temperature,
         "calibration": escaped_table(_calibration(metrics)),
         "by_coverage": ", ".join(coverages),
+        "groups": escaped_table(cohort.group_table(metrics["groups"])),
     }
 
 
@@ -257,6 +258,8 @@ def model_card(results: Results) -> str:
     run = results.run
     synthetic = f"**{origin.TRAINED_ON_SYNTHETIC} Nothing here is about real patients.**\n\n"
     return CARD.format(
+        name=json.dumps(results.folder.resolve().name),
+        cohort=cohort,
         run=run,
         metrics=results.metrics,
         synthetic=synthetic if run["synthetic"] else "",

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from ecg import origin
+from ecg import cohort, origin
 from ecg.errors import printable
 from ecg.output import ecg_page, style
-from ecg.output.model_card import accuracies, left_out_by_reason, listed_settings, scores_by_class
-from ecg.output.read import Results, feature_column, probability_column
+from ecg.output.model_card import accuracies, listed_settings, scores_by_class
+from ecg.output.read import Results, feature_column, probability_column, read_texts
 
 DPI = 100            # of ECGs: 1,169 pixels wide
 PICTURES = {         # heading and what can be seen, by file name
@@ -67,8 +67,9 @@ PAGE = """<!DOCTYPE html>
 <p class="notice">{notice}</p>
 {accuracies}
 <nav><a href="#confusion">Confusion matrix</a> <a href="#classes">Classes</a>
-<a href="#errors">Errors</a> <a href="#pictures">Pictures</a> <a href="#examples">Examples</a>
-<a href="#left_out">Left out</a> <a href="#settings">Settings and versions</a>
+<a href="#groups">Groups</a> <a href="#errors">Errors</a> <a href="#pictures">Pictures</a>
+<a href="#examples">Examples</a> <a href="#cohort">Patients and records</a>
+<a href="#settings">Settings and versions</a>
 <a href="MODEL_CARD.md">Model card</a></nav>
 
 <h2 id="confusion">Confusion matrix</h2>
@@ -81,6 +82,10 @@ records.</p>
 <p>Decision threshold at 95 % sensitivity: 95 % of the class's validation records have at least this
 probability; sensitivity and specificity are those on test patients. –: too few records.</p>
 
+<h2 id="groups">Groups of patients</h2>
+<p>{cohort.EXPLORATORY} Groups are columns of the label file, such as age and sex.</p>
+{groups}
+
 <h2 id="errors">Errors</h2>
 <p>{n_wrong} of {metrics[records]} test records were classified otherwise than labelled. Shown are
 the {n_errors} most confident: either the model is wrong, or the label.</p>
@@ -92,8 +97,11 @@ the {n_errors} most confident: either the model is wrong, or the label.</p>
 <h2 id="examples">Examples</h2>
 {examples}
 
-<h2 id="left_out">Left out</h2>
-{left_out}
+<h2 id="cohort">Patients and records</h2>
+<p>The records that were used, each once, and their patients.</p>
+{table1}
+<p>What became of each row of the label file:</p>
+<ul>{flow}</ul>
 
 <h2 id="settings">Settings and versions</h2>
 <details><summary>{n_settings} settings</summary>{settings}</details>
@@ -232,7 +240,6 @@ def page(results: Results) -> str:
     run, metrics = results.run, results.metrics
     errors = [_error(results, number, row) for number, row in enumerate(results.errors, start=1)]
     scores = accuracies(metrics)
-    left_out = left_out_by_reason(results)
     settings = pd.DataFrame(listed_settings(run).items(), columns=["setting", "value"])
     versions = pd.DataFrame(run["versions"].items(), columns=["package", "version"])
 
@@ -242,17 +249,20 @@ def page(results: Results) -> str:
         balanced_accuracy=scores["balanced accuracy"][0],
         metrics=metrics,
         unseen=origin.unseen(run, run["recipe"]["epochs"] != 0),
-        notice=safe(f"{origin.caution(run)} {origin.note(run)}".strip()),
+        notice=safe(f"{origin.caution(run)} {origin.note(run, is_tested=True)}".strip()),
         accuracies=table(scores),
         confusion=_confusion(results),
         classes=table(scores_by_class(metrics)),
+        groups=table(cohort.group_table(metrics["groups"])),
+        cohort=cohort,
 
         n_wrong=np.sum(results.true != results.predicted),
         n_errors=len(errors),
         errors="\n".join(errors),
         pictures=_pictures(results),
         examples=_examples(results),
-        left_out="<p>No record was left out.</p>" if left_out.empty else table(left_out),
+        table1=table(read_texts(results.folder / "table1.csv")),
+        flow="".join(f"<li>{safe(line)}</li>" for line in run["flow"]),
         n_settings=len(settings),
         settings=table(settings),
         versions=table(versions),

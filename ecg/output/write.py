@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ecg import cohort
 from ecg.files import write_whole
 from ecg.output.read import feature_column, probability_column
 
@@ -89,7 +90,7 @@ def write_results(
     folder: Path,
     card: dict[str, Any],
     text: str,
-    splits: dict[str, pd.DataFrame],
+    split: pd.DataFrame,
     tested: Any,
     mean: np.ndarray,
     read_ecg: ReadEcg,
@@ -103,7 +104,7 @@ def write_results(
     folder : the results folder
     card : the model's card, ready for JSON: classes, features, history, left_out, metrics and more
     text : the report, as printed
-    splits : rows of the label file (subject_id, waveform_path, ecg_category) by name of the split
+    split : what `ecg.cohort.join` returned
     tested : the n records of the test, as the script's `Records`
     mean : ndarray, shape (n, n_classes), their probabilities, the mean over the repeats
     read_ecg : called with a waveform_path of the test; returns signal (samples, 12) in mV, its rate
@@ -130,7 +131,9 @@ def write_results(
         "predictions": predictions(tested, mean, card["classes"], card["features"]),
         "history": pd.concat(epochs),
         "left_out": pd.DataFrame(card["left_out"], columns=["record", "why"]),
-        "split": pd.concat([rows.assign(split=name) for name, rows in splits.items()]),
+        "split": split,
+        "flow": cohort.flow(split, card),
+        "table1": cohort.table1(split, cohort.present(card["settings"]["groups"], split)),
     }
     write_text(folder / "report.txt", text)
     write_text(folder / "metrics.json", json.dumps(card["metrics"], indent=1))

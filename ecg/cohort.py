@@ -1,0 +1,185 @@
+"""Who is in a run: what became of each record, table 1, and results by group of patients."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ecg import metrics
+
+UNKNOWN = "unknown"
+ALL = "all classes"
+MAX_VALUES = 20      # of a column: the commonest; the rest is "other"
+MIN_PATIENTS = 20    # in the test, to report on a group
+FIRST_YEARS = [0, 18, 40, 60, 80, np.inf]    # of the age bands
+AGE_BANDS = ["under 18", "18-39", "40-59", "60-79", "80 and more"]
+EXPLORATORY = (
+    f"Groups of {MIN_PATIENTS} test patients or more, with 95 % intervals. Difference: in balanced "
+    "accuracy, from the\nrest, over the classes that both have. Exploratory: of many comparisons, "
+    "some differ by chance.")
+
+
+def present(groups: str, rows: pd.DataFrame) -> list[str]:
+    """Return those names of --groups that are columns of the rows."""
+    return [name for name in groups.casefold().split(",") if name in rows]
+
+
+def values_of(rows: pd.DataFrame, group: str) -> pd.Series:
+    """Return to which value of a group each row belongs: of ages, to which band."""
+    values = rows[group]
+    if group == "age":
+        years = pd.to_numeric(values, errors="coerce")
+        values = pd.cut(years, FIRST_YEARS, right=False, labels=AGE_BANDS).astype(str)
+    values = values.replace({"": UNKNOWN, "nan": UNKNOWN})
+    return values.where(values.isin(values.value_counts().index[:MAX_VALUES]), "other")
+
+
+# ------------------------------------------------------------------------------------------- flow
+def join(splits: dict[str, pd.DataFrame], records: dict[str, Any]) -> pd.DataFrame:
+    """Return the rows of all splits, with columns `split` and `end`: what became of each.
+
+    Parameters
+    ----------
+    splits : by name, rows of the label file
+    records : by name, the script's `Records`
+    """
+    parts = []
+    for name, rows in splits.items():
+        own = records[name]
+        ends = dict.fromkeys(own.missing, "not on disk")
+        ends |= {path: why.partition(":")[0] for path, why in own.left_out}
+        ends |= dict.fromkeys(own.rows["waveform_path"], "used")
+        end = rows["waveform_path"].map(ends).fillna("not drawn")
+        parts.append(rows.assign(split=name, end=end))
+    return pd.concat(parts).fillna("")    # a label file may lack a column of the other
+
+
+def flow(split: pd.DataFrame, card: dict[str, Any]) -> pd.DataFrame:
+    """Return how many rows of the label files came to which end; these sum to all rows.
+
+    Parameters
+    ----------
+    split : what `join` returned
+    card : the run's, with what `read_labels` counts in --labels and --test-labels
+    """
+    counts = Counter(card["rows"]) + Counter(card.get("test_rows"))
+    counts["patient of the external test set"] = counts.pop("records") - len(split)
+    ends = [("in no split", end, n) for end, n in counts.items()]
+    sizes = split.groupby(["split", "end"], sort=False).size()
+    ends += [(*place, n) for place, n in sizes.items()]
+    return pd.DataFrame(ends, columns=["split", "end", "records"])
+
+
+def flow_lines(flow: pd.DataFrame) -> list[str]:
+    """Return the flow of records as a short list: the rows, and a line for each split."""
+    lines = [f"label file: {flow['records'].sum()} rows"]
+    for split, own in flow.groupby("split", sort=False):
+        ends = ", ".join(f"{end} {n}" for _, end, n in own.to_numpy())
+        lines.append(f"{split}: {own['records'].sum()} ({ends})")
+    return lines
+
+
+# ---------------------------------------------------------------------------------------- table 1
+def quartiles(ages: pd.Series) -> str:
+    """Return the median of ages, as text, with their quartiles and how many are not known."""
+    known = pd.to_numeric(ages, errors="coerce").dropna()
+    words = "{:.0f} ({:.0f}-{:.0f})".format(*known.quantile([0.5, 0.25, 0.75]))
+    return f"{words}, {len(ages) - len(known)} {UNKNOWN}"
+
+
+def table1(split: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
+    """Return the records that were used, and their patients, by split and class.
+
+    Age and groups are those of each patient's first record.
+
+    Parameters
+    ----------
+    split : what `join` returned; it has the columns in `groups`
+    """
+    used = split[split["end"] == "used"].rename(columns={"ecg_category": "class"})
+    used = pd.concat([used, used.assign(**{"class": ALL})])
+    place = ["split", "class"]
+    people = used.drop_duplicates([*place, "subject_id"])
+    table = used.groupby(place, sort=False).size().to_frame("records")
+    table["patients"] = people.groupby(place).size()
+
+    for group in groups:
+        if group == "age":
+            table["age: median (quartiles)"] = people.groupby(place)["age"].agg(quartiles)
+            continue
+        counts = pd.crosstab([people[name] for name in place], values_of(people, group))
+        table = table.join(counts.add_prefix(f"{group}: "))
+    return table.reset_index()
+
+
+# ----------------------------------------------------------------------------------------- groups
+def by_group(
+    test: Any,
+    probabilities: np.ndarray,
+    classes: list[str],
+    groups: str,
+) -> list[dict[str, Any]]:
+    """Measure all test patients, each group of them, and its difference from the rest.
+
+    Parameters
+    ----------
+    test : the script's `Records`
+    probabilities : ndarray, shape (n, n_classes)
+    groups : names of columns, with commas; those that the test has are used
+
+    Returns
+    -------
+    list of dict
+        "group", its "patients" and, from `MIN_PATIENTS` on, what `metrics.accuracies` gives, the
+        "difference" in balanced accuracy from the rest over the classes that both have, and the
+        "sensitivity" of each class, each as [value, low, high].
+    """
+    tested = test.rows.assign(target=test.targets, predicted=probabilities.argmax(axis=1))
+
+    def measure(rows: pd.DataFrame) -> dict[str, list[float]]:
+        columns = "target", "predicted", "subject_id"
+        return metrics.accuracies(*(rows[name].to_numpy() for name in columns))
+
+    def measure_group(own: pd.DataFrame, rest: pd.DataFrame) -> dict[str, Any]:
+        n_patients = own["subject_id"].nunique()
+        if n_patients < MIN_PATIENTS:
+            return {"patients": n_patients, "accuracy": "too few"}
+        scores = {"patients": n_patients, **measure(own), "difference": "-"}
+        both = set(own["target"]) & set(rest["target"])
+        if both and rest["subject_id"].nunique() >= MIN_PATIENTS:
+            pair = [measure(rows[rows["target"].isin(both)]) for rows in (own, rest)]
+            scores["difference"] = metrics.difference(*(of["balanced accuracy"] for of in pair))
+        return scores | {f"sensitivity, {classes[number]}": measure(rows)["accuracy"]
+                         for number, rows in own.groupby("target")}
+
+    results = [{"group": "all", **measure_group(tested, tested[:0])}]
+    for group in present(groups, tested):
+        results += [{"group": f"{group}: {value}", **measure_group(own, tested.drop(own.index))}
+                    for value, own in tested.groupby(values_of(tested, group))]
+    return results
+
+
+def group_table(results: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return what `by_group` measures as a table of texts."""
+    lines = [{name: "{:.3f} ({:.2f} to {:.2f})".format(*value) if isinstance(value, list) else value
+              for name, value in scores.items()} for scores in results]
+    return pd.DataFrame(lines).fillna("-")
+
+
+# ------------------------------------------------------------------------------------------ words
+def in_words(split: pd.DataFrame, card: dict[str, Any]) -> str:
+    """Return flow, table 1 and groups as the report shows them, in short.
+
+    Parameters
+    ----------
+    split : what `join` returned
+    card : the run's, with its metrics
+    """
+    table = table1(split, [name for name in ("age", "sex") if name in split])
+    table = table[table["class"] == ALL].drop(columns="class")
+    groups = group_table(card["metrics"]["groups"]).iloc[:, :5]
+    return "\n".join([
+        "\nFlow of records", *card["flow"],
+        "\nRecords used, each once, and their patients (by class: table1.csv)",
+        table.to_string(index=False), f"\n{EXPLORATORY}", groups.to_string(index=False), ""])
