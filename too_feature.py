@@ -405,8 +405,9 @@ def read_labels(path: str, groups: str = Settings.groups) -> pd.DataFrame:
     identity = COLUMNS + [name for name in described if name == "split"]
     unique = patients.join_patients(rows).drop_duplicates(identity)
     kept = label_file.leave_out_ambiguous(unique)
-    kept.attrs = {"duplicate": len(rows) - len(unique), "ambiguous": len(unique) - len(kept),
-                  "records": len(kept)}
+    kept.attrs["rows"] = {
+        "duplicate": len(rows) - len(unique), "ambiguous": len(unique) - len(kept),
+        "records": len(kept)}
     label_file.check_classes(path, kept["ecg_category"].value_counts())
     return kept
 
@@ -1518,6 +1519,7 @@ def evaluate(
             validation.mean, validation.records.targets, test.mean, targets, classes),
         "per class": metrics.by_class(targets, predicted, classes),
         "groups": cohort.by_group(test.records, test.mean, classes, groups)}
+
     if label_file:
         figures["at prevalence"] = {
             "label file": label_file,
@@ -1721,7 +1723,8 @@ def state_origins(settings: Settings, is_demo: bool, test: pd.DataFrame) -> dict
         return {"labels_origin": own}
     is_demo_test = test["waveform_path"].str.startswith(DEMO_FOLDER).any()
     of_test = origin.of_file(settings.test_labels, settings.test_labels_origin, is_demo_test)
-    return {"labels_origin": own, "test_labels_origin": of_test, "test_rows": test.attrs}
+    return {"labels_origin": own, "test_labels_origin": of_test,
+            "test_rows": test.attrs["rows"]}
 
 
 def describe_run(
@@ -1748,7 +1751,7 @@ def describe_run(
         "recipe": dataclasses.asdict(recipe),
         "settings": given,
         "versions": origin.versions(),
-        "rows": labels.attrs,
+        "rows": labels.attrs["rows"],
         "records": len(labels),
         "patients": labels["subject_id"].nunique(),
         "labels_sha256": labels_sha256,

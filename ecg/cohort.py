@@ -31,8 +31,10 @@ def values_of(rows: pd.DataFrame, group: str) -> pd.Series:
     if group == "age":
         years = pd.to_numeric(values, errors="coerce")
         values = pd.cut(years, FIRST_YEARS, right=False, labels=AGE_BANDS).astype(str)
+
     values = values.replace({"": UNKNOWN, "nan": UNKNOWN})
-    return values.where(values.isin(values.value_counts().index[:MAX_VALUES]), "other")
+    common = values.value_counts().index[:MAX_VALUES]
+    return values.where(values.isin(common), "other")
 
 
 # ------------------------------------------------------------------------------------------- flow
@@ -45,13 +47,15 @@ def join(splits: dict[str, pd.DataFrame], records: dict[str, Any]) -> pd.DataFra
     records : by name, the script's `Records`
     """
     parts = []
-    for name, rows in splits.items():
-        own = records[name]
+    for split, rows in splits.items():
+        own = records[split]
+        path = rows["waveform_path"]
         ends = dict.fromkeys(own.missing, "not on disk")
-        ends |= {path: why.partition(":")[0] for path, why in own.left_out}
+        ends |= {name: why.partition(":")[0] for name, why in own.left_out}
         ends |= dict.fromkeys(own.rows["waveform_path"], "used")
-        end = rows["waveform_path"].map(ends).fillna("not drawn")
-        parts.append(rows.assign(split=name, end=end))
+        end = path.map(ends).fillna("not drawn")
+        parts.append(rows.assign(split=split, end=end))
+
     return pd.concat(parts).fillna("")    # a label file may lack a column of the other
 
 
@@ -76,7 +80,8 @@ def flow_lines(flow: pd.DataFrame) -> list[str]:
     lines = [f"label file: {flow['records'].sum()} rows"]
     for split, own in flow.groupby("split", sort=False):
         ends = ", ".join(f"{end} {n}" for _, end, n in own.to_numpy())
-        lines.append(f"{split}: {own['records'].sum()} ({ends})")
+        n_records = own["records"].sum()
+        lines.append(f"{split}: {n_records} ({ends})")
     return lines
 
 
@@ -98,7 +103,8 @@ def table1(split: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
     split : what `join` returned; it has the columns in `groups`
     """
     used = split[split["end"] == "used"].rename(columns={"ecg_category": "class"})
-    used = pd.concat([used, used.assign(**{"class": ALL})])
+    in_all = used.assign(**{"class": ALL})
+    used = pd.concat([used, in_all])
     place = ["split", "class"]
     people = used.drop_duplicates([*place, "subject_id"])
     table = used.groupby(place, sort=False).size().to_frame("records")
@@ -107,9 +113,10 @@ def table1(split: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
     for group in groups:
         if group == "age":
             table["age: median (quartiles)"] = people.groupby(place)["age"].agg(quartiles)
-            continue
-        counts = pd.crosstab([people[name] for name in place], values_of(people, group))
-        table = table.join(counts.add_prefix(f"{group}: "))
+        else:
+            values = values_of(people, group)
+            counts = pd.crosstab([people[name] for name in place], values)
+            table = table.join(counts.add_prefix(f"{group}: "))
     return table.reset_index()
 
 
@@ -119,7 +126,7 @@ def by_group(
     probabilities: np.ndarray,
     classes: list[str],
     groups: str,
-) -> list[dict[str, Any]]:
+) -> dict[str, dict[str, Any]]:
     """Measure all test patients, each group of them, and its difference from the rest.
 
     Parameters
@@ -130,12 +137,14 @@ def by_group(
 
     Returns
     -------
-    list of dict
-        "group", its "patients" and, from `MIN_PATIENTS` on, what `metrics.accuracies` gives, the
-        "difference" in balanced accuracy from the rest over the classes that both have, and the
-        "sensitivity" of each class, each as [value, low, high].
+    dict of dict
+        By group, "all" first: its "patients" and, from `MIN_PATIENTS` on, what `metrics.accuracies`
+        gives, the "difference" in balanced accuracy from the rest over the classes that both have,
+        and the "sensitivity" of each class, each as [value, low, high].
     """
-    tested = test.rows.assign(target=test.targets, predicted=probabilities.argmax(axis=1))
+    tested = test.rows.assign(
+        target=test.targets,
+        predicted=probabilities.argmax(axis=1))
 
     def measure(rows: pd.DataFrame) -> dict[str, list[float]]:
         columns = "target", "predicted", "subject_id"
@@ -145,25 +154,36 @@ def by_group(
         n_patients = own["subject_id"].nunique()
         if n_patients < MIN_PATIENTS:
             return {"patients": n_patients, "accuracy": "too few"}
+
         scores = {"patients": n_patients, **measure(own), "difference": "-"}
         both = set(own["target"]) & set(rest["target"])
         if both and rest["subject_id"].nunique() >= MIN_PATIENTS:
             pair = [measure(rows[rows["target"].isin(both)]) for rows in (own, rest)]
-            scores["difference"] = metrics.difference(*(of["balanced accuracy"] for of in pair))
-        return scores | {f"sensitivity, {classes[number]}": measure(rows)["accuracy"]
-                         for number, rows in own.groupby("target")}
+            scores["difference"] = metrics.difference(
+                *(of["balanced accuracy"] for of in pair))
 
-    results = [{"group": "all", **measure_group(tested, tested[:0])}]
+        for number, rows in own.groupby("target"):
+            scores[f"sensitivity, {classes[number]}"] = measure(rows)["accuracy"]
+        return scores
+
+    results = {"all": measure_group(tested, tested[:0])}
     for group in present(groups, tested):
-        results += [{"group": f"{group}: {value}", **measure_group(own, tested.drop(own.index))}
-                    for value, own in tested.groupby(values_of(tested, group))]
+        for value, own in tested.groupby(values_of(tested, group)):
+            rest = tested.drop(own.index)
+            results[f"{group}: {value}"] = measure_group(own, rest)
     return results
 
 
-def group_table(results: list[dict[str, Any]]) -> pd.DataFrame:
+def group_table(results: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Return what `by_group` measures as a table of texts."""
-    lines = [{name: "{:.3f} ({:.2f} to {:.2f})".format(*value) if isinstance(value, list) else value
-              for name, value in scores.items()} for scores in results]
+    def cell(value: Any) -> Any:
+        is_score = isinstance(value, list)
+        return "{:.3f} ({:.2f} to {:.2f})".format(*value) if is_score else value
+
+    lines = []
+    for group, scores in results.items():
+        cells = {name: cell(value) for name, value in scores.items()}
+        lines.append({"group": group, **cells})
     return pd.DataFrame(lines).fillna("-")
 
 
@@ -180,6 +200,10 @@ def in_words(split: pd.DataFrame, card: dict[str, Any]) -> str:
     table = table[table["class"] == ALL].drop(columns="class")
     groups = group_table(card["metrics"]["groups"]).iloc[:, :5]
     return "\n".join([
-        "\nFlow of records", *card["flow"],
+        "\nFlow of records",
+        *card["flow"],
         "\nRecords used, each once, and their patients (by class: table1.csv)",
-        table.to_string(index=False), f"\n{EXPLORATORY}", groups.to_string(index=False), ""])
+        table.to_string(index=False),
+        f"\n{EXPLORATORY}",
+        groups.to_string(index=False),
+        ""])

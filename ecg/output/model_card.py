@@ -128,7 +128,7 @@ def markdown_table(heading: Iterable[object], rows: Iterable[Iterable[object]]) 
 
 def escaped_table(frame: pd.DataFrame) -> str:
     """Return a table of texts in Markdown, which acts on none of them."""
-    return markdown_table(frame.columns, frame.map(markdown).to_numpy())
+    return markdown_table(map(markdown, frame.columns), frame.map(markdown).to_numpy())
 
 
 # ------------------------------------------------------------------------------- tables, as texts

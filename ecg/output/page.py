@@ -128,7 +128,7 @@ def html_table(frame: pd.DataFrame) -> str:
 
 def table(frame: pd.DataFrame) -> str:
     """Return a table of cells that are text."""
-    return html_table(frame.map(safe))
+    return html_table(frame.map(safe).rename(columns=safe))
 
 
 def picture(content: bytes, words: str, broad: bool = True) -> str:

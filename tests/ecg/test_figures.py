@@ -328,13 +328,13 @@ def test_model_card(results):
                  "200 records of 100 patients", "abc123",
                  f"90 test records of {results.table['subject_id'].nunique()} patients",
                  "more than one split: 0.",
-                 "header is damaged (1), too short (2)", "python 3.11.7", "seed 7",
+                 "- label file: 200 rows", "python 3.11.7", "seed 7",
                  "No test record of Never tested", "recipe default"):
         assert text in card
     assert "/home/me" not in card
     split = pd.read_csv(results.folder / "split.csv")
     train = split[(split["ecg_category"] == "Normal") & (split["split"] == "train")]
-    assert f"| Normal | {len(train)} ({train['subject_id'].nunique()}) |" in card
+    assert f"| train | Normal | {len(train)} | {train['subject_id'].nunique()} |" in card
 
 
 def test_the_tables_of_a_model_card_are_those_of_the_predictions(results):
@@ -372,7 +372,7 @@ def test_model_card_takes_no_name_for_markup(written):
     assert r"\<b\>bold\</b\> \| pipe" in card and "<b>" not in card
     widths = {line.count("|") - line.count(r"\|") for line in card.splitlines()
               if line.startswith("| ") and "pipe" in line}
-    assert widths == {5, 9}    # the tables of splits and of classes
+    assert widths == {5, 9, 10}    # table 1, and the tables of classes and groups
 
 
 @pytest.mark.parametrize("epochs", [0, 5])

@@ -27,8 +27,8 @@ def test_every_file_that_is_promised_is_there_and_nothing_else(demo_run):
     assert {name.split("/")[2] for name in events} == {"train", "validation"}
     assert names - events == {
         "report.txt", "metrics.json", "run.json", "predictions.csv", "split.csv", "history.csv",
-        "left_out.csv", "ecgs.npz", "MODEL_CARD.md", "index.html", "figures/ecgs.pdf",
-        "progress/0/state.npz",
+        "left_out.csv", "table1.csv", "flow.csv", "ecgs.npz", "MODEL_CARD.md",
+        "index.html", "figures/ecgs.pdf", "progress/0/state.npz",
         *(f"figures/{name}.{kind}" for name in write.FIGURES for kind in ("png", "pdf"))}
 
 
