@@ -58,7 +58,7 @@ def test_help_shows_every_flag_in_its_group_and_loads_no_tensorflow(printed):
             expected.setdefault(title, set()).add("--" + name.replace("_", "-"))
     assert shown == expected
     assert [*shown] == ["options", "your data", "this run", "what people tune"]
-    assert sum(map(len, shown.values())) == 30
+    assert sum(map(len, shown.values())) == 32
     assert printed.splitlines()[-1] == "[]"
 
 
