@@ -566,6 +566,8 @@ def first_usable(
 # MIMIC-IV-ECG stores aVF before aVL: leads are picked by name, into this order.
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 LEAD_II = 1    # its place
+INDEPENDENT = [0, 1, 6, 7, 8, 9, 10, 11]    # I, II and V1-V6: the other limb leads follow
+MAX_LOST_LEADS = 1 / 3    # of them may have a gap at a beat that the others show
 
 
 class Recording(NamedTuple):
@@ -673,7 +675,7 @@ VITALS = list(FEATURES[HEART_RATE:])    # heart rate and its variability
 
 
 class Rhythm(NamedTuple):
-    """The beats of a record, from the lead that shows them best."""
+    """The beats of a record, with the lead in which their peaks were measured."""
 
     lead: int              # its place in `LEADS`
     r_peaks: np.ndarray    # positions in samples, with fractions; empty if no lead has any
@@ -690,8 +692,8 @@ def check_rate(fs: float) -> int:
 def measure_rhythm(signal: Any, fs: float, is_missing: np.ndarray | None = None) -> Rhythm:
     """Find the R peaks of an ECG, and the intervals between them.
 
-    Lead II is taken or, if it is flat, the steepest. If that has no two beats, or noise hides them,
-    it is the steepest of the others that has.
+    Beats are what several leads show at once. Where their peaks are is measured in lead II or, if
+    that does not show them well, in the lead that shows them best.
 
     Parameters
     ----------
@@ -705,18 +707,19 @@ def measure_rhythm(signal: Any, fs: float, is_missing: np.ndarray | None = None)
     if is_missing is None:
         is_missing = ~(np.abs(np.asarray(signal, float)) < BEYOND_ANY_CONVERTER)    # NaN as well
 
-    tried = []
-    for lead in r_peaks.order_leads(leads, fs, LEAD_II):
-        energy, envelope = r_peaks.qrs_envelope(leads[:, lead], fs)
-        # The thesis's rule; there it was applied to lead II itself, where tall T waves fulfil it
-        candidates = find_peaks(envelope, height=np.std(envelope) * 0.5, distance=fs // 4)[0]
-        peaks = r_peaks.refine(leads[:, lead], candidates, energy, envelope, fs)
-        tried.append((lead, peaks))
-        if len(peaks) >= 2:
+    energies = r_peaks.qrs_energies(leads[:, INDEPENDENT], fs)
+    envelope = r_peaks.qrs_envelope(energies, LEAD_II)
+    # The thesis's rule; there it was applied to lead II itself, where tall T waves fulfil it
+    distance = r_peaks.GRID // 4
+    candidates = find_peaks(envelope, height=np.std(envelope) * 0.5, distance=distance)[0]
+    for place in r_peaks.order_leads(energies, candidates, LEAD_II):
+        lead = INDEPENDENT[place]
+        peaks = r_peaks.refine(leads[:, lead], fs, candidates, envelope)
+        if len(peaks):
             break
 
-    lead, peaks = tried[-1] if len(peaks) >= 2 else tried[0]
-    rr = r_peaks.rr_intervals(peaks, leads[:, lead], is_missing[:, lead], fs)
+    is_gap = is_missing[:, lead] | (is_missing[:, INDEPENDENT].mean(axis=1) > MAX_LOST_LEADS)
+    rr = r_peaks.rr_intervals(peaks, leads[:, lead], is_gap, fs)
     return Rhythm(lead, peaks, rr)
 
 
