@@ -11,7 +11,6 @@ of all draws are pooled. With --keep FOLDER every result is saved as soon as it 
 same command continues.
 """
 
-import argparse
 import contextlib
 import sys
 from pathlib import Path
@@ -31,6 +30,7 @@ from ecg import adaptation
 from ecg.errors import UserError, exit_code
 from ecg.files import sha256
 from ecg.output.model_card import markdown_table
+from ecg.settings import Parser
 
 SIZES = 10, 20, 40       # labelled records of the other hospital
 TEST_SHARE = 0.4         # of its patients
@@ -170,8 +170,7 @@ def table(bench, store, key, draws):
 # ------------------------------------------------------------------------------------------- main
 def parse_options(arguments=None):
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--labels", required=True, help="label file that the start was trained on")
     add("--data-dir", required=True, help="folder that the paths in it start from")

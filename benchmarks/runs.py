@@ -16,8 +16,6 @@ from benchmarks.systems import System, Task
 from ecg import origin
 from ecg.errors import user_errors
 
-MAX_TRIALS = 3    # candidate settings that each baseline may try on validation patients
-
 
 class Wanted(NamedTuple):
     """A system to be measured on some folds."""
@@ -59,7 +57,7 @@ class Runner:
     pool : Pool
     store : Store
     options : argparse.Namespace
-        Of `accuracy.py`: seeds, baseline_seeds, epochs and jobs.
+        Of `accuracy.py`: seeds, baseline_seeds and jobs.
     """
 
     def __init__(self, pool, store, options):
@@ -86,12 +84,9 @@ class Runner:
         self._train_cells([cell for each in wanted for row in self._rows(each) for cell in row])
 
     def result(self, each):
-        """Return the `Result` of one `Wanted`, or None if some of its trainings are missing."""
+        """Return the `Result` of one `Wanted` that is trained."""
         rows = [[self.store.get(cell.key) for cell in row] for row in self._rows(each)]
         runs = [run for row in rows for run in row]
-        if not runs or None in runs:
-            return None
-
         probabilities = np.stack([
             np.concatenate([run["probabilities"] for run in row]) for row in rows])
         seconds = float(np.mean([run["seconds"] for run in runs]))
@@ -100,24 +95,19 @@ class Runner:
 
     def _trials(self, each):
         """Return the trainings that candidate settings are chosen by."""
-        candidates = each.system.candidates[:MAX_TRIALS]
+        candidates = each.system.candidates
         if len(candidates) == 1:
             return []
         return [self._cell(each, each.folds[0], SEED, change) for change in candidates]
 
     def _chosen(self, each):
-        """Return the candidate settings to use, None as long as a trial is missing."""
-        trials = [self.store.get(cell.key) for cell in self._trials(each)]
-        if None in trials:
-            return None
-        scores = [run["validation"] for run in trials] or [0]
-        return each.system.candidates[int(np.argmax(scores))]
+        """Return the candidate settings to use: those whose trial was the best."""
+        scores = [self.store.get(cell.key)["validation"] for cell in self._trials(each)]
+        return each.system.candidates[int(np.argmax(scores or [0]))]
 
     def _rows(self, each):
-        """Return the trainings of each seed, one for each fold; none before the trials."""
+        """Return the trainings of each seed, one for each fold."""
         change = self._chosen(each)
-        if change is None:
-            return []
         n_seeds = self.options.seeds if each.system.is_ours else self.options.baseline_seeds
         return [[self._cell(each, fold, SEED + i, change) for fold in each.folds]
                 for i in range(n_seeds)]
@@ -131,9 +121,8 @@ class Runner:
             "system": [each.system.title, str(getattr(each.system.fit, "keywords", ""))],
             "records": self.pool.digest(fold),
             "seed": seed,
-            "epochs": self.options.epochs,
             "change": change}
-        return Cell(each.system, Task(self.pool, fold, seed, self.options.epochs, change), key)
+        return Cell(each.system, Task(self.pool, fold, seed, change), key)
 
     def _train_cells(self, cells):
         """Train the cells that the store lacks, and store each as it ends."""

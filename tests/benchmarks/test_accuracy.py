@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-import pytest
 
 import too_feature as script
 from benchmarks import accuracy
@@ -32,11 +31,6 @@ def system(title, answers, sure=0.75, is_ours=False, enough=0):
         return Fitted(lambda numbers: probabilities[numbers], 8461)
 
     return System(title, fit, lambda pool: None, is_ours=is_ours)
-
-
-def stopped(task):
-    """Stand in for a training during which Ctrl-C is pressed."""
-    raise KeyboardInterrupt
 
 
 RULE = system("rate rule", [0])    # all are fast
@@ -131,18 +125,6 @@ def test_tables_are_written_between_their_markers_and_details_into_a_csv(tmp_pat
     assert ours["Brier score"] == 0.125
     assert ours["accuracy at coverage 25%"] == 1
     assert np.isnan(rule["Brier score"])    # of ours alone
-
-
-def test_an_interrupted_comparison_prints_what_is_finished_and_replaces_no_table(tmp_path, capsys):
-    file = tmp_path / "results.md"
-    file.write_text("<!-- by hand -->\nof before\n<!-- end -->\n")
-    systems = {"default": OURS, "rule": RULE._replace(title="unfinished", fit=stopped)}
-    with pytest.raises(KeyboardInterrupt):
-        measure(systems, "--write", str(file))
-    out = capsys.readouterr().out
-    assert "**our default**" in out
-    assert "unfinished" not in out
-    assert "of before" in file.read_text()
 
 
 # ----------------------------------------------------------------------------------- command line

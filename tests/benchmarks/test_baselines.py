@@ -56,7 +56,7 @@ def test_the_regression_learns_from_training_records_alone(name, recipe, first):
     targets = np.where(np.arange(60) < 30, truth, (truth + 1) % 3)    # tests say something else
     pool = SimpleNamespace(
         classes=list("abc"), targets=targets, inputs=lambda recipe: (None, features))
-    task = Task(pool, Fold(np.arange(30), None, None), 42, None, {"regularisation": 1.0})
+    task = Task(pool, Fold(np.arange(30), None, None), 42, {"regularisation": 1.0})
 
     fitted = baselines.BASELINES[name].fit(task)
     probabilities = fitted.predict(np.arange(60))
