@@ -69,7 +69,7 @@ def flow(split: pd.DataFrame, card: dict[str, Any]) -> pd.DataFrame:
     """
     counts = Counter(card["rows"]) + Counter(card.get("test_rows"))
     counts["patient of the external test set"] = counts.pop("records") - len(split)
-    ends = [("in no split", end, n) for end, n in counts.items()]
+    ends = [("in no split", end, n) for end, n in counts.items() if n]
     sizes = split.groupby(["split", "end"], sort=False).size()
     ends += [(*place, n) for place, n in sizes.items()]
     return pd.DataFrame(ends, columns=["split", "end", "records"])
@@ -102,10 +102,11 @@ def table1(split: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
     ----------
     split : what `join` returned; it has the columns in `groups`
     """
-    used = split[split["end"] == "used"].rename(columns={"ecg_category": "class"})
+    used = split[split["end"] == "used"].sort_values("ecg_category", kind="stable")
+    used = used.rename(columns={"ecg_category": "class"})
     in_all = used.assign(**{"class": ALL})
     used = pd.concat([used, in_all])
-    place = ["split", "class"]
+    place = ["class", "split"]
     people = used.drop_duplicates([*place, "subject_id"])
     table = used.groupby(place, sort=False).size().to_frame("records")
     table["patients"] = people.groupby(place).size()

@@ -38,6 +38,7 @@ figure.broad img { max-width: none; width: max(100%, 720px); box-sizing: border-
 table { border-collapse: collapse; margin: 1em 0; }
 th, td { padding: 4px 10px; border: 1px solid #ddd; text-align: right; vertical-align: top; }
 th:first-child, td:first-child, .confusion th { text-align: left; }
+td:first-child { min-width: 7em; }
 .confusion td { text-align: center; } .confusion a { color: inherit; display: block; }
 
 .notice { background: #FFF4DA; padding: 8px 12px; border-left: 4px solid #E69F00; }

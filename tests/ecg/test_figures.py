@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from matplotlib.text import Text
 from sklearn import metrics as scores
 
@@ -334,7 +335,18 @@ def test_model_card(results):
     assert "/home/me" not in card
     split = pd.read_csv(results.folder / "split.csv")
     train = split[(split["ecg_category"] == "Normal") & (split["split"] == "train")]
-    assert f"| train | Normal | {len(train)} | {train['subject_id'].nunique()} |" in card
+    assert f"| Normal | train | {len(train)} | {train['subject_id'].nunique()} |" in card
+
+
+def test_a_model_card_begins_with_what_hubs_of_models_read(results):
+    head = yaml.safe_load(model_card.model_card(results).split("---\n")[1])
+    (entry,) = head["model-index"]
+    values = {metric["type"]: metric["value"] for metric in entry["results"][0]["metrics"]}
+    scores = results.metrics["model"]
+    assert head["license"] == "mit" and "ecg" in head["tags"]
+    assert entry["name"] == results.folder.name
+    assert values == {"accuracy": round(scores["accuracy"][0], 4),
+                      "balanced_accuracy": round(scores["balanced accuracy"][0], 4)}
 
 
 def test_the_tables_of_a_model_card_are_those_of_the_predictions(results):

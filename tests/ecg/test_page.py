@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from ecg import origin
-from ecg.output import model_card, page
-from tests.support.results import CLASSES, FEATURES, write_results
+from ecg.output import ecg_page, model_card, page
+from tests.support.results import CLASSES, FEATURES, words, write_results
 
 HOSTILE = ['<script>alert("a")</script>', "A & B", "C'\"><img src=x onerror=alert(1)>", "D | `d`",
            "E\x1b]0;e\x07 **e**"]
@@ -157,6 +157,15 @@ def test_settings_versions_and_flow_are_on_it_and_no_place_of_this_machine(text)
     assert {("sequence_length", "500"), ("python", "3.11.7")} <= set(rows)
     assert "<li>label file: 200 rows</li>" in text
     assert "/home/me" not in text
+
+
+def test_page_ecgs_and_card_of_an_external_test_set_say_its_own_origin(tmp_path):
+    results = write_results(
+        tmp_path / "run", synthetic=False, labels_origin="two nurses", test_labels_origin="a cart")
+    said = "Origin of the labels: two nurses. Origin of the test labels: a cart."
+    assert said in page.page(results) and said in model_card.model_card(results)
+    ecg = words(ecg_page.draw_tested(results, results.examples[0]))
+    assert said in " ".join(ecg.split())
 
 
 def test_names_from_files_are_shown_and_never_markup(tmp_path):

@@ -57,6 +57,28 @@ def test_the_header_of_a_second_file_is_no_record(tmp_path, first):
     assert "second header (files joined?)" in text
 
 
+def test_named_columns_are_kept_and_others_are_not_without_a_word(tmp_path, capsys):
+    header = HEADER.strip() + ",Sex,note,Age\n"
+    rows = "1,p1/s1/1,AF,male,x,40\n2,p1/s2/2,AF,Male,y,\n13,p2/s3/3,Normal,male,,50\n"
+    labels = read_labels(write(tmp_path, header + rows + rows))
+    assert labels.columns.tolist() == [*HEADER.strip().split(","), "sex", "age"]
+    assert labels.iloc[:, :3].to_numpy().tolist() == ROWS
+    assert labels["sex"].tolist() == ["male"] * 3 and labels["age"].tolist() == ["40", "", "50"]
+    assert capsys.readouterr().out.endswith("not used: column note\n")
+    assert "note" in read_labels(write(tmp_path, header + rows), "note,sex")
+
+
+@pytest.mark.parametrize(("names", "cell", "what"), [
+    ("sex,sex", "m,m", "two columns are called sex"), ("sex,", "m,m", "line 4"),
+    ("sex,excess", "m,a,b", "line 4"), ("sex,age", "m\u202e,1", "sex in 100 printable"),
+    ("sex,split", "m,testing", "train or validation or test as split")])
+def test_columns_that_cannot_be_told_apart_or_shown_are_refused(tmp_path, names, cell, what):
+    rows = PLAIN.replace("AF\n", "AF,m,test\n").replace("Normal\n", f"Normal,{cell}\n")
+    if names.endswith(","):
+        rows = rows.replace(",test", "")
+    assert what in refusal(write(tmp_path, f"{HEADER.strip()},{names}\n{rows}"))
+
+
 # ----------------------------------------------------------------------------------------- refused
 @pytest.mark.parametrize("before", ["", "\ufeff\n\n" + HEADER + "\n  \n"])
 @pytest.mark.parametrize("row", [

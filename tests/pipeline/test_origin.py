@@ -69,10 +69,11 @@ def test_a_test_file_states_its_own_origin_and_copies_of_its_records_leave_train
     trained_on = script.split_patients(rows_of(0))["train"]
     both = pd.concat([rows_of(1), trained_on.iloc[::4].assign(subject_id=7)])
     printed = start("--labels", labels, "--data-dir", "data", "--test-labels",
-                    own("theirs", both), "--labels-origin", "two cardiologists")
-    words = "Origin of the labels: two cardiologists. Origin of the test labels: not stated."
+                    own("theirs", both), "--labels-origin", "two cardiologists",
+                    "--test-labels-origin", "a nurse")
+    words = "Origin of the labels: two cardiologists. Origin of the test labels: a nurse."
     assert_said(words, "two cardiologists", printed)
-    assert card_of("m.keras")["test_labels_origin"] == "not stated"
+    assert card_of("m.keras")["test_labels_origin"] == "a nurse"
     assert "ynthetic" not in printed
     n_copies = int(re.search(r"left out: copy of a test record \((\d+)\)", printed)[1])
     assert n_copies > 5
@@ -88,5 +89,5 @@ def test_the_demo_is_called_synthetic_and_its_origin_cannot_be_changed(demo_dir,
 
 def test_the_demo_as_a_test_file_is_called_synthetic():
     settings = script.Settings(labels="mine.csv", test_labels=str(LABELS), labels_origin="a nurse")
-    assert script.state_origins(settings, False, rows_of(1)) == {
-        "labels_origin": "a nurse", "test_labels_origin": DEMO}
+    origins = script.state_origins(settings, False, rows_of(1))
+    assert origins["labels_origin"] == "a nurse" and origins["test_labels_origin"] == DEMO

@@ -47,14 +47,14 @@ def run_here(monkeypatch, tmp_path, demo_dir):
 
 
 # --------------------------------------------------------------------------------- a finished run
-def test_from_a_fresh_copy_to_a_saved_model_and_at_most_24_files(demo_run):
+def test_from_a_fresh_copy_to_a_saved_model_and_at_most_28_files(demo_run):
     assert len(list(demo_run.data_dir.rglob("*.dat"))) == 597    # missing ones were written
     folder = demo_run.model.parent
     left = [demo_run.model, demo_run.model.with_suffix(".json"),
             *(path for path in (folder / "results").rglob("*")
               if path.is_file() and "events" not in path.name)]
     assert all(path.is_file() for path in left)
-    assert len(left) <= 24
+    assert len(left) <= 28
     assert not [path for path in folder.iterdir() if path.name.startswith(".part")]
     assert "SYNTHETIC" in demo_run.printed
 
@@ -282,6 +282,26 @@ def test_an_output_that_is_an_input_or_cannot_be_written_is_refused_before_any_w
         (tmp_path / name).touch()
     with pytest.raises(UserError, match=words):
         script.check_output(script.Settings(output=output, labels=labels))
+
+
+def test_a_run_that_replaces_a_model_says_what_that_model_was(demo_run, capsys):
+    script.check_output(script.Settings(output=str(demo_run.model)))
+    tested = demo_run.card["metrics"]
+    assert capsys.readouterr().out == (
+        f"this run replaces {demo_run.model}, which reached balanced accuracy "
+        f"{tested['model']['balanced accuracy'][0]:.3f} on {tested['patients']} test patients\n")
+
+
+def test_the_command_that_resumes_a_run_names_its_output(monkeypatch):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "run", stop)
+    for arguments, end in ((["--quick"], "--quick --output ecg_quick_model.keras --resume"),
+                           (["--output=m.keras"], "too_feature.py --output=m.keras --resume")):
+        monkeypatch.setattr(sys, "argv", ["too_feature.py"])
+        with pytest.raises(KeyboardInterrupt, match=f"{end}$"):
+            script.start(arguments)
 
 
 def test_missing_waveforms_stop_the_run_with_one_line_that_says_how_to_fetch_them(

@@ -127,6 +127,7 @@ def test_quick_makes_all_smaller_that_was_not_set():
     quick = parse_settings(["--quick", "--recipe", "large"])
     assert quick.recipe == dataclasses.replace(RECIPES["large"], epochs=5)
     assert (quick.train_samples, quick.val_samples, quick.test_samples) == (300, 100, 200)
+    assert quick.output == "ecg_quick_model.keras" != Settings.output    # a better model stays
     mixed = parse_settings(["--quick", "--set", "epochs=7", "--val-samples", "150"])
     assert (mixed.recipe.epochs, mixed.val_samples, mixed.test_samples) == (7, 150, 200)
     assert parse_settings(["--no-quick"]) == Settings()

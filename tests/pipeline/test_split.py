@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ecg import patients
 from ecg.errors import UserError
-from too_feature import SPLITS, split_patients
+from too_feature import SPLITS, Settings, read_labels, split_labels, split_patients
 
 
 def frame(classes, repeats=2):
@@ -158,3 +158,41 @@ def test_a_class_that_loses_its_last_record_to_the_test_file_is_named(tmp_path):
     splits = split_patients(labels)
     with pytest.raises(ValueError, match="leaves no train record of class 1"):
         patients.replace_test(splits, labels[20:], str(tmp_path), str(tmp_path))
+
+
+# ---------------------------------------------------------------------------------- published folds
+PARTS = ["train", "train", "validation", "test", "train"]
+
+
+def published(tmp_path, change=lambda labels: labels, **settings):
+    """Return the splits of a label file with a column `split`, after a change of its rows."""
+    labels = pd.DataFrame({"subject_id": np.arange(40) // 2, "waveform_path": np.arange(40),
+                           "ecg_category": ["A", "B"] * 20, "split": np.repeat(PARTS, 8)})
+    path = tmp_path / "labels.csv"
+    change(labels).to_csv(path, index=False)
+    rows = read_labels(str(path))
+    return split_labels(rows, ["A", "B"], Settings(labels=str(path), **settings))
+
+
+def test_a_column_split_is_the_split(tmp_path):
+    splits = published(tmp_path)
+    assert {name: rows["waveform_path"].astype(int).tolist() for name, rows in splits.items()} == {
+        "train": [*range(16), *range(32, 40)], "validation": [*range(16, 24)],
+        "test": [*range(24, 32)]}
+
+
+@pytest.mark.parametrize(("change", "what"), [
+    (lambda labels: labels.assign(split=np.resize(PARTS, 40)), "has 12 patients in more than one"),
+    (lambda labels: labels[labels["split"] != "validation"], "expected records in all of"),
+    (lambda labels: labels[(labels["split"] != "train") | (labels["ecg_category"] == "A")],
+     "of all classes in train")])
+def test_a_column_split_that_mixes_patients_or_lacks_records_is_refused(tmp_path, change, what):
+    with pytest.raises(UserError, match=what):
+        published(tmp_path, change)
+
+
+@pytest.mark.parametrize("setting", [
+    {"test_share": 0.2}, {"val_share": 0.2}, {"test_labels": "other.csv"}])
+def test_a_column_split_beside_another_way_to_split_is_refused(tmp_path, setting):
+    with pytest.raises(UserError, match="leave out --test-labels"):
+        published(tmp_path, **setting)

@@ -145,11 +145,13 @@ def test_a_name_cannot_write_to_the_terminal(data, records, model, capsys):
 
 
 # ----------------------------------------------------------------------------------------- models
-def test_where_no_model_is_named_it_is_that_of_a_run_else_the_large_one_of_models(
+def test_where_no_model_is_named_it_is_that_of_a_run_then_a_quick_one_then_the_large_one(
         tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shipped = str(files.ROOT / "models" / "real_large.keras")
     assert classify.choose_model() == classify.choose_model("real_large") == shipped
+    Path("ecg_quick_model.keras").touch()
+    assert classify.choose_model() == "ecg_quick_model.keras"
     Path(script.Settings.output).touch()
     assert classify.choose_model() == script.Settings.output
     assert classify.choose_model("real_large") == shipped
