@@ -1488,7 +1488,6 @@ def evaluate(
     prevalence: np.ndarray,
     baseline: np.ndarray,
     label_file: str,
-    groups: str = "",
 ) -> tuple[str, dict[str, Any]]:
     """Measure the models' mean on test patients; return the report, and its figures for JSON.
 
@@ -1498,7 +1497,6 @@ def evaluate(
     prevalence : ndarray, shape (n_classes,), share of each class in the label file
     baseline : ndarray, shape (n, n_classes), probabilities of the baseline
     label_file : str, to whose prevalence results are reweighted; "": to none
-    groups : str, names of columns of the test's rows, with commas
     """
     rows, _, features, targets, *_ = test.records
     subjects = rows["subject_id"].to_numpy()
@@ -1521,7 +1519,7 @@ def evaluate(
         "thresholds": metrics.thresholds(
             validation.mean, validation.records.targets, test.mean, targets, classes),
         "per class": metrics.by_class(targets, predicted, classes),
-        "groups": cohort.by_group(test.records, test.mean, classes, groups)}
+        "groups": cohort.by_group(test.records, test.mean, classes)}
 
     if label_file:
         figures["at prevalence"] = {
@@ -1804,7 +1802,7 @@ def run(settings: Settings) -> None:
     label_name = "" if settings.test_labels else printable(Path(settings.labels).name)
     words, card["metrics"] = evaluate(
         predict_each(models, validation), tested, card["temperature"], classes, shares.to_numpy(),
-        baseline, label_name, settings.groups)
+        baseline, label_name)
     split = cohort.join(splits, {"train": training, "validation": validation, "test": test})
     card["flow"] = cohort.flow_lines(cohort.flow(split, card))
     text = report.in_full(words + cohort.in_words(split, card), card)

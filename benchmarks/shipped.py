@@ -115,8 +115,7 @@ def run(own, others):
     last = model.layers[-1]
     last.set_weights([array * own_temperature / temperature for array in last.get_weights()])
     text, figures = script.evaluate(
-        tested, tested, [temperature], classes, prevalence.to_numpy(), baseline, "",
-        settings.groups)
+        tested, tested, [temperature], classes, prevalence.to_numpy(), baseline, "")
     figures["thresholds"] = dict.fromkeys(classes)    # nobody is left to choose them on
 
     card |= {"history": [history], "temperature": [temperature], "metrics": figures,

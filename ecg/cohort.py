@@ -20,9 +20,9 @@ EXPLORATORY = (
     "some differ by chance.")
 
 
-def present(groups: str, rows: pd.DataFrame) -> list[str]:
-    """Return those names of --groups that are columns of the rows."""
-    return [name for name in groups.casefold().split(",") if name in rows]
+def groups_of(rows: pd.DataFrame) -> list[str]:
+    """Return the columns that describe patients: those of --groups that a label file has."""
+    return [name for name in rows.columns[3:] if name not in ("split", "end")]
 
 
 def values_of(rows: pd.DataFrame, group: str) -> pd.Series:
@@ -126,7 +126,6 @@ def by_group(
     test: Any,
     probabilities: np.ndarray,
     classes: list[str],
-    groups: str,
 ) -> dict[str, dict[str, Any]]:
     """Measure all test patients, each group of them, and its difference from the rest.
 
@@ -134,7 +133,7 @@ def by_group(
     ----------
     test : the script's `Records`
     probabilities : ndarray, shape (n, n_classes)
-    groups : names of columns, with commas; those that the test has are used
+    classes : their names
 
     Returns
     -------
@@ -168,7 +167,7 @@ def by_group(
         return scores
 
     results = {"all": measure_group(tested, tested[:0])}
-    for group in present(groups, tested):
+    for group in groups_of(test.rows):
         for value, own in tested.groupby(values_of(tested, group)):
             rest = tested.drop(own.index)
             results[f"{group}: {value}"] = measure_group(own, rest)
@@ -178,14 +177,13 @@ def by_group(
 def group_table(results: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Return what `by_group` measures as a table of texts."""
     def cell(value: Any) -> Any:
-        is_score = isinstance(value, list)
-        return "{:.3f} ({:.2f} to {:.2f})".format(*value) if is_score else value
+        if isinstance(value, list):
+            return "{:.3f} ({:.2f} to {:.2f})".format(*value)
+        return value
 
-    lines = []
-    for group, scores in results.items():
-        cells = {name: cell(value) for name, value in scores.items()}
-        lines.append({"group": group, **cells})
-    return pd.DataFrame(lines).fillna("-")
+    table = pd.DataFrame.from_dict(results, orient="index")
+    texts = table.map(cell).fillna("-")
+    return texts.rename_axis("group").reset_index()
 
 
 # ------------------------------------------------------------------------------------------ words
@@ -199,7 +197,8 @@ def in_words(split: pd.DataFrame, card: dict[str, Any]) -> str:
     """
     table = table1(split, [name for name in ("age", "sex") if name in split])
     table = table[table["class"] == ALL].drop(columns="class")
-    groups = group_table(card["metrics"]["groups"]).iloc[:, :5]
+    groups = group_table(card["metrics"]["groups"])
+    groups = groups.iloc[:, :5]    # without sensitivities
     return "\n".join([
         "\nFlow of records",
         *card["flow"],

@@ -145,7 +145,8 @@ def difference(score: list[float], other: list[float]) -> list[float]:
     (a, a_low, a_high), (b, b_low, b_high) = score, other
     below = np.hypot(a - a_low, b_high - b)
     above = np.hypot(a_high - a, b - b_low)
-    return [a - b, float(a - b - below), float(a - b + above)]
+    value = a - b
+    return [value, float(value - below), float(value + above)]
 
 
 def by_class(

@@ -133,7 +133,7 @@ def write_results(
         "left_out": pd.DataFrame(card["left_out"], columns=["record", "why"]),
         "split": split,
         "flow": cohort.flow(split, card),
-        "table1": cohort.table1(split, cohort.present(card["settings"]["groups"], split)),
+        "table1": cohort.table1(split, cohort.groups_of(split)),
     }
     write_text(folder / "report.txt", text)
     write_text(folder / "metrics.json", json.dumps(card["metrics"], indent=1))

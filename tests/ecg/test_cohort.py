@@ -97,7 +97,8 @@ def example(n, values):
     """Return n test records of as many patients, with a column `sex`, and probabilities."""
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, n)
-    rows = pd.DataFrame({"subject_id": np.arange(n), "sex": np.resize(values, n)})
+    rows = pd.DataFrame({"subject_id": np.arange(n), "waveform_path": "", "ecg_category": "",
+                         "sex": np.resize(values, n)})
     right = np.where(rows["sex"] == "male", 0.9, 0.6)
     predicted = np.where(rng.random(n) < right, targets, 1 - targets)
     return SimpleNamespace(rows=rows, targets=targets), np.eye(2)[predicted]
@@ -105,7 +106,7 @@ def example(n, values):
 
 def test_a_group_has_the_figures_of_its_records_alone_and_its_difference_from_the_rest():
     test, probabilities = example(200, ["male", "female", "female"])
-    groups = cohort.by_group(test, probabilities, ["A", "B"], "sex,age")
+    groups = cohort.by_group(test, probabilities, ["A", "B"])
     assert list(groups) == ["all", "sex: female", "sex: male"]
     is_male = (test.rows["sex"] == "male").to_numpy()
     is_right = probabilities.argmax(axis=1) == test.targets
@@ -124,7 +125,7 @@ def test_a_group_has_the_figures_of_its_records_alone_and_its_difference_from_th
 def test_small_groups_have_no_figures_and_ages_are_in_bands():
     test, probabilities = example(60, ["male"])
     test.rows["age"] = ["17"] * 19 + ["18"] * 20 + ["300"] * 20 + ["?"]
-    groups = cohort.by_group(test, probabilities, ["A", "B"], "age")
+    groups = cohort.by_group(test, probabilities, ["A", "B"])
     assert groups["age: under 18"] == {"patients": 19, "accuracy": "too few"}
     assert groups["age: unknown"] == {"patients": 1, "accuracy": "too few"}
     assert groups["age: 18-39"]["patients"] == groups["age: 80 and more"]["patients"] == 20
@@ -135,7 +136,7 @@ def test_a_difference_counts_only_classes_that_both_have():
     test, probabilities = example(120, ["male", "female"])
     is_female = (test.rows["sex"] == "female").to_numpy()
     test.targets[is_female] = 0
-    groups = cohort.by_group(test, probabilities, ["A", "B"], "sex")
+    groups = cohort.by_group(test, probabilities, ["A", "B"])
     is_right = probabilities.argmax(axis=1) == test.targets
     rest = is_right[~is_female & (test.targets == 0)].mean()
     difference = groups["sex: female"]["difference"][0]

@@ -123,7 +123,8 @@ def test_what_the_script_draws_is_fetched_once_with_the_command_that_trains_on_i
     assert len(wanted) == len(set(wanted)) == 5 * (6 + 3 + 3)
     assert set(server.requests.values()) == {1}
     assert re.search(r"60 of 60 records are in data; to train on them:\npython \S*too_feature.py "
-                     rf"--labels labels.csv --data-dir data {' '.join(SAMPLES)} --output labels.keras\n$",
+                     rf"--labels labels.csv --data-dir data {' '.join(SAMPLES)} "
+                     r"--output labels.keras\n$",
                      capsys.readouterr().out)
 
 
