@@ -18,6 +18,7 @@ trained again. A training of the default takes some 35 s on one core, of the lar
 import contextlib
 import dataclasses
 import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +29,7 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from benchmarks import tables, thesis
 from benchmarks.baselines import BASELINES
-from benchmarks.common import Store, find_markers, replace_table
+from benchmarks.common import find_markers, replace_table
 from benchmarks.folds import read_pool, size_of
 from benchmarks.runs import Runner, Wanted
 from benchmarks.systems import OURS, System, recipe_system
@@ -172,7 +173,8 @@ def run(options):
     if options.write:
         for heading in wanted:    # before hours of training
             find_markers(options.write, heading)
-    measure(Runner(pool, Store(options.keep), options), wanted, options)
+    with tempfile.TemporaryDirectory() as scratch:
+        measure(Runner(pool, options.keep or scratch, options), wanted, options)
 
 
 def main(arguments=None):

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 from scipy.special import softmax
 
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 
 import too_feature as script
-from benchmarks.common import Store, code_sha256, log
+from benchmarks.common import code_sha256, log
 from benchmarks.folds import SEED, fold_of, numbers, read_pool
 from benchmarks.scores import Scorer, interval, versus
 from ecg import adaptation
@@ -131,23 +132,17 @@ def make_draws(pool, n):
     return draws
 
 
-def predict_draws(bench, store, key, title, size, draws):
-    """Return the class numbers that a method predicts for the tests of all draws, pooled."""
+def predict_draw(key, bench, title, size, draw):
+    """Return the class numbers that a method predicts for the tests of a draw."""
+    log(f"{title}, {size} labels, draw {draw.seed}")
     method, _ = METHODS[title]
-    predicted = []
-    for draw in draws:
-        full = {**key, "title": title, "size": size, "draw": draw.seed}
-        if store.get(full) is None:
-            log(f"{title}, {size} labels, draw {draw.seed}")
-            with contextlib.redirect_stdout(sys.stderr):
-                probabilities = method(bench, draw.pool[:size], draw)
-            store.put(full, probabilities.argmax(axis=1).tolist())
-        predicted += store.get(full)
-    return np.array(predicted)
+    with contextlib.redirect_stdout(sys.stderr):
+        return method(bench, draw.pool[:size], draw).argmax(axis=1)
 
 
-def table(bench, store, key, draws):
+def table(bench, key, draws, folder):
     """Return in Markdown the score of each method and size, less the start on the same records."""
+    predict = joblib.Memory(folder, verbose=0).cache(predict_draw, ignore=["bench"])
     tested = np.concatenate([draw.test for draw in draws])
     subjects = bench.pool.rows["subject_id"].to_numpy()[tested]
     scorer = Scorer(bench.pool.targets[tested], subjects, len(bench.pool.classes))
@@ -156,8 +151,8 @@ def table(bench, store, key, draws):
     for title, (_, sizes) in METHODS.items():
         cells = dict.fromkeys([0, *SIZES], "")
         for size in sizes:
-            predicted = predict_draws(bench, store, key, title, size, draws)
-            score = scorer.balanced(predicted[None])
+            predicted = [predict(key, bench, title, size, draw) for draw in draws]
+            score = scorer.balanced(np.concatenate(predicted)[None])
             start = score if start is None else start    # the first row
             cells[size] = f"{score[0]:.3f} ({interval(score[1:])})"
             if size:
@@ -190,12 +185,11 @@ def run(options):
     with contextlib.redirect_stdout(sys.stderr):
         pool, _ = read_pool(options)
     draws = make_draws(pool, options.draws)
-    store = Store(options.keep)
     for start in options.start:
         bench = Bench(pool, start)
         key = {"start": sha256(start), "code": code_sha256(__file__),
                "labels": sha256(options.labels, options.test_labels)}
-        text = table(bench, store, key, draws)
+        text = table(bench, key, draws, options.keep)
         print(f"### Start: {Path(start).stem}\n\n{text}\n", flush=True)
 
 

@@ -28,9 +28,9 @@ class Wanted(NamedTuple):
 class Cell(NamedTuple):
     """One training of a benchmark."""
 
+    key: dict[str, Any]          # all that its result depends on
     system: System
     task: Task
-    key: dict[str, Any]          # all that its result depends on
 
 
 class Result(NamedTuple):
@@ -55,20 +55,22 @@ class Runner:
     Parameters
     ----------
     pool : Pool
-    store : Store
+    folder : str
+        Keeps every training as it ends; several programs may share it.
     options : argparse.Namespace
         Of `accuracy.py`: seeds, baseline_seeds and jobs.
     """
 
-    def __init__(self, pool, store, options):
+    def __init__(self, pool, folder, options):
         self.pool = pool
-        self.store = store
         self.options = options
         modules = [module.__file__ for module in (systems, folds, baselines, thesis)]
         self.made_by = {"code": code_sha256(*modules), "versions": origin.versions()}
+        memory = joblib.Memory(folder, verbose=0)
+        self.trained = memory.cache(train_cell, ignore=["system", "task"])
 
     def train(self, wanted):
-        """Train what is wanted, unless the store has it already.
+        """Train what is wanted, unless the folder has it already.
 
         Of a system's candidate settings, those are used that do best on the validation patients of
         the first fold and seed.
@@ -85,7 +87,7 @@ class Runner:
 
     def result(self, each):
         """Return the `Result` of one `Wanted` that is trained."""
-        rows = [[self.store.get(cell.key) for cell in row] for row in self._rows(each)]
+        rows = [[self.trained(*cell) for cell in row] for row in self._rows(each)]
         runs = [run for row in rows for run in row]
         probabilities = np.stack([
             np.concatenate([run["probabilities"] for run in row]) for row in rows])
@@ -102,7 +104,7 @@ class Runner:
 
     def _chosen(self, each):
         """Return the candidate settings to use: those whose trial was the best."""
-        scores = [self.store.get(cell.key)["validation"] for cell in self._trials(each)]
+        scores = [self.trained(*cell)["validation"] for cell in self._trials(each)]
         return each.system.candidates[int(np.argmax(scores or [0]))]
 
     def _rows(self, each):
@@ -122,29 +124,27 @@ class Runner:
             "records": self.pool.digest(fold),
             "seed": seed,
             "change": change}
-        return Cell(each.system, Task(self.pool, fold, seed, change), key)
+        return Cell(key, each.system, Task(self.pool, fold, seed, change))
 
     def _train_cells(self, cells):
-        """Train the cells that the store lacks, and store each as it ends."""
-        missing = {str(cell.key): cell for cell in cells if self.store.get(cell.key) is None}
-        todo = list(missing.values())    # none of them twice
+        """Train the cells that the folder lacks, none of them twice."""
+        todo = {str(cell.key): cell for cell in cells
+                if not self.trained.check_call_in_cache(*cell)}
         if self.options.jobs > 1:
             os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")    # a core for each process
 
         parallel = joblib.Parallel(
             self.options.jobs, return_as="generator_unordered", batch_size=1)
-        results = parallel(joblib.delayed(train_cell)(cell) for cell in todo)
-        for done, (key, result) in enumerate(results, start=1):
-            self.store.put(key, result)
+        results = parallel(joblib.delayed(self.trained)(*cell) for cell in todo.values())
+        for done, _ in enumerate(results, start=1):
             log(f"{done} of {len(todo)} trainings are finished")
 
 
-def train_cell(cell):
-    """Train one cell, in this process or a worker; return its key and all that is kept of it."""
-    task = cell.task
-    log(f"--- {cell.system.title}, seed {task.seed}, {len(task.fold.train)} records, {task.change}")
+def train_cell(key, system, task):
+    """Train one cell, in this process or a worker; return all that is kept of it."""
+    log(f"--- {system.title}, seed {task.seed}, {len(task.fold.train)} records, {task.change}")
     start = time.perf_counter()
-    trained = cell.system.fit(task)
+    trained = system.fit(task)
     seconds = time.perf_counter() - start
 
     unseen = task.fold.validation
@@ -154,6 +154,6 @@ def train_cell(cell):
     probabilities = trained.predict(task.fold.test)
     if "keras" in sys.modules:    # free what it keeps of this model
         sys.modules["keras"].backend.clear_session()
-    return cell.key, {
-        "probabilities": np.round(probabilities, 7).tolist(), "seconds": seconds,
+    return {
+        "probabilities": np.round(probabilities, 7), "seconds": seconds,
         "validation": on_validation, "parameters": int(trained.parameters)}

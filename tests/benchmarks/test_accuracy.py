@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import tempfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,6 @@ import pandas as pd
 
 import too_feature as script
 from benchmarks import accuracy
-from benchmarks.common import Store
 from benchmarks.folds import Fold
 from benchmarks.runs import Runner, Wanted
 from benchmarks.systems import Fitted, System
@@ -38,7 +38,7 @@ OURS = system("**our default**", TRUTH, is_ours=True)
 
 
 def measure(systems, *arguments, sizes=(None,), heading="by hand"):
-    """Measure {name: System} on 40 test records of two hospitals; results are kept nowhere."""
+    """Measure {name: System} on 40 test records of two hospitals."""
     options = accuracy.parse_options([*REQUIRED, "--seeds", "1", *arguments])
     rows = pd.DataFrame({
         "subject_id": range(2 * N), "ecg_category": np.array(["fast", "slow"])[TRUTH],
@@ -47,7 +47,8 @@ def measure(systems, *arguments, sizes=(None,), heading="by hand"):
     pool = SimpleNamespace(rows=rows, classes=["fast", "slow"], targets=TRUTH, digest=str)
     wanted = {heading: {(name, size or N): Wanted(each, FOLDS, size)
                         for name, each in systems.items() for size in sizes}}
-    accuracy.measure(Runner(pool, Store(None), options), wanted, options)
+    with tempfile.TemporaryDirectory() as folder:
+        accuracy.measure(Runner(pool, folder, options), wanted, options)
 
 
 def cells(text):
