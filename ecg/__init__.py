@@ -18,6 +18,7 @@ train   fast_lstm       Keras's LSTM, faster
         checkpoint      what --resume goes on from
         adaptation      the last layer fitted to few labels
 tell    metrics         intervals, calibration, thresholds, the rate rule
+        cohort          what became of each record, table 1, groups of patients
         report          the figures of an evaluation in words
         card            what a model takes and gives, in words and numbers
         explain         what moved a probability: integrated gradients

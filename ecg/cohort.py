@@ -77,7 +77,7 @@ def flow(split: pd.DataFrame, card: dict[str, Any]) -> pd.DataFrame:
 
 def flow_lines(flow: pd.DataFrame) -> list[str]:
     """Return the flow of records as a short list: the rows, and a line for each split."""
-    lines = [f"label file: {flow['records'].sum()} rows"]
+    lines = [f"rows of labels: {flow['records'].sum()}"]
     for split, own in flow.groupby("split", sort=False):
         ends = ", ".join(f"{end} {n}" for _, end, n in own.to_numpy())
         n_records = own["records"].sum()
@@ -89,8 +89,11 @@ def flow_lines(flow: pd.DataFrame) -> list[str]:
 def quartiles(ages: pd.Series) -> str:
     """Return the median of ages, as text, with their quartiles and how many are not known."""
     known = pd.to_numeric(ages, errors="coerce").dropna()
+    n_unknown = f"{len(ages) - len(known)} {UNKNOWN}"
+    if known.empty:
+        return n_unknown
     words = "{:.0f} ({:.0f}-{:.0f})".format(*known.quantile([0.5, 0.25, 0.75]))
-    return f"{words}, {len(ages) - len(known)} {UNKNOWN}"
+    return f"{words}, {n_unknown}"
 
 
 def table1(split: pd.DataFrame, groups: list[str]) -> pd.DataFrame:

@@ -135,6 +135,7 @@ def write_results(
         "flow": cohort.flow(split, card),
         "table1": cohort.table1(split, cohort.groups_of(split)),
     }
+
     write_text(folder / "report.txt", text)
     write_text(folder / "metrics.json", json.dumps(card["metrics"], indent=1))
     write_text(folder / "run.json", json.dumps(run, indent=1))

@@ -76,7 +76,7 @@ def test_each_record_has_the_end_that_it_came_to():
     split = cohort.join({"test": rows}, {"test": records})
     assert split["end"].tolist() == ["used", "not on disk", "too short", "not drawn"]
     assert cohort.flow_lines(cohort.flow(split, {"rows": {"duplicate": 3, "records": 4}})) == [
-        "label file: 7 rows", "in no split: 3 (duplicate 3)",
+        "rows of labels: 7", "in no split: 3 (duplicate 3)",
         "test: 4 (used 1, not on disk 1, too short 1, not drawn 1)"]
 
 
@@ -89,6 +89,7 @@ def test_table_1_counts_used_records_and_each_patient_once():
     assert table["AF"] == {
         "split": "train", "records": 3, "patients": 2, "age: median (quartiles)":
         "50 (45-55), 0 unknown", "sex: female": 0, "sex: male": 1, "sex: unknown": 1}
+    assert table["Normal"]["age: median (quartiles)"] == "1 unknown"
     assert table["all classes"]["patients"] == 3
     assert table["all classes"]["age: median (quartiles)"] == "50 (45-55), 1 unknown"
 
