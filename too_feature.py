@@ -113,6 +113,9 @@ class Recipe:
         True, "whether the heart rate enters as a curve that is steep at 60 and 100 bpm")
     regression_share: float = method(
         0.0, "share of a logistic regression on the same features in the logits", 0, 1)
+    rate_limits: str = method(
+        "", "bpm that part bradycardia, normal and tachycardia, such as 60,100; none: the network "
+        "alone parts them; empty: fitted to the training labels")
 
     weight_decay: float = method(
         0.0, "share of a weight lost per step and unit of learning rate", 0, 1)
@@ -144,8 +147,8 @@ RECIPES = {
     # no record repeated in validation or test.
     "thesis": Recipe(
         name="thesis", high_pass=0.0, central_share=0.5, scale_span=1.0, lstm_memory=0.0,
-        freeze_bn_after=0, feature_limit=1000.0, rate_curve=False, keep_weights="best",
-        shift=0.0, lead_gain=0.0, amplitude_noise=0.0),
+        freeze_bn_after=0, feature_limit=1000.0, rate_curve=False, rate_limits="none",
+        keep_weights="best", shift=0.0, lead_gain=0.0, amplitude_noise=0.0),
     # Convolutions, attention and 40 more features; weight decay makes Keras's Adam an AdamW.
     # The learning rate falls to zero along a cosine, without early stopping. XLA slows convolutions
     # down on a CPU. Its logits are averaged with those of a logistic regression on the same
@@ -199,6 +202,7 @@ class Settings:
         check_fields(self)
         origin.check_flag(self.labels_origin)
         origin.check_flag(self.test_labels_origin)
+        rate_step.fixed_limits(self.recipe.rate_limits)
         if (self.test_data_dir or self.test_labels_origin) and not self.test_labels:
             raise UserError("--test-data-dir, --test-labels-origin: expected --test-labels as well")
         if not self.start_from and self.recipe.epochs == 0:
@@ -240,8 +244,10 @@ if __name__ == "__main__":    # at once: the packages below take a second to imp
 def choose_recipe(name: str | None, start_from: str | None) -> Recipe:
     """Return the recipe of this name; without one, that of --start-from, else the default."""
     if start_from and name is None:
-        recipe = read_start(start_from)[0]    # 0 epochs: of a run that only evaluated a model
-        return recipe if recipe.epochs else dataclasses.replace(recipe, epochs=EPOCHS)
+        recipe = read_start(start_from)[0]
+        epochs = recipe.epochs or EPOCHS    # 0 epochs: of a run that only evaluated a model
+        limits = recipe.rate_limits if recipe.rate_limits == "none" else ""
+        return dataclasses.replace(recipe, epochs=epochs, rate_limits=limits)
     if name is None:
         return RECIPES["default"]
     if name not in RECIPES:
@@ -300,12 +306,13 @@ from ecg import (
 )
 
 # isort: split
-from ecg import r_peaks, report, two_phases, wfdb_files
+from ecg import r_peaks, rate_step, report, two_phases, wfdb_files
 from ecg.baseline import LinearBaseline
 from ecg.card import contract
 from ecg.demo import DEMO_FOLDER, ensure_demo
 from ecg.errors import exit_code, printable, raise_at_sigterm, user_errors
 from ecg.large_features import EXTRA_FEATURES, extra_features
+from ecg.rate_step import NO_STEP, RateStep
 from ecg.signals import BEYOND_ANY_CONVERTER, as_leads
 from ecg.wfdb_files import MAX_FS, MIN_FS, RECORD_SECONDS
 
@@ -1309,6 +1316,24 @@ def fit_baseline(training: Records, n_classes: int, recipe: Recipe) -> LinearBas
         first_baseline_feature(recipe))
 
 
+def choose_rate_step(training: Records, classes: list[str], settings: Settings) -> RateStep:
+    """Return the rate step of a run: of its recipe, or with limits fitted to its training labels.
+
+    A model that is only evaluated keeps its own.
+    """
+    recipe = settings.recipe
+    if not recipe.epochs and not recipe.rate_limits:
+        return rate_step.of_card(read_start(settings.start_from)[2])
+    places = rate_step.rate_places(classes)
+    if not places or recipe.rate_limits == "none":
+        return NO_STEP
+    rate = training.features[:, HEART_RATE]
+    is_used = ~training.rows["waveform_path"].duplicated().to_numpy() & (rate > 0)
+    limits = rate_step.fixed_limits(recipe.rate_limits) or rate_step.fit_limits(
+        rate[is_used], training.targets[is_used], places)
+    return RateStep(places, limits)
+
+
 def first_baseline_feature(recipe: Recipe) -> int:
     """Return the place of the first feature that the baseline of a recipe's model uses."""
     return HEART_RATE if recipe.model == "large" else 0    # before it, amplitudes
@@ -1345,7 +1370,7 @@ def train(
 
     Returns
     -------
-    model : keras.Model
+    model : keras.Model, without the rate step
     temperature : float, by which the last layer's weights are already divided
     history : list of dict, the logs of each epoch
     """
@@ -1447,7 +1472,8 @@ def adapt(
     UserError
         The model cannot be loaded, or is an ensemble that would have to be trained.
     """
-    model = load(adaptation.find_model(settings.start_from)).model
+    start_model = load(adaptation.find_model(settings.start_from))
+    model = start_model.core
     if not settings.recipe.epochs:
         return model, 1.0, []
 
@@ -1456,7 +1482,9 @@ def adapt(
     inputs = predict(body, training).astype(float)
     start = adaptation.LastLayer.of(last)
     subjects = training.rows["subject_id"].to_numpy()
-    adapted = adaptation.adapt(inputs, training.targets, subjects, start, settings.seed)
+    step = choose_rate_step(training, start_model.classes, settings)
+    decide = functools.partial(step.apply, rate=training.features[:, [HEART_RATE]])
+    adapted = adaptation.adapt(inputs, training.targets, subjects, start, settings.seed, decide)
     last.set_weights(list(adapted.layer))
     print(f"last layer fitted to {len(inputs)} records; {adapted.in_words()}")
     return model, calibrate(model, validation), []
@@ -1467,17 +1495,22 @@ class Predicted(NamedTuple):
     """Records, and the probabilities that models give to them."""
 
     records: Records
-    each: np.ndarray            # (models, n, n_classes)
+    each: np.ndarray            # (models, n, n_classes), before the rate step
+    step: RateStep = NO_STEP
 
     @property
     def mean(self) -> np.ndarray:
-        """Probabilities (n, n_classes) of the ensemble."""
-        return self.each.mean(axis=0)
+        """Probabilities (n, n_classes) of the ensemble, after the rate step."""
+        return self.decide(self.each.mean(axis=0))
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return other probabilities of these records after the rate step."""
+        return self.step.apply(probabilities, self.records.features[:, [HEART_RATE]])
 
 
-def predict_each(models: list, records: Records) -> Predicted:
+def predict_each(models: list, records: Records, step: RateStep = NO_STEP) -> Predicted:
     """Return records with the probabilities that each of these models gives to them."""
-    return Predicted(records, np.array([predict(model, records) for model in models]))
+    return Predicted(records, np.array([predict(model, records) for model in models]), step)
 
 
 def evaluate(
@@ -1503,6 +1536,7 @@ def evaluate(
     confidence = test.mean.max(axis=1)
     predicted = test.mean.argmax(axis=1)
     rule = metrics.rate_rule(features[:, HEART_RATE], classes, prevalence)
+    by_regression = test.decide(baseline).argmax(axis=1)
     weights = None
     if label_file:    # as if the classes came as often as in it
         weights = (prevalence / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
@@ -1512,9 +1546,9 @@ def evaluate(
         "patients": rows["subject_id"].nunique(),
         "model": metrics.accuracies(targets, predicted, subjects),
         "rate rule": metrics.accuracies(targets, rule, subjects),
-        "logistic regression": metrics.accuracies(targets, baseline.argmax(axis=1), subjects),
+        "logistic regression": metrics.accuracies(targets, by_regression, subjects),
         "confidence": [float(confidence.mean()), float(confidence.std())],
-        "calibration": metrics.calibrations(test.each, temperatures, targets, weights),
+        "calibration": metrics.calibrations(test.each, temperatures, targets, weights, test.decide),
         "accuracy at coverage": metrics.accuracy_at_coverage(test.mean, targets),
         "thresholds": metrics.thresholds(
             validation.mean, validation.records.targets, test.mean, targets, classes),
@@ -1528,22 +1562,25 @@ def evaluate(
             "per class": metrics.by_class(targets, predicted, classes, weights)}
     if len(test.each) > 1:
         figures["balanced accuracy of each"] = [
-            balanced_accuracy_score(targets, p.argmax(axis=1)) for p in test.each]
+            balanced_accuracy_score(targets, test.decide(p).argmax(axis=1)) for p in test.each]
 
     names = np.array(classes)
     vitals = features[:, HEART_RATE:len(FEATURES)]
-    return report.in_words(figures, names[targets], names[predicted], vitals, VITALS), figures
+    return report.in_words(
+        figures, names[targets], names[predicted], vitals, VITALS, test.step), figures
 
 
 # ------------------------------------------------------------------------------------------ save
 def save(model: Any, card: dict[str, Any], path: Path) -> None:
     """Save a model and, in a .json of the same name, its card: all that is needed to use it.
 
-    Added to the card are the scaling of the features, what the model takes and gives in words, the
-    probabilities of two fixed ECGs, and the hash of the model's file. The card is first written as
-    .json.new, so that a card that fits the model exists at every moment.
+    `model` is the core, and the rate step of the card follows it. Added to the card are the
+    scaling of the features, what the model takes and gives in words, the probabilities of two fixed
+    ECGs, and the hash of the model's file. The card is first written as .json.new, so that a card
+    that fits the model exists at every moment.
     """
     keras = load_tensorflow()[1]
+    model = rate_step.of_card(card).behind(keras, model, HEART_RATE)    # without the optimizer
     new = path.with_suffix(".json.new")
     full = {
         **card,
@@ -1552,7 +1589,7 @@ def save(model: Any, card: dict[str, Any], path: Path) -> None:
         "contract": contract(card)}
 
     def write_both(scratch: Path) -> None:
-        keras.Model(model.inputs, model.outputs, name=model.name).save(scratch)    # no optimizer
+        model.save(scratch)
         models.make_portable(scratch)
         text = json.dumps({**full, "model_sha256": files.sha256(scratch)}, indent=1)
         files.write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
@@ -1586,6 +1623,7 @@ class Loaded(NamedTuple):
     classes: list[str]          # in the order of its outputs
     recipe: Recipe              # by which its inputs are prepared
     card: dict[str, Any]
+    core: Any                   # the same model without the rate step, ends in its last layer
 
 
 def read_card(path: str | Path) -> tuple[Recipe, list[str], dict[str, Any]]:
@@ -1602,6 +1640,7 @@ def read_card(path: str | Path) -> tuple[Recipe, list[str], dict[str, Any]]:
         features = feature_names(recipe)
         first = first_baseline_feature(recipe) if recipe.regression_share else len(features)
         models.check_card(card, LEADS, features, len(features) - first)
+        rate_step.of_card(card)
     return recipe, card["classes"], card
 
 
@@ -1621,11 +1660,12 @@ def load(path: str | Path) -> Loaded:
         models.check_file(path)
     load_tensorflow()    # whose absence is no fault of the model
     with models.refusing(path):
-        model = rebuild(card["scaling"], len(classes), recipe)
+        core = rebuild(card["scaling"], len(classes), recipe)
+        model = rate_step.of_card(card).behind(load_tensorflow()[1], core, HEART_RATE)
         model.load_weights(path)
         model.jit_compile = False    # XLA delays the first prediction, and fails on some machines
         models.check_same(card["check"], check_probabilities(model, classes, recipe))
-    return Loaded(model, classes, recipe, card)
+    return Loaded(model, classes, recipe, card, core)
 
 
 def rebuild(scaling: list[dict[str, list[float]]], n_classes: int, recipe: Recipe) -> Any:
@@ -1782,8 +1822,7 @@ def run(settings: Settings) -> None:
 
     # Test first: what it holds is never trained on, even under another name and patient
     test = load_split("test", splits["test"], classes, settings)
-    validation = load_split(
-        "validation", splits["validation"], classes, settings, {"test": test})
+    validation = load_split("validation", splits["validation"], classes, settings, {"test": test})
     tf, keras = loading.result()    # if it is broken, that shows before the slow reading
     devices = ", ".join(device.name for device in tf.config.get_visible_devices())
     print(report.using(card["versions"], devices))
@@ -1791,18 +1830,20 @@ def run(settings: Settings) -> None:
         "train", splits["train"], classes, settings, {"test": test, "validation": validation})
     card["left_out"] = [*training.left_out, *validation.left_out, *test.left_out]
     card["unusual"] = [*training.unusual, *validation.unusual, *test.unusual]
+    step = choose_rate_step(training, classes, settings)
+    card["rate_limits"] = step.limits
 
     trained = train_each(training, validation, len(classes), settings, folder / "progress")
     models, card["temperature"], card["history"] = map(list, zip(*trained, strict=True))
     model = models[0] if len(models) == 1 else average_models(keras, models)
     save(model, card, output)    # now, so that no error can lose it
 
-    tested = predict_each(models, test)
+    tested = predict_each(models, test, step)
     baseline = fit_baseline(training, len(classes), settings.recipe).predict(test.features)
     label_name = "" if settings.test_labels else printable(Path(settings.labels).name)
     words, card["metrics"] = evaluate(
-        predict_each(models, validation), tested, card["temperature"], classes, shares.to_numpy(),
-        baseline, label_name)
+        predict_each(models, validation, step), tested, card["temperature"], classes,
+        shares.to_numpy(), baseline, label_name)
     split = cohort.join(splits, {"train": training, "validation": validation, "test": test})
     card["flow"] = cohort.flow_lines(cohort.flow(split, card))
     text = report.in_full(words + cohort.in_words(split, card), card)

@@ -61,7 +61,7 @@ class Bench:
         if pool.classes != loaded.classes:
             raise UserError(f"--start {start}: the model's classes are {loaded.classes}, those of "
                             f"the labels {pool.classes}")
-        self.model = loaded.model
+        self.model = loaded.core
         self.recipe = loaded.recipe
 
         is_other = pool.rows["other"]

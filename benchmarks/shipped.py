@@ -110,6 +110,9 @@ def run(own, others):
     records = script.load_split("train", labels, classes, settings)
     records = forget_amplitudes(records, own.no_amplitudes)
     tested, baseline, temperature = judge(records, len(classes), settings)
+    step = script.choose_rate_step(records, classes, settings)
+    card["rate_limits"] = step.limits
+    tested = tested._replace(step=step)
     model, own_temperature, history = script.train(
         records, script.each_once(records), len(classes), settings)
     last = model.layers[-1]

@@ -6,6 +6,7 @@ layer. It is fitted again by a logistic regression whose weights are held near t
 between the start, the fitted layer, and the mean of the two. Measured by benchmarks/adapt.py.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,6 +160,7 @@ def adapt(
     patients: np.ndarray,
     start: LastLayer,
     seed: int = 42,
+    decide: Callable = np.asarray,
 ) -> Adapted:
     """Fit a last layer to records, and choose by cross-validation how much of the change to keep.
 
@@ -169,6 +171,7 @@ def adapt(
     patients : ndarray, shape (n,): none is both fitted and judged
     start : LastLayer
     seed : int, of the folds
+    decide : function, optional, what is done to probabilities behind the layer: the rate step
     """
     fold = patient_folds(patients, targets, seed)
     moved = start.logits(inputs)
@@ -180,7 +183,7 @@ def adapt(
 
     before = start.logits(inputs)
     scores = {
-        name: score(softmax(before + share * (moved - before), axis=1), targets)
+        name: score(decide(softmax(before + share * (moved - before), axis=1)), targets)
         for name, share in SHARES.items()}
     chosen = max(SHARES, key=lambda name: scores[name])    # of equal ones, the first
     fitted = fit_last_layer(inputs, targets, start)

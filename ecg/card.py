@@ -7,7 +7,7 @@ file, MODEL_CARD.md and the page of a run all show it.
 from pathlib import Path
 from typing import Any
 
-from ecg import origin, r_peaks, report, wfdb_files
+from ecg import origin, r_peaks, rate_step, report, wfdb_files
 
 TEMPLATE = Path(__file__).with_name("contract.txt")
 LEAD_II_FEATURES = "mean", "standard deviation", "skewness", "kurtosis"
@@ -30,11 +30,15 @@ def contract(card: dict[str, Any]) -> dict[str, list[str]]:
     Returns
     -------
     dict
-        "Inputs", "Preparation" (steps in order), "Features", "R peaks", "Outputs" and "Labels".
+        "Inputs", "Preparation" (steps in order), "Features", "R peaks", "Outputs", "Rate step"
+        (where the model has one) and "Labels".
     """
     recipe = card["recipe"]
+    step = rate_step.of_card(card)
     fields = {
         "recipe": recipe,
+        "rate_step": rate_step,
+        "limits": step.limits or [0, 0],
         "r_peaks": r_peaks,
         "wfdb_files": wfdb_files,
         "rate": recipe["sequence_length"] / wfdb_files.RECORD_SECONDS,
@@ -44,6 +48,7 @@ def contract(card: dict[str, Any]) -> dict[str, list[str]]:
         "high_pass": _high_pass(recipe["high_pass"]),
         "low": 0.5 - recipe["central_share"] / 2,
         "high": 0.5 + recipe["central_share"] / 2,
+
         "more_features": _more_features(card),
         "n_classes": len(card["classes"]),
         "classes": ", ".join(card["classes"]),
@@ -55,7 +60,8 @@ def contract(card: dict[str, Any]) -> dict[str, list[str]]:
     for section in TEMPLATE.read_text(encoding="utf-8").split("## ")[1:]:
         heading, *paragraphs = section.strip().split("\n\n")
         filled = [" ".join(words.split()).format(**fields) for words in paragraphs]
-        sections[heading] = [line for text in filled for line in text.splitlines()]
+        if heading != "Rate step" or step.limits:
+            sections[heading] = [line for text in filled for line in text.splitlines()]
     return sections
 
 

@@ -3,6 +3,7 @@
 Arrays in, numbers out.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -241,8 +242,11 @@ def calibrations(
     temperatures: list[float],
     targets: np.ndarray,
     weights: np.ndarray | None = None,
+    decide: Callable = np.asarray,
 ) -> dict[str, Any]:
     """Return `calibration` before and after temperature scaling, on test and at a prevalence.
+
+    And what it is after that, but without the rate step.
 
     Parameters
     ----------
@@ -251,10 +255,14 @@ def calibrations(
     targets : ndarray of int, shape (n,)
     weights : ndarray, shape (n,), optional
         Give the classes their prevalence in the label file.
+    decide : function, optional
+        What is done to the models' mean: the rate step.
     """
     unscaled = [p if temperature == 1 else soften(p, 1 / temperature)    # then exact
                 for p, temperature in zip(each, temperatures, strict=True)]
-    moments = {"before": np.mean(unscaled, axis=0), "after": np.mean(each, axis=0)}
+    mean = np.mean(each, axis=0)
+    moments = {"before": decide(np.mean(unscaled, axis=0)), "after": decide(mean),
+               "without rate step": mean}
     places = {"test": None} if weights is None else {"test": None, "at prevalence": weights}
     return {place: {moment: calibration(p, targets, w) for moment, p in moments.items()}
             for place, w in places.items()}

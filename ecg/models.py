@@ -283,12 +283,15 @@ def make_portable(path: Path) -> None:
 
 
 def _portable(part: Any) -> Any:
-    """Return a part of a description without `NEWER_SETTINGS`, and without names of operations."""
+    """Return a part of a description without what some releases do not know.
+
+    That is `NEWER_SETTINGS`, and the name among the settings of an operation that has others.
+    """
     if isinstance(part, list):
         return [_portable(inner) for inner in part]
     if not isinstance(part, dict):
         return part
     kept = {name: _portable(inner) for name, inner in part.items() if name not in NEWER_SETTINGS}
-    if str(kept.get("module")).startswith("keras.src.ops"):
+    if str(kept.get("module")).startswith("keras.src.ops") and len(kept["config"]) > 1:
         kept["config"].pop("name", None)
     return kept

@@ -8,6 +8,7 @@ import pandas as pd
 from sklearn.metrics import classification_report
 
 from ecg import left_out, origin
+from ecg.rate_step import RateStep
 
 COVERAGES = "1.00", "0.90", "0.75", "0.50", "0.25"    # shares of the records that are answered
 
@@ -18,6 +19,8 @@ TEMPLATE = """
 confidence {confidence[0]:.1%} +- {confidence[1]:.1%}
 {at_prevalence}{calibration}
 accuracy at coverage {coverage}
+
+{rate_step}
 
 Rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the commonest other class)
 {rule}
@@ -53,10 +56,28 @@ def calibration_lines(calibration: dict[str, Any]) -> str:
         for name, after in scores["after"].items():
             before = scores["before"][name]
             scaled = f", after temperature scaling {after:.3f}" if after != before else ""
-            lines.append(f"{name}, {place}: {before:.3f}{scaled}")
+            core = scores["without rate step"][name]
+            step = f", without the rate step {core:.3f}" if core != after else ""
+            lines.append(f"{name}, {place}: {before:.3f}{scaled}{step}")
     if calibration["test"]["after"] == calibration["test"]["before"]:
         lines.append("temperature scaling was left out: nothing was trained, or it would not help "
                      "validation patients")
+    return "\n".join(lines)
+
+
+def rate_step_lines(step: RateStep, rate: np.ndarray, truth: np.ndarray, classes: list[str]) -> str:
+    """Write what the heart rate decides, and how far labels disagree with it."""
+    lines = [step.in_words()]
+    for place in step.places:
+        low, high = step.limits
+        own = rate[truth == classes[place]]
+        if len(own):
+            lines.append(
+                f"of {len(own)} records labelled {classes[place]} {np.mean(own < low):.0%} are "
+                f"below {low:.0f} bpm, {np.mean(own > high):.0%} above {high:.0f}")
+    if step.places:
+        lines.append(f"without a heart rate: {np.isnan(rate).sum()} records, in which no rate "
+                     "class gets more than 0.5")
     return "\n".join(lines)
 
 
@@ -94,7 +115,7 @@ def vitals_table(vitals: np.ndarray, kinds: list[tuple], truth: np.ndarray) -> s
 
 
 def in_words(figures: dict[str, Any], truth: np.ndarray, predicted: np.ndarray,
-             vitals: np.ndarray, kinds: list[tuple]) -> str:
+             vitals: np.ndarray, kinds: list[tuple], step: RateStep) -> str:
     """Return the report as text.
 
     Parameters
@@ -107,6 +128,8 @@ def in_words(figures: dict[str, Any], truth: np.ndarray, predicted: np.ndarray,
         Heart rate and its variability; NaN where not measurable.
     kinds : list of (name, unit, reference range or None)
         Of `vitals`.
+    step : RateStep
+        Of the model.
     """
     per_class = figures["per class"]
     best = max(per_class, key=lambda name: per_class[name]["f1-score"])
@@ -127,6 +150,7 @@ def in_words(figures: dict[str, Any], truth: np.ndarray, predicted: np.ndarray,
         at_prevalence=prevalence_line(figures),
         calibration=calibration_lines(figures["calibration"]),
         coverage=", ".join(f"{float(share):.0%} {coverage[share]:.3f}" for share in COVERAGES),
+        rate_step=rate_step_lines(step, vitals[:, 0], truth, list(per_class)),
         rule=with_intervals(figures["rate rule"]),
         baseline=with_intervals(figures["logistic regression"]),
         thresholds="\n".join(

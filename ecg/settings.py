@@ -42,7 +42,7 @@ def expectation(field: dataclasses.Field) -> str:
     if field.type is bool:
         return "true or false"
     if field.type is str:
-        return f"one of {', '.join(limits)}"
+        return f"one of {', '.join(limits)}" if limits else "text"
     number = "a whole number" if field.type is int else "a number"
     return f"{number} from {limits[0]} to {limits[1]}"
 

@@ -81,6 +81,8 @@ def run(flags: argparse.Namespace) -> None:
                         "another file, or replace it with --force")
     files.check_target(flags.output, [flags.data.removeprefix("@")])
     loaded = classify.load(flags.model)
+    if flags.by == "uncertainty":    # with the rate step, whoever is near 60 bpm is uncertain
+        loaded = loaded._replace(model=loaded.core)
     folder, paths = find_paths(flags.data, flags.data_dir)
 
     usable = []

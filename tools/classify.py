@@ -11,6 +11,10 @@ Where no model is named, it is that of your last run in this folder, else `real_
 notebook: `from tools.classify import classify, classify_record`. Exit code: 0 if all records were
 classified, 1 if some were left out (each with its reason on stderr), 2 if none could be.
 
+Where the model has a rate step, the heart rate decides between bradycardia, normal and tachycardia;
+`no heart rate` marks a record in which none of the three gets more than 0.5. --explain and
+--embeddings are about the model before that step.
+
 A model is refused unless it is one that this project builds. Of a record, nothing outside its own
 folder is read.
 """
@@ -214,7 +218,7 @@ def results(paths: list[str], loaded: Loaded, jobs: int = 0, with_importance: bo
             probabilities = next(predicted)
             importance = None
             if with_importance:
-                importance = explain(loaded.model, ecg, measured, probabilities.argmax())
+                importance = explain(loaded.core, ecg, measured, probabilities.argmax())
             yield Result(path, start, "", probabilities, measured, importance,
                          next(embeddings, None))
 
@@ -360,7 +364,8 @@ def as_words(record: dict[str, Any], width: int) -> str:
     moved = record["importance"]
     window = f" from {record['start']} s on" if "start" in record else ""
     heading = (f"{record['record']}{window}: from {moved['baseline']:.3f} (flat ECG, average "
-               f"features) to {moved['probability']:.3f} for {record['predicted']} by")
+               f"features) to {moved['probability']:.3f} for {record['predicted']}, without any "
+               "rate step, by")
     lines = [textwrap.fill(heading, width, subsequent_indent="  ")]
     for kind in ("lead", "second", "feature"):
         changes = pd.Series(moved[kind])
@@ -492,7 +497,7 @@ def run(flags: argparse.Namespace) -> int:
     if flags.embeddings:
         files.check_target(flags.embeddings, [model_path])    # before the work
         body, _ = adaptation.split_model(
-            script.load_tensorflow()[1], loaded.model, f"--embeddings, {model_path}")
+            script.load_tensorflow()[1], loaded.core, f"--embeddings, {model_path}")
 
     classified = []
     is_quick = len(paths) <= FEW_RECORDS or not flags.explain

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from ecg import cohort, origin
+from ecg import cohort, origin, rate_step
 from ecg.errors import printable
 from ecg.output import ecg_page, style
 from ecg.output.model_card import accuracies, listed_settings, scores_by_class
@@ -82,6 +82,7 @@ records.</p>
 {classes}
 <p>Decision threshold at 95 % sensitivity: 95 % of the class's validation records have at least this
 probability; sensitivity and specificity are those on test patients. –: too few records.</p>
+<p>{rate_step}.</p>
 
 <h2 id="groups">Groups of patients</h2>
 <p>{cohort.EXPLORATORY} Groups are columns of the label file, such as age and sex.</p>
@@ -256,6 +257,7 @@ def page(results: Results) -> str:
         classes=table(scores_by_class(metrics)),
         groups=table(cohort.group_table(metrics["groups"])),
         cohort=cohort,
+        rate_step=rate_step.of_card(run).in_words(),
 
         n_wrong=np.sum(results.true != results.predicted),
         n_errors=len(errors),

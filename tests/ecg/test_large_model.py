@@ -113,7 +113,7 @@ def test_from_labels_to_a_saved_large_model_that_gives_its_figures_again(demo_di
     assert result.returncode == 0, result.stderr
     card = card_of(tmp_path / "large.keras")
     assert len(card["history"][0]) == 3
-    model, classes, recipe, _ = script.load(tmp_path / "large.keras")
+    model, classes, recipe, *_ = script.load(tmp_path / "large.keras")
     assert recipe.model == "large"
 
     settings = script.Settings(recipe=recipe, labels=str(LABELS), data_dir=str(demo_dir),

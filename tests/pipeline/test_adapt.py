@@ -124,6 +124,43 @@ def test_only_the_last_layer_changes_and_each_record_counts_once(start, monkeypa
     assert "last layer fitted to 10 records" in capsys.readouterr().out
 
 
+def test_limits_are_the_starts_where_nothing_is_fitted_else_those_of_the_labels(start, tmp_path):
+    path = tmp_path / "m.keras"
+    card = models.card(rate_limits="58,104") | {"rate_limits": [58, 104]}
+    script.save(models.build(), card, path)
+    features = np.full((40, 8), 70, np.float32)
+    features[:20, script.HEART_RATE] = 50    # labelled normal, as all are
+    rows = pd.DataFrame({"waveform_path": np.arange(40).astype(str)})
+    records = script.Records(rows, None, features, np.full(40, 3))
+
+    def limits(*flags):
+        settings = script.parse_settings(["--start-from", str(path), *flags])
+        return script.choose_rate_step(records, models.CLASSES, settings).limits
+
+    assert limits("--epochs", "0") == [58, 104]
+    assert limits("--set", "rate_limits=55,101") == [55, 101]
+    low, high = limits()
+    assert low < 58
+    assert high == pytest.approx(100, abs=1)
+    script.save(models.build(), models.card(rate_limits="none"), path)
+    assert limits() == []
+
+
+def test_candidates_are_scored_with_the_rate_step(start, monkeypatch):
+    decided = []
+    adapt = adaptation.adapt
+
+    def spy(*given):
+        decided.append(given[-1](np.full((10, 5), 0.2)))
+        return adapt(*given)
+
+    monkeypatch.setattr(adaptation, "adapt", spy)
+    records = noise(20)
+    records.features[:, script.HEART_RATE] = 40
+    script.train(records, noise(8), 5, settings_of(start))
+    np.testing.assert_allclose(decided[0], [[0.2, 0.6, 0.2, 0, 0]] * 10, atol=1e-3)
+
+
 # ------------------------------------------------------------------------------------ whole runs
 def test_epochs_0_evaluates_the_start_and_says_whose_labels_it_learnt(
         start, demo_dir, tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 import too_feature as script
+from ecg import rate_step
 from ecg.metrics import (
     MAX_TEMPERATURE,
     accuracies,
@@ -229,6 +230,24 @@ def test_the_temperature_is_that_of_the_weighted_records(weights, expected):
     temperature = fit_temperature(
         probabilities, targets, np.repeat(weights, 3000).astype(float))
     assert temperature == pytest.approx(expected, rel=0.1)
+
+
+def test_the_report_says_how_far_labels_and_limits_disagree_and_what_the_step_does():
+    records = records_of(EIGHT_EACH)
+    records.features[:, script.HEART_RATE] = np.tile([50, 50, 50, 50, 50, 50, 70, np.nan], 5)
+    core = certain(np.full(40, 1))    # all bradycardia
+    step = rate_step.RateStep([1, 3, 4], [60.0, 100.0])
+    tested = Predicted(records, core[None], step)
+    report, figures = script.evaluate(
+        tested, tested, [1.0], CLASSES, PREVALENCE, certain(EIGHT_EACH), "")
+    assert "Rate step: bradycardia below 60 bpm here, tachycardia above 100\n" in report
+    assert "of 8 records labelled Bradycardia 75% are below 60 bpm, 0% above 100\n" in report
+    assert "of 8 records labelled Normal 75% are below 60 bpm, 0% above 100\n" in report
+    assert "without a heart rate: 5 records" in report
+    before, after = (calibration(p, EIGHT_EACH)[ERROR] for p in (core, tested.mean))
+    assert f"{ERROR}, test: {after:.3f}, without the rate step {before:.3f}\n" in report
+    assert figures["per class"]["Normal"]["recall"] == 1 / 8    # the one of 70 bpm
+    assert figures["logistic regression"]["accuracy"][0] == 26 / 40    # by the same step
 
 
 def test_the_report_says_where_temperature_scaling_was_left_out():

@@ -215,7 +215,7 @@ def test_no_interval_begins_or_ends_at_the_edge_of_a_gap(end):
     np.testing.assert_allclose(rr, [np.nan, np.nan, 1, 1], atol=0.01)
 
 
-# ------------------------------------------------------------------ what one lead alone has or lacks
+# ----------------------------------------------------------------- what one lead alone has or lacks
 SPIKED = st.sampled_from([[0, 1], [1], [6]])    # I and II, II, V1
 SIMULATED = st.tuples(st.sampled_from(CLASSES), st.sampled_from(["clean", "low", "medium"]),
                       st.integers(0, 50))

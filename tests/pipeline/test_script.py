@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 import too_feature as script
-from ecg import files, metrics
+from ecg import files, metrics, rate_step
 from ecg.errors import UserError
 from tests.support import golden_run
 from tests.support.runs import LABELS, TINY, WITH_ALL, card_of, one_line, python, run_script
@@ -131,9 +131,9 @@ def test_a_loaded_model_gives_the_figures_of_its_run_again(name, request):
     card = run.card
     loaded = script.load(run.model)
     assert loaded.recipe == script.Recipe(**card["recipe"])
-    members = members_of(loaded.model)
+    members = members_of(loaded.core)
     test, validation = records_of("test", run), records_of("validation", run)
-    tested = script.predict_each(members, test)
+    tested = script.predict_each(members, test, rate_step.of_card(card))
     accuracy = np.mean(tested.mean.argmax(axis=1) == test.targets)
     assert accuracy == card["metrics"]["model"]["accuracy"][0]
     if len(members) > 1:
@@ -151,6 +151,16 @@ def test_a_loaded_model_gives_the_figures_of_its_run_again(name, request):
     ecg, features, _ = script.prepare_record(run.data_dir / path, recipe=loaded.recipe)
     np.testing.assert_array_equal(ecg, test.signals[0])
     np.testing.assert_array_equal(features, test.features[0])
+
+
+def test_the_limits_of_the_rate_step_are_in_card_report_and_page(demo_run, ensemble_run):
+    low, high = demo_run.card["rate_limits"]
+    assert (low, high) == pytest.approx((60, 100), abs=3)    # by which the demo is labelled
+    words = f"Rate step: bradycardia below {low:.0f} bpm here, tachycardia above {high:.0f}"
+    assert words in demo_run.printed
+    assert words in (demo_run.results / "index.html").read_text()
+    assert ensemble_run.card["rate_limits"] == []    # by the thesis recipe
+    assert "Rate step: none, as the recipe has none" in ensemble_run.printed
 
 
 @pytest.mark.slow

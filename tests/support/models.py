@@ -60,9 +60,9 @@ def large(keras):
     return large_model.blend_with_regression(keras, model, baseline, 2 / 3)
 
 
-def save(kind, path):
-    """Save a model with its card; return its path."""
-    script.save(build(kind), card(kind), path)
+def save(kind, path, **changes):
+    """Save a model with its card, some of which is changed; return its path."""
+    script.save(build(kind), card(kind) | changes, path)
     return path
 
 

@@ -24,7 +24,8 @@ def export(tmp_path_factory):
     def exported(kind):
         path = folder / f"{kind}.keras"
         if not path.exists():
-            assert export_onnx.main([str(save(kind, path))]) == 0
+            save(kind, path, rate_limits=[60.0, 100.0])
+            assert export_onnx.main([str(path)]) == 0
         return path, path.with_suffix(".onnx")
 
     return exported
@@ -67,7 +68,7 @@ def test_the_file_says_what_its_inputs_and_outputs_mean(export):
     assert meta["model_sha256"] == files.sha256(path)
     assert (meta["synthetic"], meta["labels_origin"]) == (False, "not stated")
     assert meta["note"] == origin.note(card())
-    assert meta["contract"] == contract(card())
+    assert meta["contract"] == contract(card() | {"rate_limits": [60.0, 100.0]})
     assert [(x.name, x.shape) for x in it.get_inputs()] == [
         ("ecg", ["n", 500, 12]), ("features", ["n", 8])]
     assert [(x.name, x.shape) for x in it.get_outputs()] == [("probabilities", ["n", 5])]
