@@ -78,17 +78,14 @@ class Bench:
 
 
 # ---------------------------------------------------------------------------------------- methods
-def as_it_is(bench, local, draw):
-    """Predict with the model as it is."""
-    return softmax(bench.layer.logits(bench.inputs[draw.test]), axis=1)
-
-
 def last_layer(bench, local, draw):
     """Fit the last layer, and choose by cross-validation how much of the change to keep."""
-    subjects = bench.pool.rows["subject_id"].to_numpy()
-    adapted = adaptation.adapt(
-        bench.inputs[local], bench.pool.targets[local], subjects[local], bench.layer, draw.seed)
-    return softmax(adapted.layer.logits(bench.inputs[draw.test]), axis=1)
+    layer = bench.layer
+    if len(local):
+        subjects = bench.pool.rows["subject_id"].to_numpy()
+        layer = adaptation.adapt(
+            bench.inputs[local], bench.pool.targets[local], subjects[local], layer, draw.seed).layer
+    return softmax(layer.logits(bench.inputs[draw.test]), axis=1)
 
 
 def from_scratch(bench, local, draw):
@@ -111,7 +108,7 @@ def regression(bench, local, draw):
 
 
 METHODS = {    # title: how to predict a draw's tests, and with how many labelled records
-    "as it is": (as_it_is, [0]),
+    "as it is": (last_layer, [0]),
     "**last layer** (`--start-from`)": (last_layer, SIZES),
     "from scratch on both": (from_scratch, SIZES[1:]),
     "logistic regression on both": (regression, [0, *SIZES]),

@@ -43,21 +43,14 @@ TACHY = "Tachycardia"
 CLASSES = [AF, BRADY, BBB, NORMAL, TACHY]
 CLASS_SHARES = [0.28, 0.18, 0.15, 0.24, 0.15]
 
-# Heart rates in bpm: the range of a class
+# Heart rates in bpm: the range of a class, and of borderline records of it, which could be taken
+# for another class
 RATES = {
-    AF: (55, 150),
-    BRADY: (35, 58),
-    BBB: (55, 98),
-    NORMAL: (61, 98),
-    TACHY: (102, 160),
-}
-# That of borderline records, which could be taken for another class
-BORDERLINE_RATES = {
-    AF: (60, 80),
-    BRADY: (54, 59),
-    BBB: (60, 100),
-    NORMAL: (60, 66),
-    TACHY: (101, 106),
+    AF: ((55, 150), (60, 80)),
+    BRADY: ((35, 58), (54, 59)),
+    BBB: ((55, 98), (60, 100)),
+    NORMAL: ((61, 98), (60, 66)),
+    TACHY: ((102, 160), (101, 106)),
 }
 
 # Power of the clean lead II over the power of muscle noise plus mains, in dB.
@@ -191,13 +184,6 @@ def _rr_intervals(category, heart_rate, rng):
     return mean * (1 + depth * np.sin(2 * np.pi * breath) + jitter)
 
 
-def _bring_forward(rr, beat):
-    """Let a beat come a third early, in place, but never before the ventricle has recovered."""
-    early = min(0.35 * rr[beat], max(0.0, rr[beat] - 0.34))
-    rr[beat] -= early         # the interval before the beat
-    rr[beat + 1] += early     # the compensatory pause after it
-
-
 # ----------------------------------------------------------------------------------------- waves
 def _usual_beat(category, anatomy):
     """Return the beat of a class: fibrillation has no P wave, and a block a wide QRS complex."""
@@ -209,11 +195,16 @@ def _usual_beat(category, anatomy):
 
 
 def _make_ectopic(rr, beats, heart_rate, rng):
-    """Draw which beat is ectopic and change it and its RR intervals, in place."""
+    """Draw which beat is ectopic and change it and its RR intervals, in place.
+
+    It comes a third early, but never before the ventricle has recovered.
+    """
     last = int(SECONDS * heart_rate / 60 - 1)
-    early = int(rng.integers(3, max(4, last)))
-    _bring_forward(rr, early)
-    beats[early] = ECTOPIC_BEAT
+    beat = int(rng.integers(3, max(4, last)))
+    early = min(0.35 * rr[beat], max(0.0, rr[beat] - 0.34))
+    rr[beat] -= early         # the interval before the beat
+    rr[beat + 1] += early     # the compensatory pause after it
+    beats[beat] = ECTOPIC_BEAT
 
 
 def _add_waves(vector, time, waves, centre, size=1.0, stretch=1.0):
@@ -360,8 +351,8 @@ def _digital(record):
     """Draw one record of the demo, in ADC units with some samples missing."""
     anatomy = draw_anatomy(np.random.default_rng(record.subject_id))
     rng = np.random.default_rng(record.seed)
-    rates = BORDERLINE_RATES if rng.random() < 0.15 else RATES
-    heart_rate = rng.uniform(*rates[record.ecg_category])
+    is_borderline = rng.random() < 0.15
+    heart_rate = rng.uniform(*RATES[record.ecg_category][is_borderline])
     level = rng.choice(["low", "medium", "high"])
     ectopic = rng.random() < 0.06
     wander = rng.uniform(0, 0.25)

@@ -1,4 +1,4 @@
-"""List the training records whose labels the models most disagree with, and explain the errors.
+"""List the training records whose labels the models most disagree with.
 
     python tools/check_labels.py                                    # the demo
     python tools/check_labels.py --labels my.csv --data-dir data    # and all flags of the script
@@ -32,9 +32,7 @@ from ecg.output.read import probability_column
 from ecg.settings import Parser
 
 FOLDS = 5
-# The feature that decides on a class, by a part of the class's name, and what speaks for the class
-DECISIVE = {"brady": ("heart rate", "low"), "tachy": ("heart rate", "high"),
-            "fibrillation": ("CV_RR", "high: irregular"), "bundle": ("QRS width", "high: wide")}
+# The features that decide on the five classes, with their headings
 FIGURES = {"heart rate": "heart rate bpm", "CV_RR": "CV_RR", "QRS width": "QRS width ms"}
 
 
@@ -104,36 +102,8 @@ def rank_by_doubt(records: script.Records, classes: list[str],
         "doubt", ascending=False, kind="stable")
 
 
-def medians_by_outcome(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Compare the deciding feature of each class between right and wrong predictions.
-
-    `table` has the label (`ecg_category`), the prediction (`called`) and the features of a record
-    in each row. The result has, for each class that a known feature decides on, that feature and
-    its median (and the number of records) for the records found, missed, false alarms, and
-    all others.
-    """
-    rows = []
-    for name in classes:
-        known = [figure for part, figure in DECISIVE.items() if part in name.casefold()]
-        if not known:
-            continue
-
-        feature, sign = known[0]
-        labelled = table["ecg_category"] == name
-        called = table["called"] == name
-        outcomes = {"found": labelled & called, "missed": labelled & ~called,
-                    "false alarm": ~labelled & called, "all others": ~labelled & ~called}
-        row = {"class": name, "figure": FIGURES[feature], "speaks for it": sign}
-        for outcome, which in outcomes.items():
-            values = table.loc[which, feature]
-            row[outcome] = f"{values.median():.3g} ({len(values)})"
-        rows.append(row)
-
-    return pd.DataFrame(rows)
-
-
-def print_tables(ranked: pd.DataFrame, classes: list[str], top: int) -> None:
-    """Print the most doubtful labels, and what decides on the classes."""
+def print_table(ranked: pd.DataFrame, top: int) -> None:
+    """Print the most doubtful labels, with the features that decide on classes."""
     doubtful = ranked.head(top)
     columns = ["waveform_path", "ecg_category", "of_label", "says", "probability", *FIGURES]
     header = ["record", "label", "p", "models say", "p", *FIGURES.values()]
@@ -144,9 +114,6 @@ def print_tables(ranked: pd.DataFrame, classes: list[str], top: int) -> None:
           "doubt, by models that\nnever saw their patients (p: probability)\n")
     print(doubtful.to_string(index=False, columns=columns, header=header, formatters=formats,
                              float_format="{:.2f}".format))
-    print("\nWhat decides, as medians (and numbers of records), where the models found a class, "
-          "missed it,\nor saw it where it was not\n")
-    print(medians_by_outcome(ranked, classes).to_string(index=False))
 
 
 # -------------------------------------------------------------------------------------------- main
@@ -190,7 +157,7 @@ def run(own: argparse.Namespace, others: list[str]) -> None:
     ranked = rank_by_doubt(records, classes, probabilities)
     if own.csv:
         files.write_whole(own.csv, lambda file: ranked.to_csv(file, index=False))
-    print_tables(ranked, classes, own.top)
+    print_table(ranked, own.top)
     print(f"\nleft out: {count_reasons(reason for _, reason in records.left_out)}")
 
 

@@ -27,7 +27,7 @@ def drawn(category, noise, seed, **options):
     place = demo.CLASSES.index(category), list(demo.NOISE_LEVELS).index(noise)
     rng = np.random.default_rng([seed, *place])
     options = {"anatomy": demo.draw_anatomy(rng), "ectopic": rng.random() < 0.1, **options}
-    rate = rng.uniform(*demo.RATES[category])
+    rate = rng.uniform(*demo.RATES[category][0])
     return simulated(category, rate, noise, int(rng.integers(2**31)), **options)
 
 
