@@ -149,7 +149,7 @@ RECIPES = {
         name="thesis", high_pass=0.0, central_share=0.5, scale_span=1.0, lstm_memory=0.0,
         freeze_bn_after=0, feature_limit=1000.0, rate_curve=False, rate_limits="none",
         keep_weights="best", shift=0.0, lead_gain=0.0, amplitude_noise=0.0),
-    # Convolutions, attention and 40 more features; weight decay makes Keras's Adam an AdamW.
+    # Convolutions, attention and 48 features; weight decay makes Keras's Adam an AdamW.
     # The learning rate falls to zero along a cosine, without early stopping. XLA slows convolutions
     # down on a CPU. Its logits are averaged with those of a logistic regression on the same
     # features, which is better with few records.
@@ -185,7 +185,7 @@ class Settings:
 
     seed: int = this_run(42, "seed of everything random", 0, 2**32 - 1)
     recipe: Recipe = this_run(RECIPES["default"], "method: default; thesis (as published, its bugs "
-                              "fixed); large (convolutions, attention, 40 more features)")
+                              "fixed); large (convolutions, attention, 48 features)")
     repeats: int = this_run(1, "models to train with other seeds; saved as one ensemble", 1, 100)
     resume: bool = this_run(False, "continue an interrupted run after its last finished epoch")
     results: str = this_run("results", "folder for the results folders, one for each model")
@@ -1242,10 +1242,8 @@ def fit(
     """Train a model, or go on from the state of an interrupted run; return each epoch's logs."""
     tf, keras = load_tensorflow()
     recipe = settings.recipe
-    xla = recipe.xla and fast_lstm.xla_works(tf)
-    print(f"{model.count_params():,} parameters, {len(training.targets)} training and "
-          f"{len(validation.targets)} validation records, XLA {'on' if xla else 'off'}\n"
-          "compiling the training step ...")
+    xla = try_xla(tf, recipe)
+    print_training(model, training, validation, xla)
     steps = max(1, len(training.targets) // recipe.batch_size)    # whole batches of an epoch
     phased = compile_model(model, recipe, steps, xla)
     history, done = (list(state.history), state.done) if state else ([], 0)
@@ -1289,11 +1287,30 @@ def fit(
     return history
 
 
+def try_xla(tf: Any, recipe: Recipe) -> bool:
+    """Return whether a training compiles with XLA: the recipe says so, and it works here."""
+    if recipe.xla:
+        print("trying XLA: lines of absl or XLA that follow are harmless", flush=True)
+    return recipe.xla and fast_lstm.xla_works(tf)
+
+
+def print_training(model: Any, training: Records, validation: Records, xla: bool) -> None:
+    """Print what a training begins with, and what the lines of its epochs mean."""
+    n_different = training.rows["waveform_path"].nunique()
+    print(f"{model.count_params():,} parameters, {len(training.targets)} training records "
+          f"({n_different} different ones) and {len(validation.targets)} validation records, XLA "
+          f"{'on' if xla else 'off'}\n"
+          "compiling the training step ...\n"
+          "(val_loss and val_accuracy: every class counts alike; seconds: since the start)")
+
+
 def print_stop(stopping: Any, recipe: Recipe) -> None:
-    """Print where early stopping ended a training, and whose weights are kept."""
-    kept = stopping.best_epoch if recipe.keep_weights == "best" else stopping.stopped_epoch
-    print(f"stopped after epoch {stopping.stopped_epoch + 1}: no better validation accuracy for "
-          f"{recipe.stop_patience} epochs; weights of epoch {kept + 1} kept")
+    """Print where early stopping ended a training, whose weights are kept and why."""
+    kept = ("its weights are kept" if recipe.keep_weights == "best" else
+            "kept are the last weights: of few validation patients, the best epoch is partly luck")
+    print(f"stopped after epoch {stopping.stopped_epoch + 1}: no better val_accuracy for "
+          f"{recipe.stop_patience} epochs; the best was {stopping.best:.3f} after epoch "
+          f"{stopping.best_epoch + 1};\n{kept}")
 
 
 def calibrate(model: Any, validation: Records) -> float:
@@ -1387,6 +1404,7 @@ def train(
 
         baseline = fit_baseline(training, n_classes, recipe)
         model = blend_with_regression(keras, model, baseline, recipe.regression_share)
+        print(f"with the logistic regression {model.count_params():,} parameters")
     return model, calibrate(model, validation), history
 
 
@@ -1537,32 +1555,31 @@ def evaluate(
     predicted = test.mean.argmax(axis=1)
     rule = metrics.rate_rule(features[:, HEART_RATE], classes, prevalence)
     by_regression = test.decide(baseline).argmax(axis=1)
-    weights = None
-    if label_file:    # as if the classes came as often as in it
-        weights = (prevalence / np.bincount(targets, minlength=len(classes)).clip(1))[targets]
+    n_tested = np.bincount(targets, minlength=len(classes))
 
     figures = {
         "records": len(targets),
         "patients": rows["subject_id"].nunique(),
-        "model": metrics.accuracies(targets, predicted, subjects),
+        **metrics.all_figures(test.mean, targets, subjects, classes),
         "rate rule": metrics.accuracies(targets, rule, subjects),
         "logistic regression": metrics.accuracies(targets, by_regression, subjects),
-        "confidence": [float(confidence.mean()), float(confidence.std())],
-        "calibration": metrics.calibrations(test.each, temperatures, targets, weights, test.decide),
+        "confidence": {"mean": float(confidence.mean()), "deviation": float(confidence.std())},
+        "calibration": metrics.calibrations(test.each, temperatures, targets, test.decide),
         "accuracy at coverage": metrics.accuracy_at_coverage(test.mean, targets),
         "thresholds": metrics.thresholds(
             validation.mean, validation.records.targets, test.mean, targets, classes),
-        "per class": metrics.by_class(targets, predicted, classes),
+        "records by class": dict(zip(classes, n_tested.tolist(), strict=True)),
         "groups": cohort.by_group(test.records, test.mean, classes)}
 
     if label_file:
         figures["at prevalence"] = {
             "label file": label_file,
-            "accuracy": float(np.average(predicted == targets, weights=weights)),
-            "per class": metrics.by_class(targets, predicted, classes, weights)}
+            "prevalence": dict(zip(classes, prevalence.tolist(), strict=True)),
+            **metrics.all_figures(test.mean, targets, subjects, classes, prevalence)}
     if len(test.each) > 1:
-        figures["balanced accuracy of each"] = [
-            balanced_accuracy_score(targets, test.decide(p).argmax(axis=1)) for p in test.each]
+        figures["balanced accuracy of each"] = {
+            f"model {number}": balanced_accuracy_score(targets, test.decide(p).argmax(axis=1))
+            for number, p in enumerate(test.each, start=1)}
 
     names = np.array(classes)
     vitals = features[:, HEART_RATE:len(FEATURES)]

@@ -8,7 +8,7 @@ data    patients        who is a patient; repair of a split; copies
         origin          where labels come from; version, commit and packages
         signals         any array to leads without gaps
         r_peaks         all of finding beats
-        large_features  40 more features: rhythm, P, QRS, ST, T, spectrum
+        large_features  40 features more than the 8: rhythm, P, QRS, ST, T, spectrum
         cache           many records prepared at once and kept
         cluster         an existing Dask cluster as workers
 train   fast_lstm       Keras's LSTM, faster
@@ -17,7 +17,8 @@ train   fast_lstm       Keras's LSTM, faster
         baseline        a logistic regression on the same features
         checkpoint      what --resume goes on from
         adaptation      the last layer fitted to few labels
-tell    metrics         intervals, calibration, thresholds, the rate rule
+tell    metrics         accuracy, calibration, thresholds, the rate rule
+        intervals       figures of a test with intervals, from one bootstrap of its patients
         cohort          what became of each record, table 1, groups of patients
         report          the figures of an evaluation in words
         card            what a model takes and gives, in words and numbers

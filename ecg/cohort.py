@@ -151,7 +151,9 @@ def by_group(
 
     def measure(rows: pd.DataFrame) -> dict[str, list[float]]:
         columns = "target", "predicted", "subject_id"
-        return metrics.accuracies(*(rows[name].to_numpy() for name in columns))
+        arrays = [rows[name].to_numpy() for name in columns]
+        scores = metrics.accuracies(*arrays)
+        return {name: scores[name] for name in ("accuracy", "balanced accuracy")}
 
     def measure_group(own: pd.DataFrame, rest: pd.DataFrame) -> dict[str, Any]:
         n_patients = own["subject_id"].nunique()

@@ -162,7 +162,8 @@ def in_brief(importance: Importance, feature_names: Sequence[str], most: int = 3
     order = np.argsort(-np.abs(importance.features), kind="stable")[:most]
     telling = ", ".join(
         f"{feature_names[place]} {importance.features[place]:+.2f}" for place in order)
-    return f"Of what moved it: leads {leads} %, features {100 - leads} % (most: {telling})"
+    return (f"Of what moved it, up or down: leads {leads} %, features {100 - leads} % "
+            f"(most: {telling})")
 
 
 def summed(importance: Importance, leads: Sequence[str], feature_names: Sequence[str],

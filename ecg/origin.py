@@ -86,6 +86,12 @@ def of_file(name: str, flag: str = "", is_demo: bool = False) -> str:
     return NOT_STATED
 
 
+def label_error(card: dict[str, Any]) -> str:
+    """Return what is known of the error of tested labels that a machine has read, or ""."""
+    tested = card.get("test_labels_origin") or of_card(card)
+    return OF_MACHINES if "machine" in tested.casefold() else ""
+
+
 def of_card(card: dict[str, Any]) -> str:
     """Return what a model's card states."""
     return card.get("labels_origin", NOT_STATED)
@@ -163,6 +169,16 @@ TRAINED_ON_SYNTHETIC = "This model was trained on synthetic records."
 SYNTHETIC = "THIS DATA IS SYNTHETIC (the demo): its figures say nothing about real patients."
 MAY_HAVE_SEEN = ("This model comes from one that has learnt from the label file of the test "
                  "patients, and may have seen them: only other patients can tell how good it is.")
+OF_MACHINES = (
+    "The tested labels are a machine's, and agreement with them is what is measured, not with the "
+    "truth. Against cardiologists, machines missed 12 % and 9 % of atrial fibrillation (Bae 2012, "
+    "Poon 2005), 10 % and 7 % of those that they called were none (Bae 2012, Lindow 2019), and 13 "
+    "% of rhythm statements were revised (Poon 2005). None of this is of MIMIC-IV-ECG's carts.")
+SOURCES = (
+    "Bae MH et al., Clinical Cardiology 2012;35:348-353, 10,279 ECGs, doi 10.1002/clc.22000. Poon "
+    "K, Okin PM, Kligfield P, Journal of Electrocardiology 2005;38:235-238, 4,297 ECGs. Lindow T "
+    "et al., Scandinavian Journal of Primary Health Care 2019;37:426-433, 988 ECGs called atrial "
+    "fibrillation or flutter, doi 10.1080/02813432.2019.1684429.")
 SYNTHETIC_MARK = "synthetic demo data"    # short, for the foot of a figure
 
 

@@ -57,7 +57,7 @@ MAX_NAMED = 12              # leads or features that an explanation names
 MIN_NAME_LETTERS = 12       # of a record in the table
 START = "start [s]"
 OF_A_WINDOW = "too little signal", "gain or unit?"    # after these, the next 10 s may be usable
-HEART_RATE, RATE_UNIT, _ = script.FEATURES[script.HEART_RATE]
+HEART_RATE, RATE_UNIT, RATE_RANGE = script.FEATURES[script.HEART_RATE]
 
 
 class Result(NamedTuple):
@@ -325,20 +325,17 @@ def as_frame(records: list[dict], loaded: Loaded) -> pd.DataFrame:
 def as_line(row: dict[str, Any], classes: list[str], letters: int) -> dict[str, Any]:
     """Return what the table shows of a record: `letters` of its two most probable classes.
 
-    A star marks features outside their reference range.
+    A star marks a heart rate outside its reference range.
     """
     first, second = sorted(classes, key=lambda name: -row[f"p {name}"])[:2]
     values = {name: row[feature_column(name, unit)] for name, unit, _ in script.FEATURES}
-    outside = [name for name, _, limits in script.FEATURES
-               if limits and (values[name] < limits[0] or values[name] > limits[1])]
-    remarks = [f"no {name}" for name, value in values.items() if np.isnan(value)]
-    remarks += [f"{name}*" for name in outside if name != HEART_RATE]
-
+    low, high = RATE_RANGE
+    star = "*" if values[HEART_RATE] < low or values[HEART_RATE] > high else " "
     return ({"start s": row[START]} if START in row else {}) | {
         "class": f"{first[:letters]:{letters}}", "p": row[f"p {first}"],
         "second": f"{second[:letters]:{letters}}", "p2": row[f"p {second}"],
-        RATE_UNIT: f"{values[HEART_RATE]:.0f}" + ("*" if HEART_RATE in outside else " "),
-        "remarks": " ".join(remarks)}
+        RATE_UNIT: f"{values[HEART_RATE]:.0f}{star}",
+        "remarks": " ".join(f"no {name}" for name, value in values.items() if np.isnan(value))}
 
 
 def as_table(frame: pd.DataFrame, classes: list[str], width: int) -> str:
@@ -351,12 +348,8 @@ def as_table(frame: pd.DataFrame, classes: list[str], width: int) -> str:
     room = max(MIN_NAME_LETTERS, width - 3 - table.to_string(**form).index("\n"))
     table.index = frame["record"].str[-room:].tolist()    # the end tells records apart
 
-    ranges = [f"{name} {limits[0]}-{limits[1]} {unit}".strip()
-              for name, unit, limits in script.FEATURES if limits]
-    meaning = (f"* outside the reference range: {', '.join(ranges)} (HRV ranges are meant for "
-               "longer recordings than 10 s)")
-    return (f"{table.to_string(line_width=width, **form)}\n\n"
-            f"{textwrap.fill(meaning, min(width, 100))}")
+    meaning = "* outside the reference range: heart rate {}-{} bpm".format(*RATE_RANGE)
+    return f"{table.to_string(line_width=width, **form)}\n\n{meaning}"
 
 
 def as_words(record: dict[str, Any], width: int) -> str:
@@ -372,7 +365,9 @@ def as_words(record: dict[str, Any], width: int) -> str:
         largest = changes.abs().nlargest(MAX_NAMED).index
         names = changes.index if kind == "second" else largest    # seconds stay in order
         words = [f"{name} {changes[name]:+.3f}".replace(" ", "\0") for name in names]
-        line = f"  {kind + 's':9}{changes.sum():+.3f}: {', '.join(words)}"
+        # By lead and by second, the same amount is divided: it is said once
+        amount = "the same" if kind == "second" else f"{changes.sum():+.3f}"
+        line = f"  {kind + 's':9}{amount}: {', '.join(words)}"
         lines.append(textwrap.fill(line, width, subsequent_indent=" " * 19).replace("\0", " "))
 
     return "\n".join([*lines, f"  {'missed':9}{moved['rest']:+.3f}"])

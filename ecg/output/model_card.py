@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from ecg import cohort, origin
+from ecg import cohort, intervals, origin
 from ecg.card import contract, in_markdown
 from ecg.errors import markdown
 from ecg.output.read import Results, read_texts
+from ecg.report import SHORT
 
 # Settings that name places on somebody's machine: not for a card that is passed on. The origin of
 # the labels is stated under another heading.
@@ -32,6 +33,11 @@ BASELINES = {    # by name in metrics.json
     "rate rule": "baseline: heart rate alone",
     "logistic regression": "baseline: logistic regression on the same features",
 }
+
+EVENLY = """\
+The test is drawn evenly from the classes, as far as they have records. What a call is worth depends
+on how common they are: positive (PPV) and negative predictive value (NPV), specificity and average
+precision, on the test and at the prevalence of the label file."""
 
 CARD = """---
 license: mit    # this project's; that of your records may ask for another
@@ -72,6 +78,7 @@ What became of each row of the label file:
 {flow}
 
 **{origin}** The results say how well the model agrees with these labels, right or wrong.
+{label_error}
 
 ## Inputs and outputs
 
@@ -85,12 +92,21 @@ What became of each row of the label file:
 
 Heart rate alone tells the slow, the fast and else the commonest other class.
 
+{overall}
+
+Calibration slope and intercept: of a logistic regression of being right on the logit of the
+confidence; ideal are 1 and 0.
+
 {by_class}
+
+{intervals}
+
+{at_prevalence}{thresholds}
 
 Threshold: the decision threshold at 95 % sensitivity, chosen on validation patients; sensitivity
 and specificity there are those on test patients. –: too few records.
 
-Confidence {metrics[confidence][0]:.1%}, standard deviation {metrics[confidence][1]:.1%}.
+Confidence {metrics[confidence][mean]:.1%}, standard deviation {metrics[confidence][deviation]:.1%}.
 {temperature}
 
 {calibration}
@@ -119,6 +135,9 @@ Accuracy at coverage, where the least certain records are left undecided: {by_co
 """
 
 
+CHECKLIST = Path(__file__).with_name("reporting_checklist.txt")
+
+
 def markdown_table(heading: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
     """Return a Markdown table."""
     names = list(map(str, heading))
@@ -132,29 +151,59 @@ def escaped_table(frame: pd.DataFrame) -> str:
 
 
 # ------------------------------------------------------------------------------- tables, as texts
+def with_interval(score: list[float | None] | None) -> str:
+    """Return value and interval of a figure of metrics.json as text."""
+    if not score:
+        return "–"
+    value, low, high = score
+    return f"{value:.3f} ({'too few' if low is None else f'{low:.2f}–{high:.2f}'})"
+
+
 def accuracies(metrics: dict[str, Any]) -> pd.DataFrame:
-    """Return both accuracies of the model and its baselines, with their intervals."""
-    kinds = ["balanced accuracy", "accuracy"]
-    rows = [[words, *("{:.3f} ({:.2f}–{:.2f})".format(*metrics[name][kind]) for kind in kinds)]
+    """Return the figures of predicted classes, of the model and its baselines."""
+    kinds = ["balanced accuracy", "accuracy", "macro F1", "Cohen's kappa"]
+    rows = [[words, *(with_interval(metrics[name][kind]) for kind in kinds)]
             for name, words in BASELINES.items()]
     return pd.DataFrame(rows, columns=["95 % interval over patients", *kinds])
 
 
-def scores_by_class(metrics: dict[str, Any]) -> pd.DataFrame:
-    """Return precision, recall, F1 score and decision threshold of each class."""
-    rows = []
-    for name, scores in metrics["per class"].items():
-        n_tested = scores["support"]
-        threshold = metrics["thresholds"][name] or {}
-        values = [scores[kind] if n_tested else None
-                  for kind in ("precision", "recall", "f1-score")]
-        values += map(threshold.get, ("probability", "sensitivity", "specificity"))
-        cells = ["–" if value is None else f"{value:.3f}" for value in values]
-        rows.append([name, f"{n_tested:.0f}", *cells])
+def overall(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return how well the probabilities are calibrated."""
+    kinds = ["Brier score", "expected calibration error", "calibration slope",
+             "calibration intercept"]
+    return pd.DataFrame([[with_interval(metrics["model"][kind]) for kind in kinds]], columns=kinds)
 
-    return pd.DataFrame(rows, columns=[
-        "class", "test records", "precision", "recall", "F1", "threshold", "sensitivity there",
-        "specificity there"])
+
+def scores_by_class(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return all figures of each class against the rest."""
+    kinds = "AUROC", "average precision", "recall", "precision", "F1", "specificity"
+    rows = [[name, metrics["records by class"][name], *(with_interval(scores[kind])
+                                                       for kind in kinds)]
+            for name, scores in metrics["by class"].items()]
+    return pd.DataFrame(rows, columns=["class", "test records", *kinds])
+
+
+def at_prevalence(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return what a call is worth on the test and where classes are as common as in a file."""
+    of_file = metrics.get("at prevalence", {"by class": {}})
+    rows = [[name, place, f"{share:.1%}", *(with_interval(scores[kind]) for kind in SHORT)]
+            for name in of_file["by class"]
+            for place, share, scores in (
+                ("test", metrics["records by class"][name] / metrics["records"],
+                 metrics["by class"][name]),
+                ("label file", of_file["prevalence"][name], of_file["by class"][name]))]
+    return pd.DataFrame(rows, columns=["class", "as in the", "prevalence", *SHORT.values()])
+
+
+def thresholds(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return the decision threshold of each class."""
+    kinds = "probability", "sensitivity", "specificity"
+    rows = []
+    for name, threshold in metrics["thresholds"].items():
+        values = map((threshold or {}).get, kinds)
+        rows.append([name, *("–" if value is None else f"{value:.3f}" for value in values)])
+    return pd.DataFrame(rows, columns=["class", "threshold", "sensitivity there",
+                                       "specificity there"])
 
 
 def listed_settings(run: dict[str, Any]) -> dict[str, Any]:
@@ -168,8 +217,8 @@ def listed_settings(run: dict[str, Any]) -> dict[str, Any]:
 def _calibration(metrics):
     """Return both calibration scores before and after temperature scaling."""
     kinds = ["expected calibration error", "Brier score"]
-    rows = [[f"{where}, {when}", *(f"{scores[when][kind]:.3f}" for kind in kinds)]
-            for where, scores in metrics["calibration"].items() for when in ("before", "after")]
+    rows = [[when, *(f"{scores[kind]:.3f}" for kind in kinds)]
+            for when, scores in metrics["calibration"].items()]
     return pd.DataFrame(rows, columns=["temperature scaling", *kinds])
 
 
@@ -219,6 +268,7 @@ def _data(results):
     """Return what the section on the data says."""
     run = results.run
     split = read_texts(results.folder / "split.csv")
+    label_error = origin.label_error(run)
     pairs = split[["subject_id", "split"]].drop_duplicates()
     return {
         "trained_on": _trained_on(run),
@@ -226,13 +276,13 @@ def _data(results):
         "table1": escaped_table(read_texts(results.folder / "table1.csv")),
         "flow": "\n".join(f"- {markdown(line)}" for line in run["flow"]),
         "origin": _origin(run),
+        "label_error": f"{label_error} {origin.SOURCES}" if label_error else "",
     }
 
 
 def _results(run, metrics):
     """Return what the section on the results says."""
-    absent = [markdown(name) for name, scores in metrics["per class"].items()
-              if not scores["support"]]
+    absent = [markdown(name) for name, n in metrics["records by class"].items() if not n]
     untested = f" **No test record of {', '.join(absent)}: nothing is known of it.**"
     coverages = [f"{float(coverage):.0%} {accuracy:.3f}" for coverage, accuracy
                  in metrics["accuracy at coverage"].items() if float(coverage) * 100 % 25 == 0]
@@ -241,11 +291,16 @@ def _results(run, metrics):
     if run["recipe"]["epochs"] == 0:
         temperature = "Nothing was trained: weights and temperature are those of the start."
 
+    common = at_prevalence(metrics)
     return {
         "claim": _claim(run),
         "untested": untested if absent else "",
         "accuracies": escaped_table(accuracies(metrics)),
+        "overall": escaped_table(overall(metrics)),
         "by_class": escaped_table(scores_by_class(metrics)),
+        "intervals": intervals.IN_WORDS,
+        "at_prevalence": f"{EVENLY}\n\n{escaped_table(common)}\n\n" if len(common) else "",
+        "thresholds": escaped_table(thresholds(metrics)),
         "temperature": temperature,
         "calibration": escaped_table(_calibration(metrics)),
         "by_coverage": ", ".join(coverages),
@@ -271,4 +326,26 @@ def model_card(results: Results) -> str:
         calibrated="this" if run["recipe"]["epochs"] else "the start's",
         versions=_listed(run["versions"]),
         settings=_listed(listed_settings(run)),
+    )
+
+
+def reporting_checklist(results: Results) -> str:
+    """Return TRIPOD+AI's 27 items in Markdown: where the run answers each, or what is missing."""
+    run, metrics = results.run, results.metrics
+    table = accuracies(metrics).set_index("95 % interval over patients")["balanced accuracy"]
+    return CHECKLIST.read_text(encoding="utf-8").format(
+        run=run,
+        metrics=metrics,
+        classes=", ".join(map(markdown, run["classes"])),
+        model_accuracy=table.iloc[0],
+        baseline_accuracies="; ".join(f"{name} {score}" for name, score in table.iloc[1:].items()),
+        seed=run["settings"]["seed"],
+        calibration=", ".join(
+            f"{kind} {with_interval(metrics['model'][kind])}" for kind in overall(metrics)),
+        versions=_listed(run["versions"]),
+        n_features=len(run["features"]),
+        external="yes" if run["settings"].get("test_labels") else "none (internal validation)",
+        updating="adapted from another model: see item 8" if origin.starts(run) else "none",
+        **{name: "–" if words == "" else words for name, words in _data(results).items()}
+        | {"flow": "; ".join(map(markdown, run["flow"]))},
     )

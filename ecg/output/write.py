@@ -5,7 +5,7 @@
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ecg.output.read import feature_column, probability_column
 
 ReadEcg = Callable[[str], tuple[np.ndarray, float, np.ndarray]]
 FIGURES = "confusion_matrix", "training_curves", "roc_precision_recall", "reliability", "features"
+METRICS = ["section", "of", "figure", "value", "low", "high"]    # columns of metrics.csv
 MAX_ERRORS = 8    # most confident ones, whose ECGs are kept and drawn
 
 
@@ -41,6 +42,21 @@ def predictions(tested: Any, probabilities: np.ndarray, classes: Sequence[str],
     columns |= zip(map(probability_column, classes), probabilities.T, strict=True)
     names = [feature_column(name, unit) for name, unit, _ in features]
     return pd.DataFrame(columns | dict(zip(names, tested.features.T, strict=True)))
+
+
+def flat(metrics: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple]:
+    """Yield a row of metrics.csv for each number of metrics.json, with its interval if it has one.
+
+    `section` is all of the path but its last two names: "at prevalence, by class".
+    """
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            yield from flat(value, (*path, name))
+        elif not isinstance(value, str):
+            section = ", ".join(path[:-1] or path)
+            of = path[-1] if len(path) > 1 else ""
+            numbers = value if isinstance(value, list) else [value, None, None]
+            yield section, of, name, *numbers
 
 
 def choose_examples(true: np.ndarray, probabilities: np.ndarray) -> list[int]:
@@ -95,9 +111,7 @@ def write_results(
     mean: np.ndarray,
     read_ecg: ReadEcg,
 ) -> None:
-    """Write all files of a results folder but its figures and pages, each as a whole.
-
-    Those of an earlier run are removed.
+    """Write all files of a results folder but its figures and pages; old ones of these go.
 
     Parameters
     ----------
@@ -115,10 +129,8 @@ def write_results(
     UserError
         If a file cannot be written.
     """
-    for name in (*FIGURES, "ecgs"):
-        for kind in ("pdf", "png"):
-            (folder / f"figures/{name}.{kind}").unlink(missing_ok=True)
-    for name in ("index.html", "MODEL_CARD.md"):
+    drawn = [f"figures/{name}.{kind}" for name in (*FIGURES, "ecgs") for kind in ("pdf", "png")]
+    for name in (*drawn, "index.html", "MODEL_CARD.md", "reporting_checklist.md"):
         (folder / name).unlink(missing_ok=True)
 
     others = "history", "left_out", "metrics"    # parts of the card that have files of their own
@@ -130,6 +142,7 @@ def write_results(
     tables = {
         "predictions": predictions(tested, mean, card["classes"], card["features"]),
         "history": pd.concat(epochs),
+        "metrics": pd.DataFrame(flat(card["metrics"]), columns=METRICS),
         "left_out": pd.DataFrame(card["left_out"], columns=["record", "why"]),
         "split": split,
         "flow": cohort.flow(split, card),

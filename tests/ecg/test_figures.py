@@ -20,7 +20,7 @@ from sklearn import metrics as scores
 
 import too_feature as script
 from ecg import origin
-from ecg.output import areas, ecg_page, figures, model_card, read, style
+from ecg.output import ecg_page, figures, model_card, read, style
 from tests.support.results import CLASSES, FEATURES, draw, texts, words, write_results
 from tools import figures as program
 
@@ -131,10 +131,10 @@ def ranked_area(positive, p):
 
 
 def test_roc_and_precision_recall(results):
-    roc, pr = figures.roc_precision_recall(results).axes
+    roc, pr, *below = figures.roc_precision_recall(results).axes
     of_roc, of_pr = ([text.get_text().strip() for text in axes.get_legend().get_texts()]
-                     for axes in (roc, pr))
-    assert (of_roc[2], of_pr[2]) == ("–  Never tested", "–")
+                     for axes in below)
+    assert (of_roc[2], of_pr[2]) == ("–  Never tested", "–  0.00")
     for i in (0, 1, 3, 4):
         positive, p = results.true == i, results.probabilities[:, i]
         called = p >= np.sort(p)[::-1][:, None]    # all different: each is a point of both curves
@@ -142,7 +142,7 @@ def test_roc_and_precision_recall(results):
         false = (called & ~positive).sum(axis=1) / (~positive).sum()
         precision = (called & positive).sum(axis=1) / called.sum(axis=1)
         steps = pr.lines[i].get_xydata()
-        assert np.allclose(roc.lines[i + 1].get_xydata()[1:], np.column_stack([false, recall]))
+        assert np.allclose(roc.lines[i].get_xydata()[1:], np.column_stack([false, recall]))
         assert np.allclose(steps[-2::-1], np.column_stack([recall, precision])[:len(steps) - 1])
 
         area, average = ranked_area(positive, p), sum(precision * np.diff(recall, prepend=0))
@@ -152,39 +152,17 @@ def test_roc_and_precision_recall(results):
     assert len(looks) == len({colour for colour, _ in looks}) == 5
 
 
-def test_areas_and_intervals_are_those_of_a_plain_bootstrap_of_patients():
-    rng = np.random.default_rng(1)
-    positive = rng.random(60) < 0.4
-    p = np.round(rng.normal(positive, 1), 1)    # with ties
-    subjects = rng.integers(0, 20, 60)
-    found = areas.areas(positive, p, subjects)
-    assert found[0][0] == pytest.approx(ranked_area(positive, p))
-    assert found[1][0] == pytest.approx(scores.average_precision_score(positive, p))
-    plain = []
-    for _ in range(1500):
-        rows = np.concatenate([np.flatnonzero(subjects == i) for i in rng.integers(0, 20, 20)])
-        plain.append((ranked_area(positive[rows], p[rows]),
-                      scores.average_precision_score(positive[rows], p[rows])))
-    intervals = np.percentile(plain, [2.5, 97.5], axis=0).T
-    assert [area[1:] for area in found] == pytest.approx(intervals, abs=0.03)
-
-
-def test_a_perfect_area_has_an_interval_with_width():
-    area, average = areas.areas(np.arange(10) < 4, 1 - np.arange(10) / 10, np.arange(10))
-    assert area == average == [1, pytest.approx(0.5555, abs=1e-3), 1]    # Jeffreys', 4 of 4
-
-
-@pytest.mark.parametrize(("reach", "side"), [(0.001, 0.1), (0.2, 0.4), (0.6, 1)])
-def test_roc_shows_the_corner_that_the_curves_need(reach, side, results):
+@pytest.mark.parametrize(("reach", "side"), [(0.001, 0.05), (0.2, 0.4), (0.6, None)])
+def test_roc_shows_all_and_in_it_the_corner_that_the_curves_need(reach, side, results):
     p = np.zeros((90, 5))
     for i in range(5):    # so large a share of the others has the probability of the class
         p[results.true == i, i] = 1
         others = np.flatnonzero(results.true != i)
         p[others[:round(reach * len(others))], i] = 1
     roc = figures.roc_precision_recall(results._replace(probabilities=p)).axes[0]
-    assert roc.get_xlim()[1] == pytest.approx(side, abs=0.02)
-    assert roc.get_ylim()[0] == pytest.approx(1 - side, abs=0.02)
-    assert ("corner" in roc.get_title()) == (side < 1)
+    assert roc.get_xlim() == roc.get_ylim() == (-0.02, 1.02)
+    corners = [inset.get_xlim()[1] for inset in roc.child_axes]
+    assert corners == ([] if side is None else [pytest.approx(side, abs=0.02)])
 
 
 def test_reliability(results):
@@ -353,21 +331,22 @@ def test_the_tables_of_a_model_card_are_those_of_the_predictions(results):
     card = model_card.model_card(results)
     true, predicted, p = results.true, results.predicted, results.probabilities
     right, confidence = true == predicted, p.max(axis=1)
-    assert "| Never tested | 0 | – | – | – | – | – | – |" in card
+    assert "| Never tested | 0 | – | – | – | " in card
     recalls = []
     for i in (0, 1, 3, 4):
         precision, recall, f1 = (score(true == i, predicted == i) for score in (
             scores.precision_score, scores.recall_score, scores.f1_score))
         recalls.append(recall)
-        numbers = f"{sum(true == i)} | {precision:.3f} | {recall:.3f} | {f1:.3f} |"
-        assert f"| {CLASSES[i]} | {numbers}" in card
+        row = card.split(f"| {CLASSES[i]} | {sum(true == i)} | ")[1].split(" |")
+        assert [cell.split()[0] for cell in row[2:5]] == [
+            f"{score:.3f}" for score in (recall, precision, f1)]
     assert re.search(rf"\| this model \| {np.mean(recalls):.3f} \(.*\| {right.mean():.3f} \(", card)
     rule = np.where(results.table["heart rate [bpm]"] > 100, 4, 0)
     assert re.search(rf"heart rate alone \|.*\| {np.mean(true == rule):.3f} \(", card)
     error = sum(abs(sum(right[here]) - sum(confidence[here])) for here in (
         (confidence * 10).astype(int) == i for i in range(10))) / 90
     brier = np.mean(((p - np.eye(5)[true]) ** 2).sum(axis=1))
-    assert f"| test, after | {error:.3f} | {brier:.3f} |" in card
+    assert f"| after | {error:.3f} | {brier:.3f} |" in card
     sure = right[np.argsort(-confidence, kind="stable")]
     assert f"50% {sure[:45].mean():.3f}" in card
 
@@ -384,7 +363,7 @@ def test_model_card_takes_no_name_for_markup(written):
     assert r"\<b\>bold\</b\> \| pipe" in card and "<b>" not in card
     widths = {line.count("|") - line.count(r"\|") for line in card.splitlines()
               if line.startswith("| ") and "pipe" in line}
-    assert widths == {5, 9, 10}    # table 1, and the tables of classes and groups
+    assert widths == {5, 8, 9, 10}    # table 1; prevalence, classes and groups
 
 
 @pytest.mark.parametrize("epochs", [0, 5])
@@ -405,7 +384,7 @@ def test_the_program_draws_all_and_changes_nothing_else(results, tmp_path, capsy
     assert program.main([str(folder)]) == 0
     printed = set(capsys.readouterr().out.split())
     expected = {f"figures/{name}.{kind}" for name in figures.FIGURES for kind in ("pdf", "png")}
-    expected |= {"figures/ecgs.pdf", "MODEL_CARD.md", "index.html"}
+    expected |= {"figures/ecgs.pdf", "MODEL_CARD.md", "reporting_checklist.md", "index.html"}
     assert printed == {str(folder / name) for name in expected}
     assert {str(path) for path in folder.rglob("*.*")} == printed | set(map(str, before))
     assert {path: path.read_bytes() for path in before} == before

@@ -9,10 +9,20 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import too_feature as script
+from ecg import intervals
 from ecg.output import write
 from ecg.output.read import read_results
 from tests.support.results import write_results
 from tests.support.runs import LABELS
+
+
+def approx(value):
+    """Compare numbers of nested dicts and lists nearly, and None exactly."""
+    if isinstance(value, dict):
+        return {name: approx(own) for name, own in value.items()}
+    if isinstance(value, list):
+        return [approx(own) for own in value]
+    return value if value is None else pytest.approx(value, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +37,8 @@ def test_every_file_that_is_promised_is_there_and_nothing_else(demo_run):
     assert {name.split("/")[2] for name in events} == {"train", "validation"}
     assert names - events == {
         "report.txt", "metrics.json", "run.json", "predictions.csv", "split.csv", "history.csv",
-        "left_out.csv", "table1.csv", "flow.csv", "ecgs.npz", "MODEL_CARD.md",
-        "index.html", "figures/ecgs.pdf", "progress/0/state.npz",
+        "left_out.csv", "table1.csv", "flow.csv", "metrics.csv", "ecgs.npz", "MODEL_CARD.md",
+        "reporting_checklist.md", "index.html", "figures/ecgs.pdf", "progress/0/state.npz",
         *(f"figures/{name}.{kind}" for name in write.FIGURES for kind in ("png", "pdf"))}
 
 
@@ -68,6 +78,39 @@ def test_metrics_are_those_of_the_predictions_and_of_the_models_card(demo_run, p
         value = score(predictions["true"], predictions["predicted"])
         assert metrics["model"][name][0] == pytest.approx(value)
         assert f"\n{name} {value:.3f} (" in demo_run.printed
+
+
+def test_whoever_has_predictions_csv_makes_all_intervals_again(demo_run, predictions):
+    metrics = json.loads((demo_run.results / "metrics.json").read_text())
+    classes = [name[2:] for name in predictions.columns if name.startswith("p ")]
+    overall, by_class = intervals.measure(
+        predictions.filter(regex="^p ").to_numpy(),
+        pd.Index(classes).get_indexer(predictions["true"]), predictions["subject_id"])
+    again = {name: figure.interval() for name, figure in overall.items()}
+    assert json.loads(json.dumps(again)) == approx(metrics["model"])
+    for kind, figures in by_class.items():
+        for name, figure in zip(classes, figures, strict=True):
+            assert figure.interval() == approx(metrics["by class"][name][kind])
+
+
+def test_metrics_csv_has_a_row_for_each_figure_of_metrics_json(demo_run):
+    metrics = json.loads((demo_run.results / "metrics.json").read_text())
+    table = pd.read_csv(demo_run.results / "metrics.csv")
+    kappa = table[(table["section"] == "at prevalence, model") | (
+        table["of"] == "model")].set_index(["section", "figure"])
+    value, low, _ = metrics["at prevalence"]["model"]["macro F1"]
+    assert kappa.loc[("at prevalence", "macro F1"), ["value", "low"]].tolist() == approx(
+        [value, low])
+    of_normal = table[(table["section"] == "by class") & (table["of"] == "Normal")]
+    assert set(of_normal["figure"]) == set(metrics["by class"]["Normal"])
+
+
+def test_the_checklist_has_27_items_and_the_runs_own_figures(demo_run):
+    text = (demo_run.results / "reporting_checklist.md").read_text()
+    assert re.findall(r"^\| (\d+) ", text, re.MULTILINE) == [str(i) for i in range(1, 28)]
+    value, low, high = demo_run.card["metrics"]["model"]["balanced accuracy"]
+    assert f"balanced accuracy {value:.3f} ({low:.2f}–{high:.2f})" in text
+    assert "Patient numbers" not in text and "patients in more than one split: 0;" in text
 
 
 def test_the_split_lists_every_labelled_record_once_and_no_patient_twice(demo_run, predictions):

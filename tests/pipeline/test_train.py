@@ -1,6 +1,7 @@
 """Training: when it stops, which weights it keeps, and when batch normalisation is frozen."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import too_feature as script
@@ -12,7 +13,8 @@ from too_feature import Recipe, Records, Settings
 def noise(n):
     """Return records of noise, whose classes cannot be learnt."""
     rng = np.random.default_rng(0)
-    return Records(None, rng.normal(size=(n, 50, 12)).astype(np.float32),
+    rows = pd.DataFrame({"waveform_path": np.arange(n) // 2})
+    return Records(rows, rng.normal(size=(n, 50, 12)).astype(np.float32),
                    rng.normal(size=(n, 8)).astype(np.float32), np.arange(n) % 5)
 
 
@@ -41,17 +43,22 @@ def accuracies(*values):
     return [(1.0, value) for value in values]
 
 
-@pytest.mark.parametrize(("keep", "kept"), [("best", 2), ("last", 4)])
+@pytest.mark.parametrize(("keep", "kept", "said"), [
+    ("best", 2, "its weights are kept"),
+    ("last", 4, "kept are the last weights: of few validation patients, the best epoch is partly "
+                "luck")])
 def test_training_stops_without_a_better_accuracy_and_keeps_the_weights_asked_for(
-        keep, kept, trained, capsys):
+        keep, kept, said, trained, capsys):
     """It stops while batch normalisation is not frozen yet: no second phase begins."""
     model, temperature, history, arrays = trained(
         accuracies(0.2, 0.9, 0.5, 0.9, 1.0), epochs=8, stop_patience=2, keep_weights=keep,
         freeze_bn_after=5 * 6)
     assert [logs["val_accuracy"] for logs in history] == [0.2, 0.9, 0.5, 0.9]
     printed = capsys.readouterr().out
-    assert printed.endswith("stopped after epoch 4: no better validation accuracy for 2 epochs; "
-                            f"weights of epoch {kept} kept\n")
+    assert printed.endswith(
+        "stopped after epoch 4: no better val_accuracy for 2 epochs; the best was 0.900 after "
+        f"epoch 2;\n{said}\n")
+    assert "20 training records (10 different ones)" in printed
     assert "epoch  2/8  loss " in printed
     before = [arrays[kept - 1][x.path] for x in model.weights]
     *others, kernel, bias = model.get_weights()

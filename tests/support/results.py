@@ -73,7 +73,8 @@ def write_results(folder, classes=CLASSES, synthetic=True, n=90, tested=(0, 1, 3
         "synthetic": synthetic, "recipe": dataclasses.asdict(script.Recipe()),
         "flow": ["label file: 200 rows"], "rows": {"duplicate": 0, "ambiguous": 0, "records": 200},
         "settings": {"seed": 7, "data_dir": "/home/me", "test_labels": "", "groups": "age,sex"},
-        "versions": {"python": "3.11.7"}, "temperature": [1.234], "labels_sha256": "abc123",
+        "versions": {"python": "3.11.7"}, "commit": "0123456", "temperature": [1.234],
+        "labels_sha256": "abc123",
         "records": 200, "patients": 100, "history": history(repeats, epochs), "metrics": metrics,
         "left_out": left_out, **card}, "the report", split, test, p, simulated_ecg)
     return read_results(folder)

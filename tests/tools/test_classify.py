@@ -183,7 +183,7 @@ def test_the_table_fits_the_terminal_and_stars_what_is_outside_its_reference_ran
             assert f" {p:.2f}" in line
         rate = row["heart rate [bpm]"]
         assert f" {rate:.0f}{' ' if 60 <= rate <= 100 else '*'} " in line
-        assert ("SDNN*" in line) != (20 <= row["SDNN [ms]"] <= 50)
+        assert "SDNN*" not in line    # of ten seconds, most normals would have one
         assert row["record"].endswith(line.split()[0][-12:])
 
 
@@ -267,7 +267,7 @@ def test_the_page_says_what_was_predicted_measured_and_what_moved_it(records, mo
     assert f"Predicted {CLASSES[result.probabilities.argmax()]}" in text
     assert Path(records[0]).name in text
     assert f"Heart rate {result.features[script.HEART_RATE]:.0f} bpm" in text
-    assert "Of what moved it: leads" in text
+    assert "Of what moved it, up or down: leads" in text
     assert "This model was trained on synthetic records." in text
 
 

@@ -9,6 +9,7 @@ from tests.support.runs import ROOT, one_line
 
 WRONG = {
     "classify": [["x", "--jobs", "many"], ["x", "--json", "--csv"]],
+    "compare": [["x"], ["x", "y"]],
     "figures": [["x", "--only", "y"], ["x"]],
     "make_labels": [["x", "y", "--rate-origin", "z"], ["x"], [".", "."]],
     "fetch_records": [["--spares", "many"], ["--connections", "99"], ["--seed", "-1"]],

@@ -163,7 +163,7 @@ DATA_DIR, RESULTS = ROOT / "mimic-iv-ecg", Path({str(tmp_path)!r})""")
     assert f" of {len(table) - len(left_out)} agree" in printed(outputs["classify"])
     assert len(pictures(outputs["ecg"])) == 1
     assert printed(outputs["report"]) == (
-        f"{tmp_path}: metrics.json, predictions.csv, history.csv missing; python too_feature.py "
+        f"{tmp_path}: metrics.csv, predictions.csv, history.csv missing; python too_feature.py "
         "writes them\n")
     assert outputs["wrong"] == outputs["figures"] == []
 
