@@ -102,6 +102,16 @@ def ecgs(tested: Any, probabilities: np.ndarray, read_ecg: ReadEcg) -> bytes:
     return archive.getvalue()
 
 
+def remove_pages(folder: Path) -> None:
+    """Remove the figures and pages of an earlier run."""
+    drawn = [
+        f"figures/{name}.{kind}"
+        for name in (*FIGURES, "ecgs")
+        for kind in ("pdf", "png")]
+    for name in (*drawn, "index.html", "MODEL_CARD.md", "reporting_checklist.md"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def write_results(
     folder: Path,
     card: dict[str, Any],
@@ -129,9 +139,7 @@ def write_results(
     UserError
         If a file cannot be written.
     """
-    drawn = [f"figures/{name}.{kind}" for name in (*FIGURES, "ecgs") for kind in ("pdf", "png")]
-    for name in (*drawn, "index.html", "MODEL_CARD.md", "reporting_checklist.md"):
-        (folder / name).unlink(missing_ok=True)
+    remove_pages(folder)
 
     others = "history", "left_out", "metrics"    # parts of the card that have files of their own
     run = {name: value for name, value in card.items() if name not in others}

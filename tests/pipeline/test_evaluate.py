@@ -243,7 +243,7 @@ def test_the_report_says_how_far_labels_and_limits_disagree_and_what_the_step_do
     assert "of 8 records labelled Normal 75% are below 60 bpm, 0% above 100\n" in report
     assert "without a heart rate: 5 records" in report
     before, after = (calibration(p, EIGHT_EACH)[ERROR] for p in (core, tested.mean))
-    assert f"{ERROR}, test: {after:.3f}, without the rate step {before:.3f}\n" in report
+    assert f"{ERROR}: {after:.3f}, without the rate step {before:.3f}\n" in report
     assert figures["per class"]["Normal"]["recall"] == 1 / 8    # the one of 70 bpm
     assert figures["logistic regression"]["accuracy"][0] == 26 / 40    # by the same step
 
