@@ -139,13 +139,8 @@ def fit(task):
 
 def prepare_all(pool):
     """Return signals and features of all records of a pool."""
-    return pool.prepare("thesis", prepare_row)
-
-
-def prepare_row(row):
-    """Prepare the record of one row of a pool, which the script reads."""
-    record = script.read_record(f"{row.folder}/{row.waveform_path}", row.folder)
-    return prepare(record.signal)
+    return pool.prepare("thesis", lambda row: prepare(
+        script.read_record(f"{row.folder}/{row.waveform_path}", row.folder).signal))
 
 
 # ----------------------------------------------------------------------------------------- speed

@@ -91,7 +91,6 @@ NARROW_QRS = [
     (0.000, 0.011, 1.10, 0.85, 0.35),
     (0.023, 0.010, -0.15, -0.12, 0.55),
 ]
-LATE_RIGHT_WAVE = (0.062, 0.021, -0.42, -0.06, -0.62)
 
 USUAL_BEAT = Beat(
     qrs=NARROW_QRS,
@@ -112,7 +111,7 @@ LEFT_BLOCK_BEAT = Beat(
 )
 
 RIGHT_BLOCK_BEAT = Beat(
-    qrs=[*NARROW_QRS, LATE_RIGHT_WAVE],
+    qrs=[*NARROW_QRS, (0.062, 0.021, -0.42, -0.06, -0.62)],    # a late wave to the right
     t=[
         (0.270, 0.048, 0.14, 0.14, 0.10),
         (0.310, 0.036, 0.17, 0.16, 0.09),
@@ -216,14 +215,6 @@ def _add_waves(vector, time, waves, centre, size=1.0, stretch=1.0):
         vector[near] += size * bell[:, None] * np.array(xyz)
 
 
-def _add_beat(vector, time, beat, centre, rr, anatomy):
-    """Add the waves of a beat, which follows the one before by `rr` (s), in place."""
-    slow = np.sqrt(np.clip(rr, 0.25, 1.6))
-    _add_waves(vector, time, beat.qrs, centre, stretch=anatomy.qrs_width)
-    _add_waves(vector, time, beat.t, centre, anatomy.t_size, slow)
-    _add_waves(vector, time, beat.p, centre, stretch=np.clip(slow, 0.75, 1.0))
-
-
 def _r_offset(qrs, anatomy):
     """Return the time (s) from a beat's centre to its R peak: the top of clean QRS in lead II.
 
@@ -310,7 +301,11 @@ def simulate(category: str, heart_rate: float, noise_level: str = "low", seed: i
     time = np.arange(SAMPLES) / FS
     vector = np.zeros((SAMPLES, 3))
     for beat, centre, interval in zip(beats, centres, rr, strict=True):
-        _add_beat(vector, time, beat, centre, interval, anatomy)
+        slow = np.sqrt(np.clip(interval, 0.25, 1.6))    # after a long interval, waves are wider
+        _add_waves(vector, time, beat.qrs, centre, stretch=anatomy.qrs_width)
+        _add_waves(vector, time, beat.t, centre, anatomy.t_size, slow)
+        _add_waves(vector, time, beat.p, centre, stretch=np.clip(slow, 0.75, 1.0))
+
     if category == AF:
         vector += _fibrillatory_waves(rng)
 

@@ -187,15 +187,12 @@ def can_speed_up(keras: Any, lstm: Any) -> bool:
     """Return whether a layer is an LSTM of the kind that `speed_up` knows."""
     if not isinstance(lstm, keras.layers.LSTM):
         return False
-    if not hasattr(type(lstm), "inner_loop"):    # another version of Keras
-        return False
-
     cell = lstm.cell
-    if lstm.return_sequences or lstm.go_backwards or cell.recurrent_dropout:
+    others = lstm.return_sequences, lstm.go_backwards, cell.recurrent_dropout, not cell.use_bias
+    if any(others) or not hasattr(type(lstm), "inner_loop"):    # another version of Keras
         return False
-    if cell.activation.__name__ != "tanh" or not cell.use_bias:
-        return False
-    return cell.recurrent_activation.__name__ == "sigmoid"
+    gates = cell.activation.__name__, cell.recurrent_activation.__name__
+    return gates == ("tanh", "sigmoid")
 
 
 def speed_up(keras: Any, lstm: Any) -> bool:

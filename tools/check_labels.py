@@ -32,6 +32,7 @@ from ecg.output.read import probability_column
 from ecg.settings import Parser
 
 FOLDS = 5
+LISTED = 20    # records; all are in --csv
 # The features that decide on the five classes, with their headings
 FIGURES = {"heart rate": "heart rate bpm", "CV_RR": "CV_RR", "QRS width": "QRS width ms"}
 
@@ -102,9 +103,9 @@ def rank_by_doubt(records: script.Records, classes: list[str],
         "doubt", ascending=False, kind="stable")
 
 
-def print_table(ranked: pd.DataFrame, top: int) -> None:
+def print_table(ranked: pd.DataFrame) -> None:
     """Print the most doubtful labels, with the features that decide on classes."""
-    doubtful = ranked.head(top)
+    doubtful = ranked.head(LISTED)
     columns = ["waveform_path", "ecg_category", "of_label", "says", "probability", *FIGURES]
     header = ["record", "label", "p", "models say", "p", *FIGURES.values()]
     formats = {"waveform_path": lambda path: path if len(path) <= 20 else f"...{path[-17:]}",
@@ -120,8 +121,6 @@ def print_table(ranked: pd.DataFrame, top: int) -> None:
 def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """Return this program's own arguments, and a list of the others, which are the script's."""
     parser = Parser(__doc__, epilog="All flags of too_feature.py are taken too.")
-    parser.add_argument("--top", type=int, default=20,
-                        help="number of records to list (default: %(default)s)")
     parser.add_argument("--csv", help="file for all records, with their out-of-fold probabilities; "
                         "cells are as in the label file, also those that a spreadsheet takes for "
                         "formulas (=, +, -, @)")
@@ -157,7 +156,7 @@ def run(own: argparse.Namespace, others: list[str]) -> None:
     ranked = rank_by_doubt(records, classes, probabilities)
     if own.csv:
         files.write_whole(own.csv, lambda file: ranked.to_csv(file, index=False))
-    print_table(ranked, own.top)
+    print_table(ranked)
     print(f"\nleft out: {count_reasons(reason for _, reason in records.left_out)}")
 
 

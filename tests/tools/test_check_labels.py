@@ -122,7 +122,7 @@ def test_the_program_lists_the_most_doubtful_records_with_what_decides(
     shutil.copytree(demo_dir, tmp_path / "data")
     for path in sorted((tmp_path / "data").rglob("*.dat"))[::4]:
         path.write_bytes(b"")
-    assert run(tmp_path / "data", "--top", "3", "--csv", str(tmp_path / "all.csv")) == 0
+    assert run(tmp_path / "data", "--csv", str(tmp_path / "all.csv")) == 0
     out = capsys.readouterr().out
     table = pd.read_csv(tmp_path / "all.csv")
     assert table["waveform_path"].is_unique
@@ -130,9 +130,9 @@ def test_the_program_lists_the_most_doubtful_records_with_what_decides(
     assert ((table["heart rate"] < 60) == (table["called"] == "Bradycardia")).all()
 
     listed = [line.split()[0] for line in out.splitlines() if line.strip().startswith("...")]
-    assert listed == [f"...{path[-17:]}" for path in table["waveform_path"][:3]]
+    assert listed == [f"...{path[-17:]}" for path in table["waveform_path"][:20]]
     assert max(map(len, out.splitlines())) <= 100
-    assert f"Of {len(table)} training records, the 3 whose labels are most in" in out
+    assert f"Of {len(table)} training records, the 20 whose labels are most in" in out
     assert "QRS width ms" in out
     assert "left out: file is cut short (" in out
 

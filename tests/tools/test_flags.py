@@ -14,7 +14,7 @@ WRONG = {
     "make_labels": [["x", "y", "--rate-origin", "z"], ["x"], [".", "."]],
     "fetch_records": [["--spares", "many"], ["--connections", "99"], ["--seed", "-1"]],
     "export_onnx": [["x.keras", "--output", "x.h5"], ["x", "y"]],
-    "check_labels": [["--top", "many"], ["--csv", "no/x.csv"], ["--labels", "none.csv"]],
+    "check_labels": [["--seed", "many"], ["--csv", "no/x.csv"], ["--labels", "none.csv"]],
     "choose_records": [["m.keras"], ["m.keras", ".", "--number", "0"], ["m.keras", "none"]],
     "make_demo": [["--data-dir"], ["--labels", "."]]}
 
