@@ -15,6 +15,7 @@ train   fast_lstm       Keras's LSTM, faster
         two_phases      training compiled once for both of its phases
         large_model     the model of --recipe large
         baseline        a logistic regression on the same features
+        rate_step       the heart rate decides between bradycardia, normal and tachycardia
         checkpoint      what --resume goes on from
         adaptation      the last layer fitted to few labels
 tell    metrics         accuracy, calibration, thresholds, the rate rule
