@@ -55,6 +55,7 @@ CHANGES = {    # of the ablation: fields of `Recipe` that take the default's val
     "+ batch normalisation frozen": ("freeze_bn_after",),
     "+ last weights kept": ("keep_weights",),
     "+ curve of the heart rate": ("rate_curve",),
+    "+ the rate decides": ("rate_limits",),
 }
 
 

@@ -61,13 +61,12 @@ class Bench:
         if pool.classes != loaded.classes:
             raise UserError(f"--start {start}: the model's classes are {loaded.classes}, those of "
                             f"the labels {pool.classes}")
-        self.model = loaded.core
         self.recipe = loaded.recipe
 
         is_other = pool.rows["other"]
         self.fold = fold_of(pool.rows[~is_other], pool.rows[is_other])
         _, keras = script.load_tensorflow()
-        body, last = adaptation.split_model(keras, self.model, start)
+        body, last = adaptation.split_model(keras, loaded.core, start)
         everything = self.records(np.arange(len(pool.rows)))
         self.inputs = script.predict(body, everything).astype(float)    # of the last layer
         self.layer = adaptation.LastLayer.of(last)

@@ -124,9 +124,8 @@ def model():
     return create_lightweight_lstm_model(3, 30)
 
 
-@pytest.mark.parametrize("n", [1, 100, 250])
-def test_predict_gives_the_probabilities_of_each_record_in_order(n, model):
-    some = records(n)
+def test_predict_gives_the_probabilities_of_each_record_in_order(model):
+    some = records(250)    # the last batch is a short one
     expected = np.asarray(model((some.signals, some.features), training=False))
     np.testing.assert_allclose(script.predict(model, some), expected, atol=1e-6)
 
