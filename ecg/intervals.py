@@ -7,8 +7,10 @@ How an interval is made (`RESAMPLES`, `SEED`; nothing else is random):
    Bootstrap, 1993).
 2. A share of which all are right, or none, has no width there. Its resamples are then drawn from
    Jeffreys' posterior of its n patients, Beta(n + 1/2, 1/2) (Brown, Cai & DasGupta, Statistical
-   Science 2001;16:101-133), and so widen what is made of it. Each end is the farther one of both
-   ways: the posterior's mean lies below 1, and in a mean over many classes these shifts add up.
+   Science 2001;16:101-133). In a mean over classes they count as deviations from their own mean: it
+   lies below 1, and over many classes these shifts would add up; and with the variance that a prior
+   worth one patient, at the mean of all k classes, would leave, or 2/k of it. Where all classes are
+   right, or none, they count as they are. Each end is the farther one of with and without this.
 3. Accuracy, balanced accuracy, macro F1, area under the ROC curve and average precision: value +-
    t * deviation of the resamples, on the logit scale (by the delta method), where that reaches
    farther. Student's t has one degree of freedom less than there are patients; of areas, twice as
@@ -73,10 +75,11 @@ class Figure(NamedTuple):
         both = self.plain[1:], self.widened[1:]
         ends = np.nanpercentile(both, [2.5, 97.5], axis=1).ravel()
         if self.freedom and 0 < value < 1:
-            deviation = np.nanstd(self.plain[1:]) / (value * (1 - value))    # the delta method
+            deviation = np.nanstd(self.widened[1:]) / (value * (1 - value))    # the delta method
             reach = stats.t.ppf(0.975, self.freedom) * deviation
-            lower, upper = logit(value) - reach, logit(value) + reach
-            ends = np.append(ends, expit([lower, upper]))
+            lower = expit(logit(value) - reach)
+            upper = expit(logit(value) + reach)
+            ends = np.append(ends, [lower, upper])
 
         low, *_, high = sorted([value, *ends.tolist()])
         return [value, low, high]
@@ -302,23 +305,32 @@ def labels_alone(
     weights = (times @ truth).T / total
     by_chance = (weights.T * (times @ called)).sum(axis=1) / total
     by_chance[by_chance == 1] = np.nan    # all of one class, and called it
-
     freedom = max(1, resamples.n_patients - 1)
 
-    def mean(figures: list[Figure]) -> Figure:
-        plain = np.nanmean([figure.plain for figure in figures], axis=0)
-        widened = np.nanmean([figure.widened for figure in figures], axis=0)
-        return Figure(plain, widened, freedom)
+    def mean(kind: str) -> Figure:
+        own = [figure for figure in by_class[kind] if np.isfinite(figure.plain[0])]
+        plain = np.array([figure.plain for figure in own])
+        widened = np.array([figure.widened for figure in own])
+        wrong = 1 - plain[:, 0].mean()
+        if 0 < wrong < 1:    # wider, but not shifted
+            centre = np.nanmean(plain, axis=1, keepdims=True)
+            deviation = widened - np.nanmean(widened, axis=1, keepdims=True)
+            share = max(2 * wrong, 2 / len(own))    # of the posterior's variance
+            factor = min(1, share) ** 0.5
+            is_perfect = plain[:, :1] == 1
+            widened = centre + deviation * np.where(is_perfect, factor, 1)
+        return Figure(np.nanmean(plain, axis=0), np.nanmean(widened, axis=0), freedom)
 
-    recall = [figure.widened for figure in by_class["recall"]]
-    right = times @ hits.sum(axis=1) / total
-    accuracy = Figure(right, np.nansum(recall * weights, axis=0), freedom)
-    kappas = [(scores - by_chance) / (1 - by_chance) for scores in accuracy[:2]]
-    balanced = mean(by_class["recall"])
+    is_right = hits.sum(axis=1, keepdims=True)
+    accuracy, = shares(is_right, np.ones_like(is_right))
+    accuracy = accuracy._replace(freedom=freedom)
+    kappas = [
+        (scores - by_chance) / (1 - by_chance)
+        for scores in (accuracy.plain, accuracy.widened)]
     return {
         "accuracy": accuracy,
-        "balanced accuracy": balanced,
-        "macro F1": mean(by_class["F1"]),
+        "balanced accuracy": mean("recall"),
+        "macro F1": mean("F1"),
         "Cohen's kappa": Figure(*kappas),
     }, by_class
 

@@ -244,7 +244,7 @@ def test_the_report_says_how_far_labels_and_limits_disagree_and_what_the_step_do
     assert "without a heart rate: 5 records" in report
     before, after = (calibration(p, EIGHT_EACH)[ERROR] for p in (core, tested.mean))
     assert f"{ERROR}: {after:.3f}, without the rate step {before:.3f}\n" in report
-    assert figures["per class"]["Normal"]["recall"] == 1 / 8    # the one of 70 bpm
+    assert figures["by class"]["Normal"]["recall"][0] == 1 / 8    # the one of 70 bpm
     assert figures["logistic regression"]["accuracy"][0] == 26 / 40    # by the same step
 
 
