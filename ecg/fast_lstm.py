@@ -187,12 +187,15 @@ def can_speed_up(keras: Any, lstm: Any) -> bool:
     """Return whether a layer is an LSTM of the kind that `speed_up` knows."""
     if not isinstance(lstm, keras.layers.LSTM):
         return False
-    cell = lstm.cell
-    others = lstm.return_sequences, lstm.go_backwards, cell.recurrent_dropout, not cell.use_bias
-    if any(others) or not hasattr(type(lstm), "inner_loop"):    # another version of Keras
+    if not hasattr(type(lstm), "inner_loop"):    # another version of Keras
         return False
-    gates = cell.activation.__name__, cell.recurrent_activation.__name__
-    return gates == ("tanh", "sigmoid")
+
+    cell = lstm.cell
+    if lstm.return_sequences or lstm.go_backwards or cell.recurrent_dropout:
+        return False
+    if cell.activation.__name__ != "tanh" or not cell.use_bias:
+        return False
+    return cell.recurrent_activation.__name__ == "sigmoid"
 
 
 def speed_up(keras: Any, lstm: Any) -> bool:
