@@ -1,6 +1,7 @@
 """What makes training fast changes no result: the LSTM's own gradients, and how records are fed."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import too_feature as script
@@ -61,7 +62,8 @@ def lstm_of(model):
 
 def records(n, steps=30, n_classes=3, seed=0):
     rng = np.random.default_rng(seed)
-    return Records(None, rng.normal(size=(n, steps, 12)).astype(np.float32),
+    rows = pd.DataFrame({"waveform_path": range(n)})
+    return Records(rows, rng.normal(size=(n, steps, 12)).astype(np.float32),
                    rng.normal(size=(n, 8)).astype(np.float32), rng.integers(0, n_classes, n))
 
 
