@@ -306,7 +306,7 @@ from ecg import (
 )
 
 # isort: split
-from ecg import r_peaks, rate_step, report, two_phases, wfdb_files
+from ecg import r_peaks, rate_step, recordings, report, two_phases, wfdb_files
 from ecg.baseline import LinearBaseline
 from ecg.card import contract
 from ecg.demo import DEMO_FOLDER, ensure_demo
@@ -379,16 +379,42 @@ def read_labels(path: str, groups: str = Settings.groups) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        subject_id (int64, or str where any is not a whole number), waveform_path and ecg_category
-        (str). Several numbers of one patient, as one folder or record tells, have become one. Where
-        the header names them, also "split" and those of `groups` (str). Its `attrs` count the
-        file's rows, and those of them that are no record here.
+        subject_id, waveform_path and ecg_category (str). subject_id is the person, as
+        `patients.identify` tells. Where the header names them, also "split" and those of `groups`
+        (str). Its `attrs` count the file's rows, and those of them that are no record here.
 
     Raises
     ------
     UserError
         Names the file and the first malformed row, such as a second header.
     """
+    return read_together([path], ["."], groups)[0]
+
+
+def read_together(names: list[str], folders: list[str], groups: str) -> list[pd.DataFrame]:
+    """Read label files as `read_labels` does, each with its data folder; persons are those of all.
+
+    In `attrs` of the last, "equal_numbers" counts those who may be others: see
+    `patients.identify`.
+    """
+    tables = [check_rows(name, groups) for name in names]
+    persons, n_equal = patients.identify(tables, folders)
+    united = [unite_rows(name, rows.assign(subject_id=person))
+              for name, rows, person in zip(names, tables, persons, strict=True)]
+    united[-1].attrs["equal_numbers"] = n_equal
+    return united
+
+
+def read_label_files(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the rows of --labels and, where it is given, of --test-labels."""
+    names = [name for name in (settings.labels, settings.test_labels) if name]
+    folders = [settings.data_dir, settings.test_data_dir or settings.data_dir]
+    labels, *external = read_together(names, folders[:len(names)], settings.groups)
+    return labels, external[0] if external else None
+
+
+def check_rows(path: str, groups: str) -> pd.DataFrame:
+    """Return the rows of a label file as they are; `UserError` if one of them is malformed."""
     rows = label_file.drop_header(path, label_file.read_rows(path, COLUMNS))
     refuse = functools.partial(label_file.refuse_rows, path, rows)
     unnamed = [name for name in rows if isinstance(name, int)]
@@ -408,9 +434,12 @@ def read_labels(path: str, groups: str = Settings.groups) -> pd.DataFrame:
     described = label_file.describing(path, rows, [*groups.casefold().split(","), "split"])
     if "split" in described:
         refuse(~rows["split"].isin(SPLITS), f"{' or '.join(SPLITS)} as split")
-    rows = label_file.number_patients(rows[COLUMNS + described])
-    identity = COLUMNS + [name for name in described if name == "split"]
-    unique = patients.join_patients(rows).drop_duplicates(identity)
+    return rows[COLUMNS + described]
+
+
+def unite_rows(path: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return each record of a label file once, without those of several classes."""
+    unique = rows.drop_duplicates([name for name in (*COLUMNS, "split") if name in rows])
     kept = label_file.leave_out_ambiguous(unique)
     kept.attrs["rows"] = {
         "duplicate": len(rows) - len(unique), "ambiguous": len(unique) - len(kept),
@@ -888,20 +917,20 @@ def draw_usable(
     target_samples: int,
     data_dir: str,
     settings: Settings,
-    held_out: dict[bytes, str],
+    watch: patients.CopyWatch,
 ) -> Drawn:
     """Draw records and prepare them; each that cannot be used is replaced by one of its class.
 
-    Nor can a copy of a record in `held_out` (what `patients.digests` returns) be used, whatever its
-    name and patient. The disk is asked only for records that the draw comes to: on network storage,
-    an answer takes its time.
+    Nor can those that `watch` leaves out be used. The disk is asked only for records that the draw
+    comes to: on network storage, an answer takes its time.
 
     Raises
     ------
     UserError
         More than half of a class cannot be used.
     """
-    class_of = labels.set_index("waveform_path")["ecg_category"]
+    by_path = labels.set_index("waveform_path")
+    person_of = by_path["subject_id"].to_dict()
     ranked = rank(labels, settings.seed)
     prepared = cache.Rows()
     reasons: dict[str, str] = {}
@@ -910,7 +939,8 @@ def draw_usable(
     def is_usable(path: str) -> bool:
         if path not in on_disk:
             on_disk[path] = os.path.exists(f"{data_dir}/{path}.hea")
-        return on_disk[path] and not reasons.get(path)
+        is_out = reasons.get(path) or person_of[path] in watch.persons
+        return on_disk[path] and not is_out
 
     while True:
         usable = first_usable(ranked, target_samples, is_usable)
@@ -918,11 +948,16 @@ def draw_usable(
             usable = balanced_sampling(usable, target_samples, settings.seed, name == "train")
         new = [path for path in usable["waveform_path"].unique() if path not in reasons]
         read = prepare_many(new, data_dir, settings, f"reading {name}")
-        reasons |= zip(new, patients.reasons(read, held_out), strict=True)
+        reasons |= zip(new, (record.reason for record in read), strict=True)
         prepared += read
-
-        left_out.stop_if_unusable(
-            name, pd.Series(reasons, dtype=str), class_of, data_dir, is_over=not new)
+        sound = [place for place, path in enumerate(new) if not reasons[path]]
+        if sound:
+            rows = by_path.loc[[new[place] for place in sound]].reset_index()
+            watch.look(rows, cache.Signals(read, sound))
+        reasons = {path: why or watch.repeated.get(path) or watch.persons.get(person_of[path], "")
+                   for path, why in reasons.items()}
+        left_out.stop_if_unusable(name, pd.Series(reasons, dtype=str), by_path["ecg_category"],
+                                  data_dir, is_over=not new)
         if not new:    # all read in earlier rounds, which removed those that cannot be used
             missing = [path for path, is_there in on_disk.items() if not is_there]
             return Drawn(usable, prepared, reasons, missing)
@@ -937,8 +972,8 @@ def load_split(
 ) -> Records:
     """Sample and prepare the records of one split: 'train', 'validation' or 'test'.
 
-    Records that are not on disk are never drawn. An external test set is used whole. Copies of
-    records in the splits `held_out` are left out, whatever their names and patients.
+    Records that are not on disk are never drawn. An external test set is used whole. Whoever has a
+    copy of a record in the splits `held_out` is left out, and so is a second copy in the test.
 
     Raises
     ------
@@ -953,9 +988,9 @@ def load_split(
         data_dir = os.path.abspath(settings.test_data_dir or data_dir)
         samples = len(labels) * len(classes)    # enough for every record
 
-    known = patients.digests(held_out or {})
+    watch = patients.CopyWatch(held_out or {}, is_test=name == "test")
     sample, prepared, reasons, missing = draw_usable(
-        name, labels, samples, data_dir, settings, known)
+        name, labels, samples, data_dir, settings, watch)
     have = set(sample["ecg_category"])
     if not (is_external and have):    # an external test set may lack classes
         left_out.check_classes_left(name, labels, have, data_dir, missing, reasons.values())
@@ -1456,11 +1491,8 @@ def describe_start(settings: Settings, card: dict[str, Any]) -> dict[str, Any]:
     if not settings.start_from:
         return {}
     start = read_start(settings.start_from)[2]
-    described = origin.describe_start(
+    return origin.describe_start(
         settings.start_from, start, card, is_trained=settings.recipe.epochs > 0)
-    if caution := origin.caution(described):
-        print(f"notice: {caution}")
-    return described
 
 
 def each_once(records: Records) -> Records:
@@ -1499,13 +1531,47 @@ def adapt(
     training = each_once(training)
     inputs = predict(body, training).astype(float)
     start = adaptation.LastLayer.of(last)
-    subjects = training.rows["subject_id"].to_numpy()
+    persons = patients.join_copies(training.rows, training.signals).to_numpy()
     step = choose_rate_step(training, start_model.classes, settings)
     decide = functools.partial(step.apply, rate=training.features[:, [HEART_RATE]])
-    adapted = adaptation.adapt(inputs, training.targets, subjects, start, settings.seed, decide)
+    adapted = adaptation.adapt(inputs, training.targets, persons, start, settings.seed, decide)
     last.set_weights(list(adapted.layer))
     print(f"last layer fitted to {len(inputs)} records; {adapted.in_words()}")
     return model, calibrate(model, validation), []
+
+
+def count_known(settings: Settings, test: Records) -> int | None:
+    """Count the test recordings that the model of --start-from has learnt from.
+
+    None if no file beside the model tells: runs of users write none.
+    """
+    path = adaptation.find_model(settings.start_from)
+    with models.refusing(path):
+        known = recordings.read_known(path)
+    return None if known is None else int(recordings.is_known(test.signals, known).sum())
+
+
+def cross_validate(settings: Settings, several: list[Records]) -> dict[str, Any]:
+    """Judge adapting on all labelled people, each by what was fitted and chosen without them."""
+    start_model = load(adaptation.find_model(settings.start_from))
+    body, last = adaptation.split_model(
+        load_tensorflow()[1], start_model.core, settings.start_from)
+    several = [each_once(records) for records in several]
+    inputs = np.concatenate([predict(body, records) for records in several]).astype(float)
+    rows = pd.concat([records.rows for records in several], ignore_index=True)
+    signals, features, targets = (
+        np.concatenate([records[place] for records in several]) for place in (1, 2, 3))
+
+    def choose(is_seen: np.ndarray) -> RateStep:
+        seen = Records(rows[is_seen], signals, features[is_seen], targets[is_seen])
+        return choose_rate_step(seen, start_model.classes, settings)
+
+    persons = patients.join_copies(rows, signals).to_numpy()
+    predicted = adaptation.cross_validate(
+        inputs, targets, persons, adaptation.LastLayer.of(last), settings.seed, choose,
+        features[:, [HEART_RATE]])
+    return {"records": len(targets), "patients": len(np.unique(persons)),
+            **metrics.accuracies(targets, predicted, persons)}
 
 
 # -------------------------------------------------------------------------------------- evaluate
@@ -1756,8 +1822,9 @@ def split_labels(
     labels: pd.DataFrame,
     classes: list[str],
     settings: Settings,
+    test: pd.DataFrame | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Split by patient, or by a column `split`; an external test set is the test split."""
+    """Split by patient, or by a column `split`; `test`, if given, is the test split."""
     if "split" in labels:
         shares = settings.test_share, settings.val_share
         if settings.test_labels or shares != (Settings.test_share, Settings.val_share):
@@ -1765,24 +1832,24 @@ def split_labels(
                             "--test-share and --val-share, or the column")
         return published_split(settings.labels, labels)
     splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
-    if not settings.test_labels:
+    if test is None:
         return splits
-    test = read_labels(settings.test_labels, settings.groups)
     with user_errors(settings.test_labels, ValueError):
         test["ecg_category"] = label_file.spell_classes(test["ecg_category"], classes)
-        return patients.replace_test(
-            splits, test, settings.data_dir, settings.test_data_dir or settings.data_dir)
+        return patients.replace_test(splits, test)
 
 
 def state_origins(settings: Settings, is_demo: bool, test: pd.DataFrame) -> dict[str, Any]:
-    """Return for the card where the labels come from, and those of --test-labels; its rows."""
+    """Return for the card where labels and test records come from; rows of --test-labels."""
     own = origin.of_file(settings.labels, settings.labels_origin, is_demo)
+    origins = {"labels_origin": own,
+               "test_chosen_by": origin.chosen_by(settings.test_labels or settings.labels)}
     if not settings.test_labels:
-        return {"labels_origin": own}
+        return origins
     is_demo_test = test["waveform_path"].str.startswith(DEMO_FOLDER).any()
     of_test = origin.of_file(settings.test_labels, settings.test_labels_origin, is_demo_test)
-    return {"labels_origin": own, "test_labels_origin": of_test,
-            "test_rows": test.attrs["rows"]}
+    return {**origins, "test_labels_origin": of_test, "test_rows": test.attrs["rows"],
+            "equal_numbers": test.attrs["equal_numbers"]}
 
 
 def describe_run(
@@ -1820,39 +1887,58 @@ def describe_run(
     return card
 
 
-def run(settings: Settings) -> None:
-    """Do all of it, from labels to a saved model and its results folder."""
-    began = time.monotonic()
-    output, folder = check_output(settings)
-    labels = read_labels(settings.labels, settings.groups)
-    is_demo = ensure_demo(labels, settings.data_dir)
-    labels, classes = take_classes(labels, settings)
-    shares = print_classes(labels, is_demo).reindex(classes, fill_value=0.0)
-    card = describe_run(settings, labels, classes, is_demo)
-    splits = split_labels(labels, classes, settings)
-    card |= state_origins(settings, is_demo, splits["test"])
-    card |= describe_start(settings, card)
-
-    files.claim(folder, *map(output.with_suffix, MODEL_FILES))
+def load_splits(
+    splits: dict[str, pd.DataFrame],
+    classes: list[str],
+    settings: Settings,
+    card: dict[str, Any],
+) -> tuple[Records, Records, Records]:
+    """Return training, validation and test records; note in the card what is special about them."""
     print("loading TensorFlow while records are read")
     loading = ThreadPoolExecutor(1).submit(load_tensorflow)
 
-    # Test first: what it holds is never trained on, even under another name and patient
+    # Test first: nobody in it is trained on, even under another name, as their recordings tell
     test = load_split("test", splits["test"], classes, settings)
-    validation = load_split("validation", splits["validation"], classes, settings, {"test": test})
-    tf, keras = loading.result()    # if it is broken, that shows before the slow reading
+    if settings.start_from:
+        card["start_knows"] = count_known(settings, test)
+    if caution := origin.caution(card):
+        print(f"notice: {caution}")
+    validation = load_split(
+        "validation", splits["validation"], classes, settings, {"test": test})
+    tf, _ = loading.result()    # if it is broken, that shows before the slow reading
     devices = ", ".join(device.name for device in tf.config.get_visible_devices())
     print(report.using(card["versions"], devices))
     training = load_split(
         "train", splits["train"], classes, settings, {"test": test, "validation": validation})
     card["left_out"] = [*training.left_out, *validation.left_out, *test.left_out]
     card["unusual"] = [*training.unusual, *validation.unusual, *test.unusual]
+    return training, validation, test
+
+
+def run(settings: Settings) -> None:
+    """Do all of it, from labels to a saved model and its results folder."""
+    began = time.monotonic()
+    output, folder = check_output(settings)
+    labels, external = read_label_files(settings)
+    is_demo = ensure_demo(labels, settings.data_dir)
+    labels, classes = take_classes(labels, settings)
+    shares = print_classes(labels, is_demo).reindex(classes, fill_value=0.0)
+    card = describe_run(settings, labels, classes, is_demo)
+    splits = split_labels(labels, classes, settings, external)
+    card |= state_origins(settings, is_demo, splits["test"])
+    card |= describe_start(settings, card)
+
+    files.claim(folder, *map(output.with_suffix, MODEL_FILES))
+    is_few = bool(settings.start_from) and len(labels) < adaptation.FEW_LABELS
+    if is_few:
+        print(f"notice: {len(labels)} labels: {splits['test']['subject_id'].nunique()} patients "
+              "are tested, too few to tell much")
+    training, validation, test = load_splits(splits, classes, settings, card)
     step = choose_rate_step(training, classes, settings)
     card["rate_limits"] = step.limits
-
     trained = train_each(training, validation, len(classes), settings, folder / "progress")
     models, card["temperature"], card["history"] = map(list, zip(*trained, strict=True))
-    model = models[0] if len(models) == 1 else average_models(keras, models)
+    model = models[0] if len(models) == 1 else average_models(load_tensorflow()[1], models)
     save(model, card, output)    # now, so that no error can lose it
 
     tested = predict_each(models, test, step)
@@ -1861,6 +1947,9 @@ def run(settings: Settings) -> None:
     words, card["metrics"] = evaluate(
         predict_each(models, validation, step), tested, card["temperature"], classes,
         shares.to_numpy(), baseline, label_name)
+    if is_few and settings.recipe.epochs:
+        labelled = [training, validation] if settings.test_labels else [training, validation, test]
+        card["metrics"]["nested cross-validation"] = cross_validate(settings, labelled)
     split = cohort.join(splits, {"train": training, "validation": validation, "test": test})
     card["flow"] = cohort.flow_lines(cohort.flow(split, card))
     text = report.in_full(words + cohort.in_words(split, card), card)

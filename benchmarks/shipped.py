@@ -5,7 +5,8 @@
 It takes all flags of too_feature.py. The figures, and the temperature, are those of five models,
 each of which has never seen the patients that it judges; the model that is written has seen all.
 It takes as many training steps as a run of the script, on all records instead of a sample. Writes
-the model, its card (.json) and its model card (.md).
+the model, its card (.json), its model card (.md) and its .trained.npz: 128 bytes for each recording
+that it has learnt from, by which a run notices that it tests the model on them.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from benchmarks.folds import AMPLITUDES, matching
-from ecg import cohort, files, metrics
+from ecg import cohort, files, metrics, patients, recordings
 from ecg.errors import exit_code
 from ecg.output.model_card import UNLISTED, model_card
 from ecg.output.read import read_results
@@ -62,7 +63,7 @@ def forget_amplitudes(records, patterns):
 def baseline_out_of_fold(records, n_classes, settings):
     """Return the baseline's probabilities of each record, in the folds of `out_of_fold`."""
     folds = StratifiedGroupKFold(check_labels.FOLDS, shuffle=True, random_state=settings.seed)
-    subjects = records.rows["subject_id"]
+    subjects = patients.join_copies(records.rows, records.signals)
     probabilities = np.zeros((len(records.targets), n_classes))
     for seen, unseen in folds.split(subjects, records.targets, subjects):
         baseline = script.fit_baseline(check_labels.pick(records, seen), n_classes, settings.recipe)
@@ -108,6 +109,12 @@ def run(own, others):
         card["settings"].pop(name, None)
 
     records = script.load_split("train", labels, classes, settings)
+    known = recordings.as_known(script.each_once(records).signals)
+    files.write_whole(recordings.known_file(output),
+                      lambda file: file.write_bytes(files.npz(recordings=known)))
+    if own.recordings_only:
+        return print(f"{recordings.known_file(output)}: {len(known)} recordings")
+
     records = forget_amplitudes(records, own.no_amplitudes)
     tested, baseline, temperature = judge(records, len(classes), settings)
     step = script.choose_rate_step(records, classes, settings)
@@ -150,6 +157,8 @@ def parse_arguments(arguments=None):
     parser.add_argument(
         "--no-amplitudes", nargs="+", default=[], metavar="PATTERN",
         help="records that are not in mV: their mean and SD of lead II count as not measured")
+    parser.add_argument("--recordings-only", action="store_true",
+                        help="train nothing: write only the .trained.npz of a model that is there")
     parser.add_argument("--note", default="", help="sentences on sources and limits for the card")
     return parser.parse_known_args(arguments)
 

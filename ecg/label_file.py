@@ -132,19 +132,6 @@ def is_patient(text: str) -> bool:
     return is_name(text) and (text.isdigit() or not re.fullmatch(SPREADSHEET_NUMBER, text))
 
 
-def number_patients(rows: pd.DataFrame) -> pd.DataFrame:
-    """Turn subject_id into whole numbers if all are; else they stay text, with a notice."""
-    subjects = rows["subject_id"]
-    is_number = subjects.str.fullmatch(WHOLE_NUMBER)
-    if not is_number.all():
-        first = subjects[~is_number].iloc[0]
-        print(f"notice: subject_id is text, such as {first:.40}: 00123 and 123 are two patients")
-        return rows
-    if subjects.str.startswith("0").any():
-        print("notice: all subject_ids are whole numbers: 00123 and 123 are one patient")
-    return rows.astype({"subject_id": "int64"})
-
-
 def merge_names(names: pd.Series) -> pd.Series:
     """Give class names that differ in case, spaces or composed letters the most common of them."""
     tidy = names.map({

@@ -23,6 +23,7 @@ from ecg import files
 from ecg.errors import UserError
 
 NOT_STATED = "not stated"
+CHOSEN_BY = "random", "uncertainty"    # by choose_records.py
 DEMO = "synthetic records, not patients"
 MAX_LETTERS = 100
 
@@ -49,6 +50,7 @@ def check_card(card: dict[str, Any]) -> None:
         Something cannot be shown. `KeyError`, `TypeError` or `AttributeError` if it has another
         form.
     """
+    caution(card)    # its numbers are numbers
     texts = [start[key] for start in starts(card) for key in ("model", "sha256")]
     origins = map(of_card, [card, *starts(card)])
     if not all(map(is_origin, origins)) or not "".join(texts + trained_on(card)).isprintable():
@@ -76,6 +78,8 @@ def of_file(name: str, flag: str = "", is_demo: bool = False) -> str:
     if flag or not sidecar.is_file():
         return flag or NOT_STATED
 
+    if chosen_by(name):
+        return NOT_STATED
     with contextlib.suppress(Exception):    # a file that came with the labels may hold anything
         card = json.loads(sidecar.read_text(encoding="utf-8"))
         is_of_file = card["sha256"][labels.name] == files.sha256(labels)
@@ -90,6 +94,17 @@ def label_error(card: dict[str, Any]) -> str:
     """Return what is known of the error of tested labels that a machine has read, or ""."""
     tested = card.get("test_labels_origin") or of_card(card)
     return OF_MACHINES if "machine" in tested.casefold() else ""
+
+
+def chosen_by(name: str) -> str:
+    """Return how choose_records.py has drawn the records of a label file, as its .labels.json says.
+
+    Somebody has filled in the labels since, so it is believed whatever is in the file.
+    """
+    with contextlib.suppress(Exception):
+        card = json.loads(Path(name).with_suffix(".labels.json").read_text(encoding="utf-8"))
+        return card["chosen_by"] if card["chosen_by"] in CHOSEN_BY else ""
+    return ""
 
 
 def of_card(card: dict[str, Any]) -> str:
@@ -152,15 +167,26 @@ def describe_start(
 
 
 def unseen(card: dict[str, Any], is_trained: bool) -> str:
-    """Return what follows "tested on so many patients": in which sense they are new."""
+    """Return what follows "tested on so many patients": in which sense they are new, if checked."""
+    compared = "recording" if card.get("equal_numbers") else "number, folder or recording"
+    own = f" with no {compared} in common with"
     if not starts(card):
-        return " that training never saw"
-    return " that adapting never saw" if is_trained else "; nothing was trained"
+        return f"{own} training"
+    words = f"{own} adapting" if is_trained else "; nothing was trained"
+    known = card.get("start_knows")
+    if known is None:
+        return f"{words}; whether the start has learnt from their recordings was not checked"
+    return words if known else f"{words}; the start has learnt from none of their recordings"
 
 
 def caution(card: dict[str, Any]) -> str:
-    """Return the warning that test patients may have been seen after all, or ""."""
-    return MAY_HAVE_SEEN if card.get("start_saw_test_file") else ""
+    """Return the warnings that the test patients may be no others, or no sample; or ""."""
+    n_equal, n_known = card.get("equal_numbers") or 0, card.get("start_knows") or 0
+    return " ".join(filter(None, [
+        MAY_HAVE_SEEN if card.get("start_saw_test_file") else "",
+        KNOWN.format(n_known) if n_known else "",
+        EQUAL_NUMBERS.format(n_equal) if n_equal else "",
+        NO_SAMPLE if card.get("test_chosen_by") == "uncertainty" else ""]))
 
 
 # ---------------------------------------------------------------------------------------- notices
@@ -179,6 +205,14 @@ SOURCES = (
     "K, Okin PM, Kligfield P, Journal of Electrocardiology 2005;38:235-238, 4,297 ECGs. Lindow T "
     "et al., Scandinavian Journal of Primary Health Care 2019;37:426-433, 988 ECGs called atrial "
     "fibrillation or flutter, doi 10.1080/02813432.2019.1684429.")
+
+# Cautions
+KNOWN = ("{:d} of the test recordings are recordings that the start has learnt from: only other "
+         "patients can tell how good it is.")
+EQUAL_NUMBERS = ("{:d} test patients have a number or folder that --labels has too, in another "
+                 "data folder: they are taken for other people, which nobody has checked.")
+NO_SAMPLE = ("The test records were chosen because a model was unsure of them: they are no sample "
+             "of the hospital, on whose other records it is likely better.")
 SYNTHETIC_MARK = "synthetic demo data"    # short, for the foot of a figure
 
 

@@ -180,6 +180,14 @@ def in_words(figures: dict[str, Any], truth: np.ndarray, predicted: np.ndarray,
                          for name, unit, limits in kinds if limits))
 
 
+def nested_lines(figures: dict[str, Any] | None) -> list[str]:
+    """Write the cross-validation over all labelled people in lines, where there is any."""
+    if not figures:
+        return []
+    return [f"Adapting, by nested cross-validation over all {figures['patients']} labelled people",
+            with_intervals(figures)]
+
+
 def in_full(words: str, card: dict[str, Any]) -> str:
     """Return the whole report: what was tested, the words of `in_words`, and what it is not.
 
@@ -195,6 +203,7 @@ def in_full(words: str, card: dict[str, Any]) -> str:
         f"\nTest on {tested['records']} records of {tested['patients']} patients{unseen}",
         *filter(None, [origin.caution(card)]),
         words,
+        *nested_lines(tested.get("nested cross-validation")),
         f"left out: {unusable}",
         f"used although unusual: {remarks}",
         origin.about_results(card["labels_origin"], card.get("test_labels_origin", "")),

@@ -24,7 +24,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 import too_feature as script
-from ecg import files
+from ecg import files, patients
 from ecg.errors import UserError, exit_code
 from ecg.left_out import count_reasons
 from ecg.metrics import soften
@@ -60,8 +60,8 @@ def out_of_fold(records: script.Records, n_classes: int,
 
     probabilities = np.zeros((len(records.targets), n_classes))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=settings.seed)
-    patients = records.rows["subject_id"]
-    parts = folds.split(patients, records.targets, patients)
+    persons = patients.join_copies(records.rows, records.signals)
+    parts = folds.split(persons, records.targets, persons)
     for number, (seen, unseen) in enumerate(parts, 1):
         print(f"part {number} of {FOLDS}")
         held_out = pick(records, unseen)
@@ -136,10 +136,10 @@ def run(own: argparse.Namespace, others: list[str]) -> None:
     if own.csv:
         files.check_target(own.csv, [settings.labels])
 
-    labels = script.read_labels(settings.labels)
+    labels, external = script.read_label_files(settings)
     script.ensure_demo(labels, settings.data_dir)
     classes = sorted(labels["ecg_category"].unique())
-    splits = script.split_patients(labels, settings.test_share, settings.val_share, settings.seed)
+    splits = script.split_labels(labels, classes, settings, external)
 
     # With the features of the large model, among which is the QRS width
     large = dataclasses.replace(settings.recipe, model="large")

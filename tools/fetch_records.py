@@ -77,15 +77,15 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     return own, others
 
 
-def wanted_records(labels: pd.DataFrame, settings: script.Settings,
-                   spares: float = 0.05) -> pd.DataFrame:
+def wanted_records(labels: pd.DataFrame, settings: script.Settings, spares: float = 0.05,
+                   external: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the rows of `labels` that the script draws with `settings`, with their `split`.
 
     To each class of each split a share of `spares` is added: the next in rank, with which the
     script replaces records that it cannot use.
     """
     labels, classes = script.take_classes(labels, settings)
-    splits = script.split_labels(labels, classes, settings)
+    splits = script.split_labels(labels, classes, settings, external)
     samples = {"train": settings.train_samples, "validation": settings.val_samples,
                "test": ALL if settings.test_labels else settings.test_samples}
     if settings.test_data_dir:    # an external test set, which is not in this dataset
@@ -251,11 +251,13 @@ def fetch_all(urls: list[str], folder: Path, paths: list[str], connections: int)
 def run(own: argparse.Namespace, others: list[str]) -> int:
     """Print what is wanted and fetch it; return the exit code."""
     settings = script.parse_settings(others)
-    labels = script.read_labels(settings.labels)
+    labels, external = script.read_label_files(settings)
     if labels["waveform_path"].str.startswith("demo/").all():
         raise UserError("the demo: there is nothing to fetch, run python too_feature.py")
 
-    rows = labels.assign(split="all") if own.all else wanted_records(labels, settings, own.spares)
+    rows = labels.assign(split="all")
+    if not own.all:
+        rows = wanted_records(labels, settings, own.spares, external)
     plan = rows.groupby(["split", "ecg_category"]).size().to_frame("records")
     print(plan.assign(MB=plan["records"] * RECORD_MB).round(1).to_string())
     print(f"{len(rows)} records, about {len(rows) * RECORD_MB:.0f} MB", flush=True)

@@ -9,6 +9,7 @@ import pytest
 
 from ecg import adaptation
 from ecg.adaptation import LastLayer
+from ecg.rate_step import NO_STEP
 
 N, INPUTS, CLASSES = 60, 6, 3
 
@@ -98,6 +99,27 @@ def test_no_patient_is_both_fitted_and_judged():
     assert pd.Series(fold).groupby(patients).nunique().max() == 1
     assert np.ptp(np.bincount(fold)) <= 3
     assert pd.crosstab(fold, targets).to_numpy().min() >= 3    # classes are spread evenly
+
+
+def test_cross_validation_fits_and_chooses_without_whom_it_judges(monkeypatch, inputs):
+    fitted, chosen = [], []
+    zero = LastLayer(np.zeros((INPUTS, 5)), np.zeros(5))
+    patients = np.arange(N) // 3
+
+    def adapt(inputs, targets, own, start, seed, decide):    # a layer that names its own fold
+        fitted.append(set(own))
+        return adaptation.Adapted(zero._replace(bias=np.eye(5)[len(fitted) - 1]), "fitted", {})
+
+    def choose(is_seen):
+        chosen.append(set(patients[is_seen]))
+        return NO_STEP
+
+    monkeypatch.setattr(adaptation, "adapt", adapt)
+    predicted = adaptation.cross_validate(
+        inputs, patients % CLASSES, patients, zero, 42, choose, np.ones((N, 1)))
+    assert len(fitted) == 5 and fitted == chosen
+    for number, own in enumerate(fitted):
+        assert own == set(patients) - set(patients[predicted == number])
 
 
 def test_folds_are_those_that_the_figures_in_results_were_measured_with():

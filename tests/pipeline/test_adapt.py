@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import too_feature as script
-from ecg import adaptation, files, origin
+from ecg import adaptation, files, origin, recordings
 from tests.support import models
 from tests.support.runs import LABELS, TINY, card_of
 
@@ -94,14 +94,6 @@ def test_an_ensemble_is_refused_before_records_are_read(tmp_path, refused):
     assert "an ensemble" in refused("--labels", LABELS, "--start-from", path)
 
 
-def test_labels_that_the_start_was_trained_on_are_told_of_before_the_work(tmp_path, capsys):
-    path = models.save_card(tmp_path / "m.keras", labels_sha256=files.sha256(LABELS))
-    settings = script.Settings(labels=str(LABELS), start_from=str(path))
-    card = script.describe_run(settings, script.read_labels(LABELS), models.CLASSES, True)
-    script.describe_start(settings, card | {"labels_origin": "two nurses"})
-    assert f"notice: {origin.MAY_HAVE_SEEN}" in capsys.readouterr().out
-
-
 # ----------------------------------------------------------------------------------------- adapt
 def test_only_the_last_layer_changes_and_each_record_counts_once(start, monkeypatch, capsys):
     seen = []
@@ -175,6 +167,11 @@ def test_epochs_0_evaluates_the_start_and_says_whose_labels_it_learnt(
     seen.write_bytes(start.read_bytes())
     card = card_of(start) | {"trained_on": [files.sha256("others.csv")]}
     seen.with_suffix(".json").write_text(json.dumps(card))
+    recipe = script.read_start(str(seen))[0]
+    learnt = [script.prepare_record(demo_dir / path, recipe=recipe)[0]
+              for path in others["waveform_path"][:3]]
+    recordings.known_file(seen).write_bytes(
+        files.npz(recordings=recordings.as_known(np.stack(learnt))))
 
     code = script.main(["--labels", "few.csv", "--data-dir", str(demo_dir), *TINY, "--epochs", "0",
                         "--test-labels", "others.csv", "--start-from", str(seen),
@@ -190,9 +187,29 @@ def test_epochs_0_evaluates_the_start_and_says_whose_labels_it_learnt(
     assert card["trained_on"] == [files.sha256("others.csv")]    # not few.csv, which it only saw
     report = Path("results/out/report.txt").read_text()
     assert f"of {card['metrics']['patients']} patients; nothing was trained\n" in report
-    for said in (report, card["contract"]["Labels"]):
+    for said in (report, " ".join(card["contract"]["Labels"]), capsys.readouterr().out):
         assert origin.MAY_HAVE_SEEN in said
+        assert "3 of the test recordings are recordings that the start has learnt from" in said
     assert card["labels_origin"] == "three nurses"
     assert card["test_labels_origin"] == "synthetic records, not patients"
     assert card["history"] == [[]]
     assert card["metrics"]["records"] == len(others) == 10    # of all five classes
+
+
+def test_with_few_labels_adapting_is_also_judged_by_cross_validation_over_all_of_them(
+        start, demo_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = script.read_labels(LABELS).drop_duplicates("subject_id").iloc[::6]
+    rows.to_csv("few.csv", index=False, header=False)
+    code = script.main(["--labels", "few.csv", "--data-dir", str(demo_dir), "--no-figures",
+                        "--start-from", str(start), "--output", "out.keras"])
+    printed, err = capsys.readouterr()
+    assert code == 0, err
+    card = card_of("out.keras")
+    before = printed.partition("reading test")[0]
+    assert f"{len(rows)} labels: {card['metrics']['patients']} patients are tested" in before
+    nested = card["metrics"]["nested cross-validation"]
+    assert nested["records"] == len(rows)
+    n = nested["patients"]    # with 50 points, two ECGs of the demo look like copies
+    words = f"by nested cross-validation over all {n} labelled people\naccuracy "
+    assert f"{words}{nested['accuracy'][0]:.3f} (95 % interval" in printed
