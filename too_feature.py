@@ -643,7 +643,7 @@ def read_record(path: str | Path, data_dir: str | None = None, start: float = 0)
     with np.errstate(all="ignore"):    # what damaged numbers lead to is checked
         signal = wfdb_files.read_leads(path, header, LEADS, first, samples)
         wfdb_files.refuse_wrong_gain(signal, LEADS)
-        leads, remark, is_missing = wfdb_files.keep_usable_leads(signal)
+        leads, remark, is_missing = wfdb_files.keep_usable_leads(signal, header.fs)
     return Recording(leads, header.fs, remark, is_missing)
 
 
@@ -786,11 +786,12 @@ def extract_core_medical_features(
     """
     intervals = (rhythm or measure_rhythm(signal, fs)).rr
     lead = as_leads(signal, check_rate(fs))[:, LEAD_II]
-    measured = {"mean": lead.mean(), "standard deviation": lead.std()}
-    if measured["standard deviation"] > 1e-6:
-        z = (lead - measured["mean"]) / measured["standard deviation"]
-        measured["skewness"] = np.mean(z * z * z)
-        measured["kurtosis"] = np.mean((z * z) ** 2) - 3
+    measured = {}
+    mean, deviation = lead.mean(), lead.std()
+    if deviation > 1e-6:
+        z = (lead - mean) / deviation
+        measured = {"mean": mean, "standard deviation": deviation,
+                    "skewness": np.mean(z * z * z), "kurtosis": np.mean((z * z) ** 2) - 3}
 
     rr = intervals[~np.isnan(intervals)]
     change = np.diff(intervals)    # between intervals that meet in an R peak

@@ -15,6 +15,8 @@ from scipy import fft
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
+from ecg.signals import find_runs
+
 GRID = 250                  # Hz, to which leads are resampled: one sample is 4 ms
 
 # ------------------------------------------------------------------------ the envelope of a record
@@ -320,9 +322,7 @@ def _find_gaps(lead, is_missing, fs):
     is_sloping = np.abs(step[1:]) > 1e-7
     is_gap = is_missing.copy()
     is_gap[1:-1] |= is_straight & is_sloping
-    ends = np.flatnonzero(np.diff(is_gap, prepend=False, append=False)).reshape(-1, 2)
-    length = np.diff(ends, axis=1)[:, 0]
-    return ends[length >= MIN_GAP_S * fs]
+    return find_runs(is_gap, MIN_GAP_S * fs)
 
 
 def rr_intervals(

@@ -8,6 +8,15 @@ import pandas as pd
 BEYOND_ANY_CONVERTER = 1e9    # such a value is damage, like NaN and infinity
 
 
+def find_runs(is_so: np.ndarray, shortest: float) -> np.ndarray:
+    """Return the runs of True in `is_so` (samples,) that are `shortest` samples or longer.
+
+    Each row holds the first sample of a run and the first after it.
+    """
+    ends = np.flatnonzero(np.diff(is_so, prepend=False, append=False)).reshape(-1, 2)
+    return ends[np.diff(ends, axis=1)[:, 0] >= shortest]
+
+
 def as_leads(signal: Any, shortest: int = 1, n_leads: int = 12) -> np.ndarray:
     """Validate an ECG and fill its gaps.
 

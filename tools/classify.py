@@ -57,6 +57,8 @@ MAX_NAMED = 12              # leads or features that an explanation names
 MIN_NAME_LETTERS = 12       # of a record in the table
 START = "start [s]"
 OF_A_WINDOW = "too little signal", "gain or unit?"    # after these, the next 10 s may be usable
+LEAD_II_SD = 1              # place of its standard deviation among the features
+MAX_GAIN_RATIO = 4          # of amplitudes to those learnt; hospitals differ by less than 2
 HEART_RATE, RATE_UNIT, RATE_RANGE = script.FEATURES[script.HEART_RATE]
 
 
@@ -70,12 +72,13 @@ class Result(NamedTuple):
     features: np.ndarray | None = None         # (8 or more,)
     importance: Importance | None = None
     embedding: np.ndarray | None = None        # (n_inputs,): what the model's last layer sees
+    remark: str = ""                           # what is unusual about it, such as 'gaps'
 
 
 # --------------------------------------------------------------------------------------- records
 def without_extension(name: object) -> str:
     """Return a record's path without the extension of one of its files."""
-    return re.sub(r"\.(hea|dat)$", "", str(name))
+    return re.sub(r"\.(hea|dat|mat)$", "", str(name))
 
 
 def read_names(source: str) -> list[str]:
@@ -91,9 +94,9 @@ def read_names(source: str) -> list[str]:
 def find_records(names: Iterable[str | os.PathLike]) -> list[str]:
     """Return the paths, without extension, of the records that names stand for, each once.
 
-    A name is a record, with or without .hea or .dat; a folder, for all records below it; or `@file`
-    or `-`, for names of records in a file or on stdin, one on a line. `UserError` where a name
-    stands for no record.
+    A name is a record, with or without .hea, .dat or .mat; a folder, for all records below it; or
+    `@file` or `-`, for names of records in a file or on stdin, one on a line. `UserError` where a
+    name stands for no record.
     """
     paths = []
     for name in map(str, names):
@@ -146,6 +149,19 @@ def warning(card: dict, paths: Iterable[str]) -> str:
         return ""
     return ("warning: this model has learnt from synthetic records, and these are others: expect "
             f"wrong answers, or name a model of real ones (--model {adaptation.SHIPPED[0]})")
+
+
+def notices(card: dict, found: list[Result]) -> Iterator[str]:
+    """Yield what is unusual about records as a set: remarks, and amplitudes unlike those learnt."""
+    remarks = count_reasons(text for result in found for text in result.remark.split("; "))
+    if remarks != "none":
+        yield f"used although unusual: {remarks}"
+
+    learnt = np.mean([scale["mean"][LEAD_II_SD] for scale in card["scaling"]])
+    median = pd.Series([result.features[LEAD_II_SD] for result in found]).median()
+    if max(median / learnt, learnt / median) > MAX_GAIN_RATIO:    # never of NaN
+        yield (f"notice: lead II has a median standard deviation of {median:.2g} mV, in the "
+               f"training records {learnt:.2g}: gain or unit?")
 
 
 # -------------------------------------------------------------------------------------- classify
@@ -211,7 +227,7 @@ def results(paths: list[str], loaded: Loaded, jobs: int = 0, with_importance: bo
             predicted = iter(script.predict(loaded.model, records))
             embeddings = iter(script.predict(body, records) if body else [])
 
-        for path, start, (ecg, measured, reason, _) in chunk:
+        for path, start, (ecg, measured, reason, remark) in chunk:
             if reason:
                 yield Result(path, start, reason)
                 continue
@@ -220,7 +236,7 @@ def results(paths: list[str], loaded: Loaded, jobs: int = 0, with_importance: bo
             if with_importance:
                 importance = explain(loaded.core, ecg, measured, probabilities.argmax())
             yield Result(path, start, "", probabilities, measured, importance,
-                         next(embeddings, None))
+                         next(embeddings, None), remark)
 
 
 def classify(records, model_path=None, jobs: int = 0,
@@ -507,6 +523,8 @@ def run(flags: argparse.Namespace) -> int:
         counts = count_reasons(result.left_out for result in classified)
         raise UserError(f"none of the {len(paths)} records can be used: {counts}")
 
+    for text in notices(loaded.card, found):
+        print(f"classify.py: {text}", file=sys.stderr)
     records = [as_record(result, loaded) for result in classified]
     print_results(records, loaded, model_path, flags)    # first: the disk may be full
     if flags.embeddings:

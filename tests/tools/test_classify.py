@@ -15,6 +15,7 @@ from matplotlib.text import Text
 import too_feature as script
 from ecg import files, origin
 from ecg.output.read import feature_column
+from tests.support.ecgs import simulated, write_record
 from tests.support.models import CLASSES, build, card, recipe_of, save
 from tools import classify
 
@@ -187,8 +188,20 @@ def test_the_table_fits_the_terminal_and_stars_what_is_outside_its_reference_ran
         assert row["record"].endswith(line.split()[0][-12:])
 
 
+@pytest.mark.parametrize(("per_millivolt", "is_told"), [(1, False), (0.1, True), (8, True)])
+def test_amplitudes_far_from_those_of_training_ask_for_gain_or_unit(
+        model, tmp_path, capsys, per_millivolt, is_told):
+    signal = simulated()[0]
+    signal[:, [2, 6]] = signal[:, [6, 2]]
+    path = write_record(tmp_path / "x", signal * per_millivolt)
+    said = run(capsys, path, "--model", model)[2]
+    assert ("training records" in said and "gain or unit?" in said) == is_told
+    assert "limb leads do not add up (1)" in said
+
+
 def test_csv_has_all_columns_in_full_precision(data, model, capsys):
-    printed = pd.read_csv(io.StringIO(run(capsys, data, "--csv", "--model", model)[1]))
+    text = run(capsys, data, "--csv", "--model", model)[1]
+    printed = pd.read_csv(io.StringIO(text), float_precision="round_trip")
     table = classify.classify(data, model).query("left_out == ''").reset_index(drop=True)
     pd.testing.assert_frame_equal(printed, table.drop(columns="left_out"), rtol=0, atol=1e-15)
     assert list(printed) == ["record", "predicted", "confidence", *(f"p {x}" for x in CLASSES),
