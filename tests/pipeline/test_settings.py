@@ -64,7 +64,7 @@ def test_help_shows_every_flag_in_its_group_and_loads_no_tensorflow(printed):
 
 def test_help_shows_every_setting_of_the_method_with_its_default_and_range(printed):
     lines = printed.partition("settings of the method, for --set:\n")[2].splitlines()[:-1]
-    assert len(lines) == 22
+    assert len(lines) == 23
     assert ("  high_pass=0.5: Hz below which baseline wander is removed; 0: none (a number from 0 "
             "to 5)") in lines
 
