@@ -9,12 +9,12 @@ How an interval is made (`RESAMPLES`, `SEED`; nothing else is random):
    Jeffreys' posterior of its n patients, Beta(n + 1/2, 1/2) (Brown, Cai & DasGupta, Statistical
    Science 2001;16:101-133). In a mean over classes they count as deviations from their own mean: it
    lies below 1, and over many classes these shifts would add up; and with the variance that a prior
-   worth one patient, at the mean of all k classes, would leave, or 2/k of it. Where all classes are
-   right, or none, they count as they are. Each end is the farther one of with and without this.
-3. Accuracy, balanced accuracy, macro F1, area under the ROC curve and average precision: value +-
+   worth one patient, at the mean of all k classes, would leave, or 4/k^2 of it. Where all classes
+   are right, or none, they count as they are. Each end is the farther one of with and without.
+3. All of these, area under the ROC curve and average precision: value +-
    t * deviation of the resamples, on the logit scale (by the delta method), where that reaches
-   farther. Student's t has one degree of freedom less than there are patients; of areas, twice as
-   many as patients share what is out of order (`Resamples.effective`): few tell little of it.
+   farther. Student's t has one degree of freedom less than the share has patients; of areas, one
+   more than patients share what is out of order (`Resamples.effective`): few tell little of it.
 4. Areas where all are in order have no width either way: half a patient of the class who looks like
    the others, and half a patient of them who looks like the class, are added to each resample with
    random weights, Gamma(1/2). Below `MIN_PATIENTS` on either side areas have no interval.
@@ -50,8 +50,8 @@ N_BINS = 10                 # of the confidence
 IN_WORDS = f"""\
 95 % intervals are from a bootstrap of the test patients ({RESAMPLES:,} resamples). Where all of a
 class are right, it has no width, and Jeffreys' posterior of its patients is drawn from instead: few
-patients without an error give a wide interval. Accuracies, macro F1, AUROC and average precision
-have one on the logit scale as well; each end is the farthest. Too few: less than {MIN_PATIENTS}
+patients without an error give a wide interval. All but kappa, Brier score and calibration have one
+on the logit scale as well; each end is the farthest. Too few: less than {MIN_PATIENTS}
 patients on one of the two sides. The docstring of ecg/intervals.py has the details, and how to make
 them again from predictions.csv."""
 
@@ -119,16 +119,18 @@ class Resamples:
         with np.errstate(invalid="ignore"):    # what was not drawn
             plain = (self.times @ right) / (self.times @ of)
 
-        widened = plain.copy()
-        for number, share in enumerate(plain[0]):
-            if share not in (0, 1):
-                continue
-            n = self.count(of[:, number] > 0)
-            drawn = self.rng.beta(n + 0.5, 0.5, len(plain) - 1)
-            if share == 0:
-                drawn = 1 - drawn
-            widened[1:, number] = drawn
-        return list(map(Figure, plain.T, widened.T))
+        figures = []
+        for number, values in enumerate(plain.T):
+            n = max(1, self.count(of[:, number] > 0))
+            widened = values
+            if values[0] in (0, 1):
+                drawn = self.rng.beta(n + 0.5, 0.5, len(values) - 1)
+                if values[0] == 0:
+                    drawn = 1 - drawn
+                widened = np.append(values[0], drawn)
+            freedom = max(1, n - 1)
+            figures.append(Figure(values, widened, freedom))
+        return figures
 
     def areas(self, positive: np.ndarray, p: np.ndarray) -> list[Figure]:
         """Return the area under the ROC curve and the average precision of one class.
@@ -150,7 +152,7 @@ class Resamples:
                 np.append(p, like_others),
                 np.hstack([times, halves]))
 
-        freedom = 2 * self.effective(positive, p)
+        freedom = 1 + self.effective(positive, p)
         n_rarer = min(self.count(positive), self.count(~positive))
         return [Figure(*both, freedom, n_rarer) for both in zip(plain, widened, strict=True)]
 
@@ -315,7 +317,7 @@ def labels_alone(
         if 0 < wrong < 1:    # wider, but not shifted
             centre = np.nanmean(plain, axis=1, keepdims=True)
             deviation = widened - np.nanmean(widened, axis=1, keepdims=True)
-            share = max(2 * wrong, 2 / len(own))    # of the posterior's variance
+            share = max(2 * wrong, (2 / len(own)) ** 2)    # of the posterior's variance
             factor = min(1, share) ** 0.5
             is_perfect = plain[:, :1] == 1
             widened = centre + deviation * np.where(is_perfect, factor, 1)
@@ -323,7 +325,6 @@ def labels_alone(
 
     is_right = hits.sum(axis=1, keepdims=True)
     accuracy, = shares(is_right, np.ones_like(is_right))
-    accuracy = accuracy._replace(freedom=freedom)
     kappas = [
         (scores - by_chance) / (1 - by_chance)
         for scores in (accuracy.plain, accuracy.widened)]

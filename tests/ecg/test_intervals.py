@@ -131,7 +131,7 @@ def test_the_calibration_slope_and_intercept_are_those_that_were_put_in():
 
 # ---------------------------------------------------------------------------------------- coverage
 CELLS = list(itertools.product((2, 5, 20), (80, 400), (1, 4), (0.9, 0.99)))
-ENOUGH = 0.93
+ENOUGH = 0.93 - 2 * np.sqrt(0.93 * 0.07 / 400)    # less two standard errors of 400 runs
 
 
 def simulated(rng, k, n_patients, each, truth):
@@ -189,4 +189,4 @@ def check_coverage(ends, plain, truth):
     print(f"covers {covered(ends).round(3)}, plain {covered(plain).round(3)}, "
           f"width {ratio.round(2)} of it")
     assert (covered(ends) >= ENOUGH).all()
-    assert (ratio[covered(plain) >= ENOUGH] <= 1.25).all()
+    assert (ratio[covered(plain) >= 0.95] <= 1.25).all()
