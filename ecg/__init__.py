@@ -3,7 +3,8 @@
 border  label_file      rows of a label file, opened safely
         wfdb_files      WFDB headers, leads, units, gains and gaps: all of reading
         models          strangers' .keras files: arrays and nothing else
-data    patients        who is a patient; repair of a split; copies
+data    patients        who is a patient, by names and recordings; repair of a split
+        recordings      whether ECGs are of one recording; what a shipped model has learnt from
         left_out        records that cannot be used, counted by reason
         origin          where labels come from; version, commit and packages
         signals         any array to leads without gaps
