@@ -4,7 +4,6 @@ No TensorFlow: commands go to the parsers only, and the example is compared with
 """
 
 import argparse
-import ast
 import collections
 import dataclasses
 import functools
@@ -15,7 +14,6 @@ import subprocess
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 
 import too_feature
@@ -125,11 +123,6 @@ def flags_of(path):
 
 
 # ------------------------------------------------------------------------------- the two editions
-def test_each_edition_names_the_other_below_its_title():
-    assert TEXTS[README].splitlines()[2] == f"English | [简体中文]({CHINESE})"
-    assert TEXTS[CHINESE].splitlines()[2] == f"[English]({README}) | 简体中文"
-
-
 def test_fenced_blocks_are_identical_and_one_is_marked_as_the_test_command():
     english, chinese = map(BLOCK.findall, TEXTS.values())
     assert english == chinese
@@ -235,16 +228,6 @@ def test_every_file_and_picture_named_is_there_or_listed_as_written_or_owned(nam
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_what_the_notebook_lines_import_is_there(name):
-    lines = [node for kind, block in BLOCK.findall(TEXTS[name]) if kind == "python"
-             for node in ast.parse(block).body if isinstance(node, ast.ImportFrom)]
-    assert len(lines) == 2
-    for line in lines:
-        module = importlib.import_module(line.module)
-        assert all(hasattr(module, alias.name) for alias in line.names)
-
-
-@pytest.mark.parametrize("name", TEXTS)
 def test_the_table_of_settings_tells_the_defaults(name):
     seen = set()
     table, = (units for _, units in sections(TEXTS[name]) if "## Settings" in units[0]
@@ -275,16 +258,6 @@ def test_ci_extracts_the_one_test_command():
     assert command.stdout == block[2]
     assert command.stdout.count("\n") == 1
     assert command.stdout.endswith(".venv/bin/python -m pytest -n 2\n")
-
-
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this copy is no repository")
-def test_what_the_commands_write_is_git_ignored():
-    models = [name for name in WRITTEN | OWN if name.endswith(".keras")]
-    names = {*models, *(name.replace(".keras", ".json") for name in models), *OWN, "classes.csv",
-             "to_label.csv", "mimic_labels.csv", "mimic_labels.labels.json", "results/x", "pages/x"}
-    found = subprocess.run(["git", "check-ignore", *names], cwd=ROOT, capture_output=True,
-                           text=True, timeout=30)
-    assert set(found.stdout.splitlines()) == names
 
 
 # ------------------------------------------------------------------------------ the example report

@@ -70,25 +70,6 @@ def test_all_systems_stand_in_one_table_each_less_the_default(capsys):
     assert "3 seed(s), baselines 1." in out
 
 
-def test_the_learning_curve_has_a_column_for_each_size(capsys):
-    systems = {"regression": RULE, "default": system("ours", TRUTH, enough=15)}
-    measure(systems, "--learning-curve", "10", "30", sizes=(10, 30))
-    header, regression, ours = cells(capsys.readouterr().out)
-    assert header == ["balanced accuracy; less rate rule", "10 records", "30 records"]
-    assert regression[1:] == ["0.500", "0.500"]
-    # 10 and 30 records are 5 and 15 for training, the rest of them for validation
-    assert ours[1:] == ["0.000; -0.500 (-0.500 to -0.500), loses",
-                        "1.000; +0.500 (+0.500 to +0.500), beats"]
-
-
-def test_each_step_of_the_ablation_is_compared_with_the_row_above(capsys):
-    measure({"start": RULE, "+ good": OURS, "+ bad": RULE}, "--ablation")
-    header, _, good, bad = cells(capsys.readouterr().out)
-    assert header[3] == "less the row above"
-    assert good[3] == "+0.500 (+0.500 to +0.500), beats"
-    assert bad[3] == "-0.500 (-0.500 to -0.500), loses"
-
-
 def test_the_ablation_leads_from_the_thesis_to_the_default_by_exactly_the_fields_it_names():
     recipes = [each.fit.keywords["recipe"] for each in accuracy.ablation_steps().values()]
     default = script.RECIPES["default"]

@@ -111,17 +111,6 @@ def test_amplitudes_that_are_not_real_are_not_measured(rows):
     assert np.isfinite(features[~is_unreal]).all()
 
 
-def test_the_digest_of_a_fold_changes_with_its_records_and_with_nothing_else(rows):
-    pool = folds.Pool(rows)
-    fold = folds.one_split(pool.rows)
-    digest = pool.digest(fold)
-    relabelled = rows.assign(ecg_category=rows["ecg_category"].replace({"a": "b", "b": "a"}))
-    others = [folds.Pool(rows, ["r1*"]), folds.Pool(relabelled)]
-    assert digest not in [other.digest(fold) for other in others]
-    assert pool.digest(fold._replace(train=fold.train[1:])) != digest
-    assert folds.Pool(rows).digest(fold) == digest
-
-
 # -------------------------------------------------------------------------------------- protocols
 def read_pool(folder, rows, *arguments):
     """Return what `read_pool` does where the label file holds these rows."""

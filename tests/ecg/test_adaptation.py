@@ -122,20 +122,6 @@ def test_cross_validation_fits_and_chooses_without_whom_it_judges(monkeypatch, i
         assert own == set(patients) - set(patients[predicted == number])
 
 
-def test_folds_are_those_that_the_figures_in_results_were_measured_with():
-    fold = adaptation.patient_folds(np.arange(12), np.arange(12) % 3, seed=42)
-    assert fold.tolist() == [1, 0, 0, 2, 1, 4, 3, 2, 3, 0, 4, 1]
-
-
-def test_a_class_of_one_record_does_not_decide():
-    targets = np.array([0] * 10 + [1] * 10 + [2])
-    start = np.eye(3)[targets]
-    start[:3] = [0, 1, 0]    # three wrong
-    fitted = np.eye(3)[targets]
-    fitted[-1] = [1, 0, 0]    # the only one of its class is wrong
-    assert adaptation.score(fitted, targets) > adaptation.score(start, targets)
-
-
 def test_a_shipped_model_is_found_by_its_name():
     assert adaptation.find_model("real_large").endswith("models/real_large.keras")
     assert adaptation.find_model("my/real_large") == "my/real_large"

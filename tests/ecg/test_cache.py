@@ -75,16 +75,6 @@ def test_any_number_of_processes_gives_the_same_rows_in_the_same_order(
     assert prepared == []
 
 
-def test_two_processes_share_the_work(data, tmp_path, expected):
-    """The first record of each half waits for the other: so one process could not do both."""
-    met = tmp_path / "met"
-    met.mkdir()
-    for path in PATHS[0], PATHS[20]:
-        (data / f"{path}.act").write_text(f"meet\n{met}\n2")
-    assert prepare_all(data, jobs=2) == expected
-    assert len(set(os.listdir(met)) - {str(os.getpid())}) == 2
-
-
 def test_a_worker_that_is_killed_is_an_error_and_finished_batches_are_kept(
         data, store, prepared, expected):
     act = data / f"{PATHS[-1]}.act"
@@ -152,25 +142,6 @@ def test_another_list_of_records_gives_the_rows_of_that_list(data, store, expect
         assert rows == [expected[i] for i in places]
 
 
-def test_after_an_interruption_only_the_missing_batches_are_prepared(
-        data, store, prepared, expected):
-    act = data / f"{PATHS[25]}.act"
-    act.write_text("interrupt")
-    with pytest.raises(KeyboardInterrupt):
-        prepare_all(data, store)
-    act.unlink()
-    prepared.clear()
-    assert prepare_all(data, store) == expected
-    assert prepared == [f"{data}/{path}" for path in PATHS[20:]]
-
-
-def test_batches_of_many_records_are_large_as_each_keeps_a_file_open(
-        records, store, expected, monkeypatch):
-    monkeypatch.setattr(cache, "MANY", 20)
-    assert prepare_all(records, store) == expected
-    assert len(content_of(store)) == 1
-
-
 class Dangerous:
     """Unpickled, it makes a folder."""
 
@@ -222,13 +193,6 @@ def test_a_cache_folder_that_cannot_be_made_is_an_error_that_names_it(records, t
         prepare_all(records, tmp_path / "file" / "folder")
 
 
-def test_what_was_written_and_cannot_be_read_is_an_error(records, store, monkeypatch):
-    """As where workers of another machine have a folder of that name for themselves."""
-    monkeypatch.setattr(cache, "load", lambda batch: None)
-    with pytest.raises(UserError, match="--no-cache"):
-        prepare_all(records, store)
-
-
 # --------------------------------------------------------------------------------------- signals
 @pytest.fixture(scope="module")
 def stored(records, tmp_path_factory):
@@ -251,12 +215,6 @@ def test_signals_are_indexed_like_an_array(index, stored):
     np.testing.assert_array_equal(signals[index], array[index])
     signals[index].fill(7)    # which changes nothing but this copy
     np.testing.assert_array_equal(signals[:], array)
-
-
-@pytest.mark.parametrize("index", [38, [0, 38], np.ones(37, bool)], ids=str)
-def test_signals_that_are_not_there_are_an_index_error(index, stored):
-    with pytest.raises(IndexError):
-        stored[0][index]
 
 
 def test_stored_signals_stay_on_disk_until_they_are_asked_for(records, tmp_path):

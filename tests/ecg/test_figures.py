@@ -102,28 +102,6 @@ def test_training_curves_are_the_history(results):
         "validation", "stopped early, after epoch 5 to 6"]
 
 
-@pytest.mark.parametrize(("freeze_bn_after", "best"), [(0, 2), (5, 4)])
-def test_training_curves_mark_the_best_epoch_of_the_last_phase(freeze_bn_after, best, tmp_path):
-    results = write_results(tmp_path / "run", repeats=1)
-    recipe = {**results.run["recipe"], "keep_weights": "best", "freeze_bn_after": freeze_bn_after,
-              "batch_size": 10, "epochs": 6}
-    results = with_run(results, recipe=recipe, settings={"train_samples": 22})
-    history = pd.read_csv(tmp_path / "run/history.csv").assign(
-        val_accuracy=[0.1, 0.9, 0.2, 0.8, 0.8, 0.3])    # 20 records, 2 steps: frozen after 3
-    history.to_csv(tmp_path / "run/history.csv", index=False)
-    figure = figures.training_curves(results)
-    circle, = (line for line in figure.axes[1].lines if line.get_marker() == "o")
-    assert circle.get_xydata().tolist() == [[best, history["val_accuracy"][best - 1]]]
-    assert "stopped" not in words(figure)
-
-
-def test_a_training_on_a_cosine_has_no_curve_of_the_learning_rate(tmp_path):
-    results = write_results(tmp_path / "run")
-    path = tmp_path / "run/history.csv"
-    pd.read_csv(path).drop(columns="learning_rate").to_csv(path, index=False)
-    assert len(figures.training_curves(results).axes) == 2
-
-
 def ranked_area(positive, p):
     """The share of pairs, one of the class and one of the rest, in the right order."""
     pairs = p[positive][:, None] - p[~positive]
@@ -150,19 +128,6 @@ def test_roc_and_precision_recall(results):
         assert re.fullmatch(rf"{average:.3f} \(.*–.*\)  {positive.mean():.2f}", of_pr[i])
     looks = {(line.get_color(), line.get_linestyle()) for line in pr.lines}
     assert len(looks) == len({colour for colour, _ in looks}) == 5
-
-
-@pytest.mark.parametrize(("reach", "side"), [(0.001, 0.05), (0.2, 0.4), (0.6, None)])
-def test_roc_shows_all_and_in_it_the_corner_that_the_curves_need(reach, side, results):
-    p = np.zeros((90, 5))
-    for i in range(5):    # so large a share of the others has the probability of the class
-        p[results.true == i, i] = 1
-        others = np.flatnonzero(results.true != i)
-        p[others[:round(reach * len(others))], i] = 1
-    roc = figures.roc_precision_recall(results._replace(probabilities=p)).axes[0]
-    assert roc.get_xlim() == roc.get_ylim() == (-0.02, 1.02)
-    corners = [inset.get_xlim()[1] for inset in roc.child_axes]
-    assert corners == ([] if side is None else [pytest.approx(side, abs=0.02)])
 
 
 def test_reliability(results):
@@ -205,16 +170,6 @@ def test_features_are_boxes_by_class_over_their_reference_range(results):
         assert band.intervalx.tolist() == pytest.approx(reference)
 
 
-def test_of_more_features_the_most_telling_are_shown_first(results):
-    table = results.table.copy()
-    table["QRS width [ms]"] = 100 + results.true + np.where(np.arange(90) % 7, 0, np.nan)
-    table["SDNN [ms]"] = 1.0    # tells nothing
-    figure = figures.features(results._replace(table=table))
-    assert figure.axes[0].get_title() == "QRS width [ms]"
-    assert "SDNN" not in "".join(axes.get_title() for axes in figure.axes)
-    assert "the 8 of 9 features that differ most between the classes" in words(figure)
-
-
 # ---------------------------------------------------------------------------------------- looks
 def tick_labels(axis):
     """Return the labels of an axis that are drawn."""
@@ -242,40 +197,11 @@ def test_all_text_is_readable_and_on_the_page(which, drawn):
                         if pair[0].overlaps(pair[1])], name
 
 
-@pytest.mark.parametrize("which", ["odd names of patients", "twelve classes"])
-def test_cells_of_the_confusion_matrix_are_square_and_hold_their_text(which, drawn):
-    figure = drawn(which)["confusion_matrix"]
-    draw(figure)
-    cells = figure.axes[0]
-    side, height = cells.bbox.size / len(RUNS[which]["classes"])
-    assert height == pytest.approx(side, rel=0.03)
-    assert all(text.get_window_extent().width < side for text in cells.texts)
-
-
-def test_nothing_measured_is_said(drawn):
-    figure = drawn("one record, nothing measured")["features"]
-    assert words(figure).count("not measured") == 8
-
-
 def test_letters_that_no_font_has_become_a_number_and_all_others_are_drawn(drawn):
     assert style.drawable(["心", "é", "\U0010fffd", "a\ue000", "_$"])[1:] == [
         "é", "class 3", "class 4", "_$"]
     shown = words(drawn("odd names of patients")["roc_precision_recall"])
     assert all(f"  {name}" in shown for name in ODD[:4])    # no mathematics, none hidden
-
-
-def test_chinese_letters_are_twice_as_broad():
-    assert style.short("心房颤动", 8) == "心房颤动"
-    assert style.short("AF 心房颤动", 6) == "AF 心…"
-    assert style.short("Normal rhythm", 8) == "Normal…"
-    assert style.wrap("心房颤动 AF", 6) == ["心房颤", "动 AF"]
-    assert figures.two_lines(["心" * 40]) == ["心" * 13 + "\n" + "心" * 12 + "…"]
-
-
-def test_widths_are_a_papers(drawn):
-    widths = {name: round(figure.get_figwidth(), 2) for name, figure in drawn("usual").items()}
-    assert widths == {"confusion_matrix": 3.5, "training_curves": 7.2, "roc_precision_recall": 7.2,
-                      "reliability": 3.5, "features": 7.2, "ecg": 11.69}
 
 
 def test_synthetic_data_is_marked_and_no_other(drawn, written):

@@ -12,12 +12,6 @@ from ecg.intervals import Resamples, measure
 from ecg.metrics import all_figures
 
 
-def ranked_area(positive, p):
-    """The share of pairs, one of the class and one of the rest, in the right order."""
-    pairs = p[positive][:, None] - p[~positive]
-    return np.mean((pairs > 0) + 0.5 * (pairs == 0))
-
-
 def example(n=200, k=3, seed=0):
     """Return probabilities, targets and patients of a test."""
     rng = np.random.default_rng(seed)
@@ -48,27 +42,6 @@ def test_every_figure_is_that_of_scikit_learn():
             "average precision": scores.average_precision_score(of_class, p[:, number])}
         assert {name: figures[number].plain[0] for name, figures in by_class.items()} == (
             pytest.approx(expected))
-
-
-def test_areas_and_intervals_are_at_least_those_of_a_plain_bootstrap_of_patients():
-    rng = np.random.default_rng(1)
-    positive = rng.random(60) < 0.4
-    p = np.round(rng.normal(positive, 1), 1)    # with ties
-    subjects = rng.integers(0, 20, 60)
-    resamples = Resamples(subjects)
-    area, average = (figure.interval() for figure in resamples.areas(
-        positive, p))
-    assert area[0] == pytest.approx(ranked_area(positive, p))
-    assert average[0] == pytest.approx(scores.average_precision_score(positive, p))
-    plain = []
-    for _ in range(1500):
-        rows = np.concatenate([np.flatnonzero(subjects == i) for i in rng.integers(0, 20, 20)])
-        plain.append((ranked_area(positive[rows], p[rows]),
-                      scores.average_precision_score(positive[rows], p[rows])))
-    for (_, low, high), (of_low, of_high) in zip(
-            (area, average), np.percentile(plain, [2.5, 97.5], axis=0).T, strict=True):
-        assert of_low - 0.08 < low < of_low + 0.03
-        assert of_high - 0.03 < high < of_high + 0.08
 
 
 def test_a_perfect_area_has_an_interval_with_width_but_not_that_of_the_worst_case():

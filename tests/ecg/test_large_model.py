@@ -90,20 +90,6 @@ def test_features_that_are_missing_count_as_the_mean_and_far_ones_are_cut_off():
     assert not np.allclose(far, at(mean), atol=1e-4)
 
 
-def test_heart_rates_are_spared_noise_and_dropout_and_amplitudes_are_not_used():
-    model = built(100)
-    branch = script.load_tensorflow()[1].Model(model.inputs[1], [
-        layer.output for layer in model.layers if layer.name.startswith("concatenate")
-        and layer.output.shape[1:] == (2 + INPUTS - script.HEART_RATE,)])
-    features = np.arange(INPUTS, dtype=float)[None] / INPUTS
-    for training in (False, True):
-        values = np.asarray(branch(features, training=training))[0]
-        median_heart_rate = len(script.FEATURES)    # the first of the large model's own
-        assert values[:2] == pytest.approx(features[0, [script.HEART_RATE, median_heart_rate]])
-        rest = features[0, script.HEART_RATE:]
-        assert np.allclose(values[2:], rest, atol=1e-6) != training
-
-
 @pytest.mark.slow
 def test_from_labels_to_a_saved_large_model_that_gives_its_figures_again(demo_dir, tmp_path):
     result = run_script(

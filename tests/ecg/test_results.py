@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import too_feature as script
 from ecg import intervals
@@ -68,20 +67,10 @@ def test_predictions_are_those_of_the_saved_model_on_the_records_named(demo_run,
     assert list(some["subject_id"]) == list(labels["subject_id"])
 
 
-def test_metrics_are_those_of_the_predictions_and_of_the_models_card(demo_run, predictions):
+def test_whoever_has_predictions_csv_makes_all_intervals_again(demo_run, predictions):
     metrics = json.loads((demo_run.results / "metrics.json").read_text())
     assert metrics == demo_run.card["metrics"]
     assert metrics["records"] == len(predictions)
-    assert metrics["patients"] == predictions["subject_id"].nunique()
-    for name, score in (("accuracy", accuracy_score),
-                        ("balanced accuracy", balanced_accuracy_score)):
-        value = score(predictions["true"], predictions["predicted"])
-        assert metrics["model"][name][0] == pytest.approx(value)
-        assert f"\n{name} {value:.3f} (" in demo_run.printed
-
-
-def test_whoever_has_predictions_csv_makes_all_intervals_again(demo_run, predictions):
-    metrics = json.loads((demo_run.results / "metrics.json").read_text())
     classes = [name[2:] for name in predictions.columns if name.startswith("p ")]
     overall, by_class = intervals.measure(
         predictions.filter(regex="^p ").to_numpy(),
@@ -122,7 +111,7 @@ def test_the_split_lists_every_labelled_record_once_and_no_patient_twice(demo_ru
     assert set(predictions["record"]) <= set(tested)
 
 
-def test_the_history_has_a_row_per_epoch_as_printed_and_as_tensorboard_shows_it(demo_run):
+def test_the_history_has_a_row_per_epoch_as_printed(demo_run):
     history = pd.read_csv(demo_run.results / "history.csv")
     assert list(history["epoch"]) == [1, 2, 3]
     assert set(history["repeat"]) == {0}
@@ -132,22 +121,6 @@ def test_the_history_has_a_row_per_epoch_as_printed_and_as_tensorboard_shows_it(
     np.testing.assert_allclose(
         history[columns], [[float(x) for x in row[1:]] for row in printed], atol=5.1e-4)
     assert history["learning_rate"][0] == pytest.approx(0.0005)
-
-    loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
-    tensors = pytest.importorskip("tensorboard.util.tensor_util")
-    losses = [float(tensors.make_ndarray(value.tensor))
-              for path in sorted((demo_run.results / "progress/0/validation").iterdir())
-              for event in loader.EventFileLoader(str(path)).Load()
-              for value in event.summary.value if value.tag == "epoch_loss"]
-    assert losses == pytest.approx(list(history["val_loss"]))
-
-
-def test_settings_and_versions_of_the_run_are_kept(demo_run):
-    kept = json.loads((demo_run.results / "run.json").read_text())
-    assert {name: demo_run.card[name] for name in kept} == kept
-    assert kept["settings"]["train_samples"] == 100
-    assert kept["recipe"]["freeze_bn_after"] == 25
-    assert kept["versions"]["keras"]
 
 
 def test_examples_and_the_most_confident_errors_are_the_records_of_their_rows(demo_run):
@@ -166,13 +139,3 @@ def test_examples_and_the_most_confident_errors_are_the_records_of_their_rows(de
             r_peaks, script.measure_rhythm(record.signal, record.fs).r_peaks)
     page = (demo_run.results / "index.html").read_text()
     assert page.count("<article") == len(results.errors)
-
-
-def test_an_example_is_the_median_of_the_right_ones_or_of_all():
-    true = np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 2])
-    p = np.array([0.9, 0.6, 0.7, 0.8, 0.2, 0.9, 0.7, 0.8, 0.3, 0.1])
-    p = np.column_stack([p, 0.9 - p / 2, np.zeros((10, 2))])
-    first, second, third = write.choose_examples(true, p)    # of the fourth class is no record
-    assert first == 3     # of 2, 3, 0, sorted by their probability
-    assert second == 7    # none is right: of 5, 7, 6
-    assert third in (8, 9)

@@ -55,18 +55,6 @@ def test_rate_rule_is_below_60_above_100_else_the_commonest_other():
     np.testing.assert_array_equal(rate_rule(rates, ["A", "B"], np.array([0.3, 0.7])), [1] * 5)
 
 
-def test_bootstrap_interval_of_independent_records_is_near_the_binomial_one():
-    rng = np.random.default_rng(0)
-    targets = np.repeat([0, 1], 200)
-    predicted = np.where(rng.random(400) < 0.8, targets, 1 - targets)
-    recall = [np.mean(predicted[targets == k] == k) for k in (0, 1)]
-    error = np.sqrt(sum(r * (1 - r) / 200 for r in recall)) / 2
-    value, low, high = accuracies(targets, predicted, np.arange(400))["balanced accuracy"]
-    assert value == pytest.approx(np.mean(recall))
-    assert [low, high] == pytest.approx(
-        [value - 1.96 * error, value + 1.96 * error], abs=0.012)
-
-
 def test_where_all_are_right_or_all_are_wrong_the_interval_has_width():
     """Jeffreys' interval of 8 patients, whatever their number of records."""
     low = stats.beta.ppf(0.025, 8.5, 0.5)
@@ -94,15 +82,6 @@ def test_bootstrap_draws_patients_not_records():
     for name in ("accuracy", "balanced accuracy"):
         assert by_patient[name][0] == by_record[name][0]
         assert np.ptp(by_patient[name][1:]) > 2 * np.ptp(by_record[name][1:])
-
-
-def test_balanced_accuracy_is_the_mean_of_the_recalls_of_the_classes_that_are_tested():
-    targets = np.array([0, 0, 0, 0, 1, 2, 3, 4])
-    _, figures = evaluate(certain(np.array([0, 0, 0, 1, 1, 2, 3, 3])), targets)
-    assert figures["model"]["accuracy"][0] == pytest.approx(6 / 8)
-    assert figures["model"]["balanced accuracy"][0] == pytest.approx((0.75 + 1 + 1 + 1 + 0) / 5)
-    _, figures = evaluate(certain(np.array([0, 1, 2, 3])), np.array([0, 1, 3, 3]))
-    assert figures["model"]["balanced accuracy"][0] == pytest.approx(2.5 / 3)
 
 
 # -------------------------------------------------------------------------------------- the report
@@ -179,16 +158,6 @@ def test_calibration_of_four_records_is_as_computed_by_hand():
         "Brier score": (0.02 + 3 * 1.715 + 0.2168 + 0.26) / 6})
 
 
-@pytest.mark.parametrize(("confidences", "error"), [
-    ((0.85, 0.95), (0.15 + 0.95) / 2), ((0.85, 0.87), abs(0.15 - 0.87) / 2),
-    ((1.0, 1.0), 0.5), ((0.93, 1.0), 0.93 / 2)],
-    ids=["in two bins", "in one", "the last bin has its upper end", "and holds what is below"])
-def test_bins_keep_errors_of_opposite_sign_apart_and_are_ten(confidences, error):
-    p = np.array(confidences)    # of two records in two classes; the first is right
-    found = calibration(np.column_stack([p, 1 - p]), np.array([0, 1]))
-    assert found[ERROR] == pytest.approx(error)
-
-
 def test_softening_is_softmax_of_the_divided_logits_takes_zeros_and_can_be_undone():
     logits = np.array([[1.0, 2, 4], [0, 0, -3]])
     softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -212,13 +181,6 @@ def test_a_separable_validation_set_makes_nothing_surer():
     probabilities, _ = drawn(50)
     targets = probabilities.argmax(axis=1)    # all right
     assert fit_temperature(probabilities, targets, np.ones(50)) == 1
-
-
-def test_few_records_move_the_temperature_less_than_many_of_the_same():
-    probabilities, targets = drawn(20, temperature=1.8)
-    few, many = (fit_temperature(np.tile(probabilities, (n, 1)), np.tile(targets, n),
-                                 np.ones(20 * n)) for n in (1, 50))
-    assert 1 < few < many - 0.1
 
 
 @pytest.mark.parametrize(("weights", "expected"), [([1, 0], 1.8), ([0, 1], 1.0)])
@@ -246,14 +208,6 @@ def test_the_report_says_how_far_labels_and_limits_disagree_and_what_the_step_do
     assert f"{ERROR}: {after:.3f}, without the rate step {before:.3f}\n" in report
     assert figures["by class"]["Normal"]["recall"][0] == 1 / 8    # the one of 70 bpm
     assert figures["logistic regression"]["accuracy"][0] == 26 / 40    # by the same step
-
-
-def test_the_report_says_where_temperature_scaling_was_left_out():
-    left_out = "temperature scaling was left out: nothing was trained, or it would not help"
-    report, _ = evaluate(certain(EIGHT_EACH), EIGHT_EACH)
-    assert left_out in report
-    assert "after temperature scaling" not in report
-    assert left_out not in evaluate(certain(EIGHT_EACH), EIGHT_EACH, temperature=1.5)[0]
 
 
 def test_the_report_compares_calibration_before_and_after_also_at_the_prevalence():
@@ -302,22 +256,6 @@ def test_thresholds_are_chosen_on_validation_and_measured_on_test():
     assert chosen["few"] is None
     assert chosen["some"] == pytest.approx(
         {"probability": 0.02, "sensitivity": 1, "specificity": 2 / 3})
-
-
-def test_thresholds_are_printed_with_what_the_test_tells_of_them():
-    """Of the first class there is one validation record too few; the test lacks the last three."""
-    targets = np.repeat(np.arange(5), [29, 30, 30, 30, 30])
-    validation = Predicted(records_of(targets), certain(targets)[None])
-    test = Predicted(records_of([0, 0, 1, 1]), certain(np.array([0, 3, 1, 0]))[None])
-    report, figures = script.evaluate(
-        validation, test, [1.0], CLASSES, PREVALENCE, test.mean, "own.csv")
-    assert figures["thresholds"]["Normal"]["sensitivity"] is None
-    assert ("\nBradycardia from a probability of 0.968: sensitivity 0.500, specificity 1.000\n"
-            ) in report
-    assert "Normal from a probability of 0.968: specificity 0.750\n" in report
-    few = re.findall("too few validation .*", report)
-    assert few == ["too few validation records (under 30) to choose a probability: "
-                   "Atrial Fibrillation"]
 
 
 def test_single_models_are_a_line_of_their_own():

@@ -62,31 +62,6 @@ def test_other_settings_share_the_prepared_records(ecgs, tmp_path):
     assert prepare(ecgs, tmp_path, recipe, seed=1, train_samples=20) == before
 
 
-def test_every_setting_that_prepare_record_reads_is_part_of_the_key(ecgs):
-    """So that no setting is forgotten when one is added."""
-    read = set()
-
-    class Spy:
-        def __getattr__(self, name):
-            read.add(name)
-            return getattr(Recipe(), name)
-
-    prepare_record(f"{ecgs}/{PATHS[0]}", None, Spy())
-    assert read == set(script.PREPARATION)
-
-
-def test_the_cache_is_kept_beside_the_run_unless_told_otherwise(ecgs, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def files_after(*flags):
-        prepare_many(PATHS[:2], ecgs, script.parse_settings(["--jobs", "1", *flags]), "")
-        return sorted(os.listdir())
-
-    assert files_after("--no-cache", "--cache-dir", "mine") == []
-    assert files_after("--cache-dir", "mine/of today") == ["mine"]
-    assert files_after() == [".ecg_cache", "mine"]
-
-
 # ---------------------------------------------------------------------------------------- splits
 def test_a_split_is_the_same_for_any_number_of_processes_and_from_the_cache(
         ecgs, tmp_path, monkeypatch):
@@ -215,14 +190,3 @@ def test_few_bad_records_among_the_first_are_replaced(records, tmp_path):
     loaded = load(tmp_path, labels, test_samples=10)
     assert sorted(path for path, _ in loaded.left_out) == sorted(mine[:3])
     assert (loaded.rows["ecg_category"] == "Unlucky").sum() == 5
-
-
-def test_a_hopeless_class_is_given_up_long_before_all_of_it_is_read(
-        records, tmp_path, monkeypatch):
-    labels = records(Fine=(30, 0, 0), Rotten=(0, 300, 0))
-    read = []
-    monkeypatch.setattr(script, "prepare_many", lambda paths, *more: (
-        read.extend(paths) or prepare_many(paths, *more)))
-    with pytest.raises(UserError, match="20 of 20 test records of Rotten"):
-        load(tmp_path, labels, test_samples=40)
-    assert len(read) == 40

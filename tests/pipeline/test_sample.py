@@ -94,10 +94,3 @@ def test_the_sample_is_shuffled_and_newly_numbered():
     changes = sum(a != b for a, b in itertools.pairwise(sample["ecg_category"]))
     assert 30 < changes < 70
     assert sample.index.tolist() == list(range(100))
-
-
-def test_a_category_without_records_is_no_class():
-    records = frame([5, 0, 5])
-    names = ["class 0", "class 1", "class 2"]
-    records["ecg_category"] = pd.Categorical(records["ecg_category"], names)
-    assert Counter(balanced_sampling(records, 8)["ecg_category"]) == {"class 0": 4, "class 2": 4}

@@ -85,20 +85,6 @@ def test_a_save_that_fails_leaves_the_older_model_and_its_card_whole(path, monke
     assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
 
 
-def test_between_the_moves_of_model_and_card_the_new_card_lies_ready(path, monkeypatch):
-    replace = os.replace
-
-    def stopped(source, target):
-        if str(target).endswith(".json"):
-            raise OSError(5, "killed")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", stopped)
-    with pytest.raises(UserError, match=r"whose card stays .*model\.json\.new"):
-        script.save(models.build("ensemble"), models.card(), path)
-    assert script.load(path).model.name == "ensemble"
-
-
 @pytest.mark.parametrize("version", ["1.0.0", "2.0.0", [2]])
 def test_a_model_of_another_version_is_refused_by_saying_so(version, path):
     change_card(path, version=version)

@@ -180,20 +180,6 @@ def test_the_same_seed_gives_the_same_report_and_another_seed_another(demo_run, 
     assert printed(43) != first
 
 
-def test_seeds_of_repeats_follow_the_seed_and_start_again_after_the_last(monkeypatch, run_here):
-    seeds = []
-
-    def train(_training, _validation, _n, settings, folder):
-        seeds.append((settings.seed, folder.name))
-        if len(seeds) == 3:
-            raise UserError("far enough")
-        return None, 1.0, []
-
-    monkeypatch.setattr(script, "train", train)
-    assert run_here("--seed", 2**32 - 2, "--repeats", 3) == 2
-    assert seeds == [(2**32 - 2, "0"), (2**32 - 1, "1"), (0, "2")]
-
-
 # ------------------------------------------------------------------------------ external test set
 def some_records(folder, n=40):
     """Write a label file of some of the demo's records; return its path and its rows."""
@@ -234,33 +220,19 @@ def test_an_external_test_set_is_used_with_exactly_its_usable_records(
     assert "at the prevalence of" not in printed    # which is that of another hospital
 
 
-@pytest.mark.parametrize("how", ["unnamed", "linked", "above", "other"])
-def test_patients_of_the_test_set_are_kept_out_of_training_where_records_are_of_one_tree(
-        how, tmp_path, monkeypatch, capsys, run_here):
-    parts = {}
-
-    def listening(name, labels, *_):
-        parts[name] = labels
-        if len(parts) == 3:
-            raise UserError("far enough")
-
-    monkeypatch.setattr(script, "load_split", listening)
-    monkeypatch.setattr(script, "ensure_demo", lambda *_: False)
+def test_patients_of_a_test_set_in_the_same_tree_under_another_name_are_kept_out(tmp_path, capsys):
     data, link = tmp_path / "data", tmp_path / "link"
     data.mkdir()
     link.symlink_to(data)
     path, rows = some_records(tmp_path)
-    folder = {"unnamed": "", "linked": link, "above": tmp_path, "other": tmp_path / "other"}[how]
-    assert run_here("--test-labels", path, "--test-data-dir", folder, data_dir=data) == 2
-
-    own = script.split_patients(script.read_labels(LABELS))
-    all_of = [set(own["train"]["subject_id"]) | set(own["test"]["subject_id"]),
-              set(own["validation"]["subject_id"])]
-    gone = set() if how == "other" else set(rows["subject_id"])
-    assert [set(parts[name]["subject_id"]) for name in ("train", "validation")] == [
-        patients - gone for patients in all_of]
-    assert set(parts["test"]["waveform_path"]) == set(rows["waveform_path"])
-    assert ("kept out of training" in capsys.readouterr().out) == (how != "other")
+    settings = script.Settings(labels=str(LABELS), data_dir=str(data), test_labels=str(path),
+                               test_data_dir=str(link))
+    labels, external = script.read_label_files(settings)
+    splits = script.split_labels(labels, sorted(set(labels["ecg_category"])), settings, external)
+    for name in ("train", "validation"):
+        assert not set(splits[name]["subject_id"]) & set(rows["subject_id"])
+    assert set(splits["test"]["waveform_path"]) == set(rows["waveform_path"])
+    assert "kept out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("content", "words"), [

@@ -8,9 +8,8 @@ import sys
 import pytest
 
 import too_feature as script
-from ecg import demo
 from ecg.errors import UserError
-from tests.support.runs import LABELS, ROOT, one_line, python, run_script
+from tests.support.runs import ROOT, one_line, python, run_script
 from too_feature import RECIPES, Recipe, Settings, parse_settings
 
 OF_RECIPE = {field.name: field for field in dataclasses.fields(Recipe)}
@@ -156,36 +155,6 @@ def test_flags_that_make_no_sense_are_refused(flags, refused):
 
 
 # ------------------------------------------------------------------------------- files and programs
-@pytest.mark.parametrize("output", ["", "m.h5", "no/m.keras", "m" * 250 + ".keras"])
-def test_an_output_that_cannot_be_written_is_refused(output, refused):
-    assert output[:60] in refused("--output", output)
-
-
-def test_both_label_files_are_checked_before_tensorflow_is_imported(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(script, "load_tensorflow", lambda: pytest.fail("TensorFlow"))
-    (tmp_path / "good.csv").write_text("".join(
-        f"{i},r{i},{demo.CLASSES[i % 5]}\n" for i in range(100)))
-    for flags in (["--labels", "none.csv"], ["--labels", "good.csv", "--test-labels", "none.csv"]):
-        assert script.main(flags) == 2
-        assert "none.csv" in one_line(capsys.readouterr().err)
-    assert [path.name for path in tmp_path.iterdir()] == ["good.csv"]
-
-
-def test_a_tensorflow_that_cannot_be_used_shows_before_training_records_are_read(
-        demo_dir, tmp_path, capsys, monkeypatch):
-    def broken():
-        raise UserError("TensorFlow cannot be used")
-
-    read = []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(script, "load_tensorflow", broken)
-    monkeypatch.setattr(script, "load_split", lambda name, *_: read.append(name))
-    assert script.main(["--labels", str(LABELS), "--data-dir", str(demo_dir)]) == 2
-    assert one_line(capsys.readouterr().err).endswith("TensorFlow cannot be used")
-    assert read == ["test", "validation"]
-
-
 @pytest.mark.parametrize(("module", "words"), [
     ("raise ImportError('symbol not found\\nand more')", "(symbol not found)"),
     ("__version__ = '2.15.1'", "too old")])

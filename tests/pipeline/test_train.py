@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 import too_feature as script
-from ecg import metrics
 from ecg.errors import UserError
 from too_feature import Recipe, Records, Settings
 
@@ -68,21 +67,6 @@ def test_training_stops_without_a_better_accuracy_and_keeps_the_weights_asked_fo
     np.testing.assert_allclose(bias * temperature, before[-1], rtol=1e-6)
 
 
-def test_the_temperature_is_fitted_to_validation_patients_and_goes_into_the_last_layer(
-        monkeypatch):
-    given = []
-    monkeypatch.setattr(metrics, "fit_temperature", lambda *them: given.append(them) or 3.0)
-    model = script.create_lightweight_lstm_model(5, 50)
-    raw = script.predict(model, noise(20))
-    assert script.calibrate(model, noise(20)) == 3.0
-    (probabilities, targets, weights), = given
-    np.testing.assert_array_equal(probabilities, raw)
-    np.testing.assert_array_equal(targets, noise(20).targets)
-    np.testing.assert_allclose(weights, 1)    # equal classes
-    np.testing.assert_allclose(
-        script.predict(model, noise(20)), metrics.soften(raw, 3.0), atol=1e-5)
-
-
 def test_batch_normalisation_keeps_its_statistics_once_frozen(trained):
     """After six steps, at the next end of an epoch."""
     model, _, history, arrays = trained(
@@ -114,21 +98,8 @@ def test_a_cosine_takes_the_learning_rate_to_zero_by_the_end(trained):
         assert float(model.optimizer.learning_rate) == pytest.approx(rate, abs=1e-9)
 
 
-def test_what_is_frozen_does_not_decay():
-    decays = []
-    for freeze_bn_after in (0, 375):
-        model = script.create_lightweight_lstm_model(5, 50)
-        recipe = Recipe(weight_decay=0.1, freeze_bn_after=freeze_bn_after)
-        script.compile_model(model, recipe, steps=5, xla=False)
-        gamma = next(x for x in model.trainable_variables if x.path.endswith("gamma"))
-        decays.append(model.optimizer._use_weight_decay(gamma))
-    assert decays == [True, False]
-
-
 def test_a_model_that_has_diverged_is_one_line_that_says_what_to_do():
     model = script.create_lightweight_lstm_model(5, 50)
     model.set_weights([np.full_like(array, np.nan) for array in model.get_weights()])
     with pytest.raises(UserError, match=r"diverged \(NaN\): lower --learning-rate"):
         script.validate(model, noise(20))
-
-
