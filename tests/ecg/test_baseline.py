@@ -69,14 +69,6 @@ def test_features_that_were_never_measured_or_never_differ_do_no_harm():
         assert np.isfinite(baseline.predict(np.full((1, 4), np.nan))).all()
 
 
-def test_features_before_the_first_to_use_change_nothing():
-    features, others = made(), made(seed=1)
-    baseline = LinearBaseline(features, by_rate(features), 3, RATE, first=RATE)
-    before = baseline.predict(others)
-    others[:, :RATE] = np.nan
-    np.testing.assert_array_equal(baseline.predict(others), before)
-
-
 def test_two_classes_get_the_same_probabilities_as_two_of_three():
     features = made()
     targets = (features[:, 0] > 5).astype(int)

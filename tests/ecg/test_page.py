@@ -192,12 +192,6 @@ def in_a_browser(path, folder):
     return html.unescape(re.search("<title>(.*?)</title>", done.stdout)[1]), said
 
 
-def test_a_browser_opens_it_without_an_error(text, tmp_path):
-    path = tmp_path / "index.html"
-    path.write_text(text, encoding="utf-8")
-    assert in_a_browser(path, tmp_path) == ("ECG classifier run", [])
-
-
 @pytest.mark.parametrize("width", [400, 1400])
 def test_on_a_narrow_and_on_a_wide_screen_all_of_it_can_be_read(width, text, tmp_path):
     path = tmp_path / "page.html"

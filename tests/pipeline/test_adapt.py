@@ -69,14 +69,6 @@ def test_the_start_is_not_replaced_by_what_is_made_of_it(tmp_path, refused):
     assert "m.keras is read as well as written" in line
 
 
-def test_flags_that_would_do_nothing_are_refused(tmp_path, refused):
-    path = models.save_card(tmp_path / "m.keras")
-    assert "--start-from" in refused("--epochs", 0)
-    assert "--epochs 0 to evaluate" in refused("--start-from", path, "--epochs", 3)
-    assert "--repeats 2" in refused("--start-from", path, "--repeats", 2)
-    assert "cannot be loaded" in refused("--start-from", tmp_path / "none.keras")
-
-
 def test_other_inputs_or_classes_are_refused_by_one_line_with_both(tmp_path, refused):
     path = models.save_card(tmp_path / "m.keras", "large")
     line = refused("--labels", LABELS, "--start-from", path, "--recipe", "default")
