@@ -179,9 +179,9 @@ def test_the_program_answers_in_one_line(tmp_path):
 
 def test_another_version_of_python_is_refused_in_one_line(tmp_path):
     path = str(ROOT / "too_feature.py")
-    code = ("import sys; sys.version_info = (3, 13, 0, 'final', 0)\n"
+    code = ("import sys; sys.version_info = (3, 14, 0, 'final', 0)\n"
             f"exec(compile(open({path!r}, encoding='utf-8').read(), {path!r}, 'exec'))")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                             timeout=60, cwd=tmp_path)
     assert result.returncode == 2
-    assert "3.11" in one_line(result.stderr)
+    assert "3.10 to 3.13" in one_line(result.stderr)
