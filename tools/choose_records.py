@@ -90,9 +90,7 @@ def run(flags: argparse.Namespace) -> None:
         raise UserError(f"--output {flags.output}: is there already, with labels perhaps; name "
                         "another file, or replace it with --force")
     beside = Path(flags.output).with_suffix(".labels.json")
-    sources = flags.data.removeprefix("@"), flags.labels
-    files.check_target(flags.output, sources)
-    files.check_target(beside, sources)
+    files.check_target(flags.output, [flags.data.removeprefix("@"), flags.labels])
     loaded = classify.load(flags.model)
     if flags.by == "uncertainty":    # with the rate step, whoever is near 60 bpm is uncertain
         loaded = loaded._replace(model=loaded.core)
@@ -103,7 +101,7 @@ def run(flags: argparse.Namespace) -> None:
     drawn = draw_one_per_patient(patients, flags.seed)
     for result in classify.results([f"{folder}/{path}" for path in drawn], loaded):
         if result.left_out:
-            classify.say_left_out("choose_records.py", result)
+            classify.say_left_out(result, "choose_records.py")
             continue
         usable.append(result)
         if flags.by == "random" and len(usable) == flags.number:

@@ -75,6 +75,11 @@ class Result(NamedTuple):
     remark: str = ""                           # what is unusual about it, such as 'gaps'
 
 
+def say(text: str, program: str = "classify.py") -> None:
+    """Say something on stderr: stdout may be a table."""
+    print(f"{program}: {printable(text)}", file=sys.stderr)
+
+
 # --------------------------------------------------------------------------------------- records
 def without_extension(name: object) -> str:
     """Return a record's path without the extension of one of its files."""
@@ -183,8 +188,7 @@ def prepare_windows(path: str, recipe: Recipe) -> Iterator[tuple]:
         window = prepare(path, recipe, start)
         if start and window.reason.startswith("too short"):
             if not window.reason.startswith("too short: 0 s"):
-                print(f"classify.py: not classified: {printable(path)} from {start} s on: "
-                      f"{window.reason}", file=sys.stderr)
+                say(f"not classified: {path} from {start} s on: {window.reason}")
             return
 
         yield path, start, window
@@ -290,10 +294,9 @@ def name_of(result: Result) -> str:
     return result.record if result.start is None else f"{result.record} from {result.start} s on"
 
 
-def say_left_out(program: str, result: Result) -> None:
-    """Say on stderr why a record could not be used: stdout may be a table."""
-    print(f"{program}: left out {printable(name_of(result))}: {printable(result.left_out)}",
-          file=sys.stderr)
+def say_left_out(result: Result, program: str = "classify.py") -> None:
+    """Say why a record could not be used."""
+    say(f"left out {name_of(result)}: {result.left_out}", program)
 
 
 def as_record(result: Result, loaded: Loaded) -> dict[str, Any]:
@@ -448,7 +451,7 @@ def draw_pages(found: list[Result], loaded: Loaded, folder: str) -> None:
         drawn, = style.save(figure, Path(folder, name), ["png"], dpi=150)
 
     what = drawn if len(found) == 1 else f"{len(found)} pages in {folder}"
-    print(f"classify.py: drawn: {printable(what)}", file=sys.stderr)
+    say(f"drawn: {what}")
 
 
 # ------------------------------------------------------------------------------------------ main
@@ -500,9 +503,9 @@ def run(flags: argparse.Namespace) -> int:
     model_path = choose_model(flags.model)
     loaded = load(model_path)
     if flags.model is None:
-        print(f"classify.py: no --model is named: using {printable(model_path)}", file=sys.stderr)
+        say(f"no --model is named: using {model_path}")
     if text := warning(loaded.card, paths):
-        print(f"classify.py: {text}", file=sys.stderr)
+        say(text)
 
     body = None
     if flags.embeddings:
@@ -516,7 +519,7 @@ def run(flags: argparse.Namespace) -> int:
     for result in tqdm(in_turn, "explaining", len(paths), disable=is_quick):
         classified.append(result)
         if result.left_out:
-            say_left_out("classify.py", result)
+            say_left_out(result)
 
     found = [result for result in classified if not result.left_out]
     if not found:
@@ -524,7 +527,7 @@ def run(flags: argparse.Namespace) -> int:
         raise UserError(f"none of the {len(paths)} records can be used: {counts}")
 
     for text in notices(loaded.card, found):
-        print(f"classify.py: {text}", file=sys.stderr)
+        say(text)
     records = [as_record(result, loaded) for result in classified]
     print_results(records, loaded, model_path, flags)    # first: the disk may be full
     if flags.embeddings:

@@ -6,7 +6,6 @@ Both are measured on the same resamples of the patients (see ecg/intervals.py), 
 for both cancels out. A difference whose interval holds 0 may be chance.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -67,8 +66,8 @@ def difference(first: intervals.Figure, second: intervals.Figure) -> dict[str, s
         "95 % interval": "too few patients" if is_few else f"{low:+.3f} to {high:+.3f}"}
 
 
-def compare(first: Path, second: Path) -> str:
-    """Return the comparison of two results folders as text.
+def compare(first: Path, second: Path) -> None:
+    """Print the comparison of two results folders.
 
     Raises
     ------
@@ -85,26 +84,17 @@ def compare(first: Path, second: Path) -> str:
         for name, figure in of_a.items()
         if figure.interval() and of_b[name].interval()}
     table = pd.DataFrame.from_dict(rows, orient="index").to_string()
-    return (f"a: {first}\nb: {second}\n{len(a)} test records of {a['subject_id'].nunique()} "
-            f"patients, the same in both\n{table}")
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = Parser(__doc__)
-    parser.add_argument("a", type=Path, help="results folder of a run")
-    parser.add_argument("b", type=Path, help="that of another run on the same test patients")
-    return parser.parse_args(arguments)
-
-
-def run(flags: argparse.Namespace) -> None:
-    """Print the comparison."""
-    print(compare(flags.a, flags.b))
+    print(f"a: {first}\nb: {second}\n{len(a)} test records of {a['subject_id'].nunique()} "
+          f"patients, the same in both\n{table}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
-    return exit_code("compare.py", run, parse_arguments(arguments))
+    parser = Parser(__doc__)
+    parser.add_argument("a", type=Path, help="results folder of a run")
+    parser.add_argument("b", type=Path, help="that of another run on the same test patients")
+    flags = parser.parse_args(arguments)
+    return exit_code("compare.py", compare, flags.a, flags.b)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,7 @@ import pytest
 
 import too_feature as script
 from ecg import origin
-from tests.support.models import save
 from tools import choose_records, classify
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save("lstm", tmp_path_factory.mktemp("model") / "m.keras")
 
 
 @pytest.fixture

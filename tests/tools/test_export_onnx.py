@@ -82,15 +82,6 @@ def test_what_differs_from_the_model_is_not_written(export, tmp_path, monkeypatc
     assert [x.read_text() for x in tmp_path.iterdir()] == ["older"]
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["no.keras"], "no.keras and its .json cannot be loaded"),
-    (["no.keras", "--output", "no.keras"], "ends in .onnx")])
-def test_bad_input_is_one_line_and_exit_code_2(arguments, words, capsys):
-    assert export_onnx.main(arguments) == 2
-    error = capsys.readouterr().err
-    assert (words in error, error.count("\n")) == (True, 1)
-
-
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)    # as where it is not installed
     assert export_onnx.main(["m.keras"]) == 2

@@ -12,16 +12,11 @@ from matplotlib.text import Text
 
 import too_feature as script
 from tests.support.ecgs import simulated
-from tests.support.models import CLASSES, save
+from tests.support.models import CLASSES
 from tools import classify
 
 RATES = 60, 75, 90, 110    # bpm, of 10 s each
 PARTS = [simulated(rate=rate, seed=i)[0] for i, rate in enumerate(RATES)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save("lstm", tmp_path_factory.mktemp("model") / "m.keras")
 
 
 def write(folder, parts, name="long"):
