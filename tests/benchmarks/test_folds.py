@@ -54,11 +54,6 @@ def test_smaller_sets_are_parts_of_larger_ones_of_whole_patients_and_are_tested_
               for fold in (large, whole)]
     assert abs(shares[0] - shares[1]).max() < 0.08
 
-    gone = np.setdiff1d(whole.train, large.train)
-    assert not set(rows["subject_id"][gone]) & set(rows["subject_id"][large.train])
-    assert set(folds.smaller(rows, whole, 320, seed=2).train) != set(large.train)
-    assert folds.smaller(rows, whole, folds.size_of(whole), seed=1) is whole
-
 
 # ------------------------------------------------------------------------------------------- pool
 @pytest.fixture
@@ -102,40 +97,12 @@ def test_a_pool_holds_usable_records_and_copies_are_of_one_patient(rows):
         folds.Pool(rows[3:4])
 
 
-def test_amplitudes_that_are_not_real_are_not_measured(rows):
-    pool = folds.Pool(rows, ["r1*"])
-    is_unreal = pool.rows["waveform_path"].str.startswith("r1").to_numpy()
-    _, features = pool.inputs(script.Recipe(sequence_length=60))
-    assert np.isnan(features[is_unreal, :2]).all()
-    assert np.isfinite(features[is_unreal, 2:]).all()
-    assert np.isfinite(features[~is_unreal]).all()
-
-
 # -------------------------------------------------------------------------------------- protocols
 def read_pool(folder, rows, *arguments):
     """Return what `read_pool` does where the label file holds these rows."""
     rows[script.COLUMNS].to_csv(folder / "labels.csv", header=False, index=False)
     required = ["--labels", str(folder / "labels.csv"), "--data-dir", str(folder)]
     return folds.read_pool(accuracy.parse_options([*required, *arguments]))
-
-
-@pytest.mark.parametrize(("arguments", "own", "tested"), [
-    ([], "r*", {"one patient-wise split": ""}),
-    (["--test-paths", "r1*", "r2*"], "r*", {"tested on r1*": "r1*", "tested on r2*": "r2*"}),
-    (["--paths", "r1*", "--test-paths", "r2*", "--folds", "3"], "r1*",
-     {"3 patient-wise folds, pooled": "r1*", "tested on r2*": "r2*"})])
-def test_protocols_by_paths(rows, tmp_path, arguments, own, tested):
-    pool, protocols = read_pool(tmp_path, rows, *arguments)
-    is_own = folds.matching(pool.rows, [own])
-    assert list(protocols) == list(tested)
-    for title, pattern in tested.items():
-        numbers = np.concatenate([fold.test for fold in protocols[title]])
-        if pattern:    # all of these, and each once
-            is_test = folds.matching(pool.rows, [pattern])
-            assert sorted(numbers) == np.flatnonzero(is_test).tolist()
-        for fold in protocols[title]:
-            check_fold(pool.rows, fold)
-            assert is_own[np.concatenate([fold.train, fold.validation])].all()
 
 
 @pytest.mark.parametrize("is_same_tree", [True, False])

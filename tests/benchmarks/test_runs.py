@@ -62,16 +62,6 @@ def measure(calls, folder, candidates=AS_IT_IS, records="", recipe=None, code="a
 
 
 # ---------------------------------------------------------------------------------------- results
-def test_a_system_is_trained_on_each_seed_and_fold(tmp_path):
-    calls = Calls()
-    result = measure(calls, tmp_path)
-    assert sorted((seed, test) for seed, test, _ in calls) == [
-        (SEED, [0, 1]), (SEED, [4, 5]), (SEED + 1, [0, 1]), (SEED + 1, [4, 5])]
-    assert (result.title, result.parameters) == ("by hand", 7)
-    assert result.probabilities.shape == (2, 4, 2)    # seeds, test records of both folds, classes
-    assert result.predicted.tolist() == [[0, 1, 0, 1]] * 2
-
-
 def test_the_candidate_that_is_best_on_validation_patients_is_used(tmp_path):
     calls = Calls()
     sure = 0.1, 0.9, 0.2

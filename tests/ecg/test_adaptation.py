@@ -55,23 +55,6 @@ def test_a_class_without_a_record_keeps_its_weights(start, inputs):
     assert distance(fitted, start) > 0.1
 
 
-def test_the_fit_is_the_least_of_loss_and_prior(start, inputs):
-    """Against numbers, not the gradient: no small step in any direction is better."""
-    targets = elsewhere(start, inputs)
-
-    def cost(layer):
-        logits = layer.logits(inputs)
-        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        weights = adaptation.class_weights(targets)
-        return -(weights * log_p[np.arange(N), targets]).sum() + 5 * distance(layer, start) ** 2
-
-    fitted = adaptation.fit_last_layer(inputs, targets, start)
-    rng = np.random.default_rng(2)
-    for _ in range(20):
-        step = rng.normal(0, 0.02, start.weights.shape), rng.normal(0, 0.02, CLASSES)
-        assert cost(LastLayer(*map(np.add, fitted, step))) > cost(fitted)
-
-
 # ----------------------------------------------------------------------------------------- choose
 @pytest.mark.parametrize(("change", "is_elsewhere", "chosen", "bias"), [
     (9, False, "start", 0), (1.5, True, "fitted", 1.5), (3, True, "half way", 1.5)])

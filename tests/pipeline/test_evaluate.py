@@ -183,15 +183,6 @@ def test_a_separable_validation_set_makes_nothing_surer():
     assert fit_temperature(probabilities, targets, np.ones(50)) == 1
 
 
-@pytest.mark.parametrize(("weights", "expected"), [([1, 0], 1.8), ([0, 1], 1.0)])
-def test_the_temperature_is_that_of_the_weighted_records(weights, expected):
-    parts = drawn(3000, temperature=1.8), drawn(3000, seed=1)
-    probabilities, targets = (np.concatenate(both) for both in zip(*parts, strict=True))
-    temperature = fit_temperature(
-        probabilities, targets, np.repeat(weights, 3000).astype(float))
-    assert temperature == pytest.approx(expected, rel=0.1)
-
-
 def test_the_report_says_how_far_labels_and_limits_disagree_and_what_the_step_does():
     records = records_of(EIGHT_EACH)
     records.features[:, script.HEART_RATE] = np.tile([50, 50, 50, 50, 50, 50, 70, np.nan], 5)

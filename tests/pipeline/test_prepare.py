@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 import too_feature as script
-from ecg import cache
 from ecg.errors import UserError
 from tests.support.ecgs import edit_header, flip_bit, simulated, write_record
 from too_feature import RECIPES, Recipe, Settings, load_split, prepare_many, prepare_record
@@ -63,29 +62,6 @@ def test_other_settings_share_the_prepared_records(ecgs, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------- splits
-def test_a_split_is_the_same_for_any_number_of_processes_and_from_the_cache(
-        ecgs, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "BATCH", 3)
-    labels = pd.DataFrame({"subject_id": range(12), "waveform_path": PATHS,
-                           "ecg_category": ["a", "b"] * 6})
-    splits = [load_split("train", labels, ["a", "b"], Settings(
-        data_dir=ecgs, cache_dir=str(tmp_path), train_samples=20, **options))
-        for options in ({"jobs": 1, "cache": False}, {"jobs": 2}, {"jobs": 1})]
-    first = splits[0]
-    assert first.left_out == ((PATHS[3], "header is damaged"),)
-    for split in splits[1:]:
-        assert split.left_out == first.left_out
-        pd.testing.assert_frame_equal(split.rows, first.rows)
-        np.testing.assert_array_equal(split.signals[:], first.signals[:])
-        np.testing.assert_array_equal(split.features, first.features)
-        np.testing.assert_array_equal(split.targets, first.targets)
-    for i in (0, 9, 19):    # and each row has its own record
-        signal, features, _ = prepare_record(f"{ecgs}/{first.rows['waveform_path'][i]}")
-        np.testing.assert_array_equal(first.signals[[i]][0], signal)
-        np.testing.assert_array_equal(first.features[i], features)
-        assert ["a", "b"][first.targets[i]] == first.rows["ecg_category"][i]
-
-
 @pytest.fixture
 def records(tmp_path):
     """Return a function that makes labels and files: of each class so many good and bad records."""
