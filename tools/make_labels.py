@@ -272,7 +272,7 @@ def judge(texts, options):
 
 
 def read_reports(table, options):
-    """Return the verdict on each row's report, and how many records carry each unknown statement.
+    """Return the verdict on each row's report, and how often each unknown statement occurs.
 
     Many records have the same report, so each different one is read once.
     """
@@ -358,7 +358,7 @@ def read_measurements(options):
     facts = {
         "rr_interval": {"missing": int(rr.isna().sum()),
                         "implausible": int((rr.notna() & ~is_plausible).sum())},
-        "unknown": pd.Series(unknown, dtype="int64").sort_index().nlargest(50).to_dict(),
+        "unknown": dict(unknown.most_common(50)),
     }
 
     described = table.filter(["subject_id", "study_id", "ecg_time", "cart_id"])

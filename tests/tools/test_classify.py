@@ -90,6 +90,8 @@ def test_any_number_of_chunks_and_processes_gives_the_same(model, data, records,
     assert whole["left_out"].astype(bool).sum() == 1
     monkeypatch.setattr(classify, "CHUNK_RECORDS", 30)
     pd.testing.assert_frame_equal(classify.classify(names, model), whole, atol=1e-6)
+    windows = classify.classify(names, model, windows=True)
+    pd.testing.assert_frame_equal(windows.drop(columns="start [s]"), whole, atol=1e-6)
 
 
 # --------------------------------------------------------------------------------------- records

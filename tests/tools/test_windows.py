@@ -73,14 +73,6 @@ def test_of_a_damaged_record_nothing_is_tried_after_the_damage(record, model, ca
     assert err == f"classify.py: left out {record} from 40 s on: file is cut short: long.dat\n"
 
 
-def test_several_records_go_one_by_one_in_chunks(record, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(classify, "CHUNK_RECORDS", 3)
-    short = write(tmp_path, [PARTS[3][:3000]], "short")
-    table = classify.classify([short, record], model, windows=True)
-    assert table["start [s]"].tolist() == [0, 0, 10, 20, 30]
-    assert table["left_out"].tolist() == ["too short: 6 s, not 9.5 or more", "", "", "", ""]
-
-
 def test_the_page_of_a_window_shows_that_window(record, model, tmp_path, capsys):
     window = list(classify.results([record], classify.load(model), windows=True))[1]
     text = [words.get_text() for words in classify.page(window, CLASSES, "").findobj(Text)]
