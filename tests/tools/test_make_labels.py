@@ -217,7 +217,8 @@ def test_the_number_of_report_columns_is_taken_from_the_header(tmp_path, n):
 @pytest.mark.parametrize("option, rows, default, changed", [
     (["--rate-origin", "any"], ["Junctional bradycardia", "Wide QRS tachycardia",
      "Supraventricular tachycardia", "Ventricular tachycardia",
-     "Sinus or ectopic atrial bradycardia", "Bradycardia, junctional"], [None] * 6, [BRADY, TACHY, TACHY, TACHY, BRADY, BRADY]),
+     "Sinus or ectopic atrial bradycardia", "Bradycardia, junctional"],
+     [None] * 6, [BRADY, TACHY, TACHY, TACHY, BRADY, BRADY]),
     (["--keep-paced"], ["LBBB|Ventricular pacing", "Normal ECG|Pacing"], [None] * 2, [BBB, None]),
     (["--keep-poor-quality"], ["LBBB|Poor data quality", "Normal ECG|Missing lead(s): V1"],
      [None, None], [BBB, NORMAL]),
