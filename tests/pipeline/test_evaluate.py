@@ -1,6 +1,5 @@
 """The report: intervals, baseline, prevalence, calibration, thresholds and what is printed."""
 
-import json
 import re
 
 import numpy as np
@@ -85,19 +84,14 @@ def test_bootstrap_draws_patients_not_records():
 
 
 # -------------------------------------------------------------------------------------- the report
-def test_the_report_prints_what_it_promises():
+def test_the_report_gives_model_and_baseline_with_their_intervals():
     baseline = certain(np.where(EIGHT_EACH < 2, 0, EIGHT_EACH))
     report, figures = evaluate(certain(EIGHT_EACH), EIGHT_EACH, baseline=baseline)
-    for words in ("precision", "recall", "f1-score", "support", "Rate rule", "SDNN", *CLASSES,
-                  "reference range: heart rate 60-100 bpm", "confidence 96.8% +- 0.0%",
-                  "The test is drawn evenly from the classes", "at the prevalence of own.csv:\n"):
-        assert words in report
     low = figures["model"]["balanced accuracy"][1]
     assert 0.7 < low < 0.95    # of eight patients a class
     assert f"balanced accuracy 1.000 (95 % interval {low:.2f}-1.00)" in report
     assert re.search(r"Baseline: a logistic regression .*\naccuracy 0\.800 .*\nbalanced accuracy "
                      r"0\.800 \(95 % interval 0\.\d\d-", report)
-    assert json.loads(json.dumps(figures))["records"] == 40
 
 
 def test_classes_without_a_test_record_lower_no_mean_and_are_named():
