@@ -26,7 +26,7 @@ def approx(value):
 
 @pytest.fixture(scope="module")
 def predictions(demo_run):
-    return pd.read_csv(demo_run.results / "predictions.csv")
+    return pd.read_csv(demo_run.results / "predictions.csv", dtype={"subject_id": str})
 
 
 def test_every_file_that_is_promised_is_there_and_nothing_else(demo_run):
