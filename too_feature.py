@@ -44,8 +44,6 @@ from ecg import packages
 packages.require_packages()
 
 import argparse
-import contextlib
-import ctypes
 import dataclasses
 import functools
 import gc
@@ -55,11 +53,9 @@ import itertools
 import json
 import math
 import os
-import shlex
 import shutil
 import time
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,10 +65,10 @@ from ecg.errors import UserError
 from ecg.settings import Parser, check_fields, describe_fields, flag, parse_assignments
 
 # -------------------------------------------------------------------------------------- settings
-TRAIN_SAMPLES = 1500        # in equal shares of the classes; an 8 GB laptop trains on it in minutes
+TRAIN_SAMPLES = 1500        # the same number of each class; an 8 GB laptop trains on it in minutes
 SEQUENCE_LENGTH = 500       # 10 s at 50 Hz: QRS and P waves survive, and every LSTM step costs time
 BATCH_SIZE = 4              # small enough for any laptop; its noisy gradients also regularise
-EPOCHS = 15                 # at most: early stopping may end before
+EPOCHS = 15                 # at most: early stopping may end sooner
 
 data = functools.partial(flag, "your data")
 this_run = functools.partial(flag, "this run")
@@ -290,7 +286,6 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 
 from ecg import (
-    __version__,
     adaptation,
     cache,
     checkpoint,
@@ -308,63 +303,16 @@ from ecg import (
 # isort: split
 from ecg import r_peaks, rate_step, recordings, report, two_phases, wfdb_files
 from ecg.baseline import LinearBaseline
-from ecg.card import contract
-from ecg.demo import DEMO_FOLDER, ensure_demo
-from ecg.errors import exit_code, printable, raise_at_sigterm, user_errors
+from ecg.card import contract, describe_run
+from ecg.demo import ensure_demo
+from ecg.draw import draw_usable, rank
+from ecg.environment import load_tensorflow
+from ecg.errors import exit_code, printable, raise_at_sigterm, saying_how_to_resume, user_errors
 from ecg.large_features import EXTRA_FEATURES, extra_features
+from ecg.output.place import MODEL_FILES, check_output
 from ecg.rate_step import NO_STEP, RateStep
 from ecg.signals import BEYOND_ANY_CONVERTER, as_leads
 from ecg.wfdb_files import MAX_FS, MIN_FS, RECORD_SECONDS
-
-
-def keep_freed_memory() -> None:
-    """Have glibc, where there is one, keep the buffers of a training step for the next step.
-
-    As it comes, it gives them back to the system, which then has to clear them each time.
-    """
-    trim_threshold, mmap_threshold = -1, -3    # of malloc.h
-    with contextlib.suppress(OSError, AttributeError, TypeError):    # macOS, Windows, musl
-        libc = ctypes.CDLL(None)
-        libc.mallopt(trim_threshold, 2**30)
-        libc.mallopt(mmap_threshold, 2**25)
-
-
-@functools.cache
-def load_tensorflow() -> tuple[Any, Any]:
-    """Import TensorFlow on first use, with all GPUs hidden; return it and Keras.
-
-    Raises
-    ------
-    UserError
-        It is not installed, too old, or next to a tensorflow-metal or NumPy that does not fit.
-    """
-    os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_METAL_DEVICE_ENABLE="0",
-                      TF_USE_LEGACY_KERAS="0",    # Keras 2 would give other optimizers
-                      KERAS_BACKEND="tensorflow")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        import keras
-        import tensorflow as tf
-        if keras.__version__ < "3":
-            raise ImportError(f"TensorFlow {tf.__version__} is too old")
-    except Exception as error:    # whatever an installation that does not fit raises
-        first_line = str(error).partition("\n")[0]
-        raise UserError(f"TensorFlow 2.16 or newer is needed ({first_line}): "
-                        "pip install -r requirements.txt") from error
-
-    # The products of a step of the LSTM are so small that calling a library takes longer. The
-    # user's own flags come last, and win. XLA ends the process at a flag that it does not know
-    flags = ["--xla_cpu_multi_thread_eigen=false"]
-    if tf.__version__.startswith("2.21."):    # whose new emitters make a step a fifth slower
-        flags.append("--xla_cpu_use_fusion_emitters=false")
-    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
-    keep_freed_memory()
-    with contextlib.suppress(RuntimeError):    # a notebook may have used TensorFlow before
-        tf.config.set_visible_devices([], "GPU")    # Metal crashes (SIGBUS) or slows LSTMs
-        tf.config.threading.set_intra_op_parallelism_threads(1)    # too small to gain from more
-    gc.freeze()    # else each garbage collection takes 0.2 s
-    return tf, keras
-
 
 # ---------------------------------------------------------------------------------------- labels
 COLUMNS = ["subject_id", "waveform_path", "ecg_category"]
@@ -535,13 +483,6 @@ def published_split(path: str, labels: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 # ---------------------------------------------------------------------------------------- sample
-def rank(df: pd.DataFrame, random_state: int) -> pd.DataFrame:
-    """Return the records in the order in which they are drawn."""
-    paths = df["waveform_path"].to_numpy(dtype=object)
-    number = pd.util.hash_array(paths, hash_key=f"{random_state:016d}"[-16:])
-    return df.iloc[np.argsort(number, kind="stable")]
-
-
 def balanced_sampling(
     df: pd.DataFrame,
     target_samples: int,
@@ -572,30 +513,6 @@ def balanced_sampling(
         n = wanted if repeat else min(wanted, len(records))
         drawn.append(records.iloc[np.arange(n) % len(records)])
     return pd.concat(drawn).sample(frac=1, random_state=random_state).reset_index(drop=True)
-
-
-def first_usable(
-    ranked: pd.DataFrame,
-    target_samples: int,
-    is_usable: Callable[[str], bool],
-) -> pd.DataFrame:
-    """Return the records among which `balanced_sampling` draws: the first usable of each class.
-
-    `is_usable` is not called with the paths that are ranked behind these. A class without any
-    usable record leaves its share to the others.
-    """
-    classes = [records for _, records in ranked.groupby("ecg_category", observed=True)]
-    while classes:
-        wanted = max(1, target_samples // len(classes))
-        drawn = []
-        for records in classes:
-            usable = (i for i, path in enumerate(records["waveform_path"]) if is_usable(path))
-            drawn.append(records.iloc[list(itertools.islice(usable, wanted))])
-
-        if all(len(records) for records in drawn):
-            return pd.concat(drawn)
-        classes = [records for records, usable in zip(classes, drawn, strict=True) if len(usable)]
-    return ranked[:0]
 
 
 # ------------------------------------------------------------------------------------------ read
@@ -887,9 +804,8 @@ def prepare_many(
 
     Returns
     -------
-    sequence of (ecg, features, reason, remark)
-        As `prepare_record` gives them, "", and what is unusual about the record; or zeros and the
-        reason why it cannot be used.
+    sequence of (signal, features, reason, remark)
+        reason "" for a usable record, else zeros and why not.
     """
     recipe = settings.recipe
     prepare = functools.partial(prepare_record, data_dir=data_dir, recipe=recipe)
@@ -901,67 +817,6 @@ def prepare_many(
     with user_errors(title):
         return cache.prepare_many(
             paths, prepare, shapes, key, folder, settings.jobs, settings.scheduler, title)
-
-
-class Drawn(NamedTuple):
-    """Records drawn for a split, and why others were rejected."""
-
-    rows: pd.DataFrame          # of the label file, all of them usable
-    prepared: cache.Rows        # of all records that were read
-    reasons: dict[str, str]     # by path, in the order of `prepared`: why it cannot be used, or ""
-    missing: list[str]          # paths that are not on disk
-
-
-def draw_usable(
-    name: str,
-    labels: pd.DataFrame,
-    target_samples: int,
-    data_dir: str,
-    settings: Settings,
-    watch: patients.CopyWatch,
-) -> Drawn:
-    """Draw records and prepare them; each that cannot be used is replaced by one of its class.
-
-    Nor can those that `watch` leaves out be used. The disk is asked only for records that the draw
-    comes to: on network storage, an answer takes its time.
-
-    Raises
-    ------
-    UserError
-        More than half of a class cannot be used.
-    """
-    by_path = labels.set_index("waveform_path")
-    person_of = by_path["subject_id"].to_dict()
-    ranked = rank(labels, settings.seed)
-    prepared = cache.Rows()
-    reasons: dict[str, str] = {}
-    on_disk: dict[str, bool] = {}
-
-    def is_usable(path: str) -> bool:
-        if path not in on_disk:
-            on_disk[path] = os.path.exists(f"{data_dir}/{path}.hea")
-        is_out = reasons.get(path) or person_of[path] in watch.persons
-        return on_disk[path] and not is_out
-
-    while True:
-        usable = first_usable(ranked, target_samples, is_usable)
-        if not usable.empty:
-            usable = balanced_sampling(usable, target_samples, settings.seed, name == "train")
-        new = [path for path in usable["waveform_path"].unique() if path not in reasons]
-        read = prepare_many(new, data_dir, settings, f"reading {name}")
-        reasons |= zip(new, (record.reason for record in read), strict=True)
-        prepared += read
-        sound = [place for place, path in enumerate(new) if not reasons[path]]
-        if sound:
-            rows = by_path.loc[[new[place] for place in sound]].reset_index()
-            watch.look(rows, cache.Signals(read, sound))
-        reasons = {path: why or watch.repeated.get(path) or watch.persons.get(person_of[path], "")
-                   for path, why in reasons.items()}
-        left_out.stop_if_unusable(name, pd.Series(reasons, dtype=str), by_path["ecg_category"],
-                                  data_dir, is_over=not new)
-        if not new:    # all read in earlier rounds, which removed those that cannot be used
-            missing = [path for path, is_there in on_disk.items() if not is_there]
-            return Drawn(usable, prepared, reasons, missing)
 
 
 def load_split(
@@ -989,23 +844,29 @@ def load_split(
         data_dir = os.path.abspath(settings.test_data_dir or data_dir)
         samples = len(labels) * len(classes)    # enough for every record
 
+    def sample(usable: pd.DataFrame) -> pd.DataFrame:
+        return balanced_sampling(usable, samples, settings.seed, repeat=name == "train")
+
+    def prepare(paths: list[str]) -> cache.Rows:
+        return prepare_many(paths, data_dir, settings, f"reading {name}")
+
     watch = patients.CopyWatch(held_out or {}, is_test=name == "test")
-    sample, prepared, reasons, missing = draw_usable(
-        name, labels, samples, data_dir, settings, watch)
-    have = set(sample["ecg_category"])
+    rows, prepared, reasons, missing = draw_usable(
+        name, labels, samples, settings.seed, data_dir, watch, sample, prepare)
+    have = set(rows["ecg_category"])
     if not (is_external and have):    # an external test set may lack classes
         left_out.check_classes_left(name, labels, have, data_dir, missing, reasons.values())
     if have < set(classes):
         print(f"notice: {name} has no record of {', '.join(sorted(set(classes) - have))}")
 
-    places = pd.Index(reasons).get_indexer(sample["waveform_path"])
+    places = pd.Index(reasons).get_indexer(rows["waveform_path"])
     return Records(
-        rows=sample,
+        rows=rows,
         signals=cache.Signals(prepared, places),
         features=prepared.features()[places],
-        targets=pd.Index(classes).get_indexer(sample["ecg_category"]),    # no others get this far
+        targets=pd.Index(classes).get_indexer(rows["ecg_category"]),    # no others get this far
         left_out=tuple((path, reason) for path, reason in reasons.items() if reason),
-        unusual=left_out.list_unusual(sample["waveform_path"], places, prepared),
+        unusual=left_out.list_unusual(rows["waveform_path"], places, prepared),
         missing=tuple(missing))
 
 
@@ -1095,7 +956,7 @@ def create_lightweight_lstm_model(
     n_classes, sequence_length : int
     feature_mean, feature_variance : array_like, shape (8,), constants in the model, not weights
     feature_limit : float, standard deviations at which scaled features are cut off
-    lstm_memory : float, s; longest lstm_memory of the forget gates at the start, or 0: as in Keras
+    lstm_memory : float, s; longest memory of the forget gates at the start, or 0: as in Keras
     rate_curve : bool, whether `sharpen_rate` replaces the scaled heart rate
 
     Returns
@@ -1159,16 +1020,6 @@ def start_with_memory(lstm: Any, longest: float) -> None:
     zero = 0 * steps
     gates = [-np.log(steps), np.log(steps), zero, zero]    # input, forget, cell, output
     lstm.cell.bias.assign(np.concatenate(gates))
-
-
-def average_models(keras: Any, models: list) -> Any:
-    """Return a model of the same inputs that averages the probabilities of several."""
-    named = [    # a layer needs a name of its own, and one output, not a list of one
-        keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_{i}")
-        for i, model in enumerate(models)]
-    inputs = [keras.Input(array.shape[1:], name=array.name) for array in models[0].inputs]
-    average = keras.layers.Average()([model(inputs) for model in named])
-    return keras.Model(inputs, average, name="ensemble")
 
 
 # ----------------------------------------------------------------------------------------- train
@@ -1278,20 +1129,12 @@ def fit(
     """Train a model, or go on from the state of an interrupted run; return each epoch's logs."""
     tf, keras = load_tensorflow()
     recipe = settings.recipe
-    xla = try_xla(tf, recipe)
-    print_training(model, training, validation, xla)
+    xla = fast_lstm.try_xla(tf, recipe)
+    two_phases.print_start(model, training, validation, xla)
     steps = max(1, len(training.targets) // recipe.batch_size)    # whole batches of an epoch
     phased = compile_model(model, recipe, steps, xla)
     history, done = (list(state.history), state.done) if state else ([], 0)
-    start = time.monotonic()
 
-    def print_epoch(epoch: int, logs: dict) -> None:
-        history.append(logs)
-        names = "loss", "accuracy", "val_loss", "val_accuracy"
-        figures = "".join(f"  {name} {logs[name]:.3f}" for name in names)
-        print(f"epoch {epoch + 1:2}/{recipe.epochs}{figures}  {time.monotonic() - start:.0f} s")
-
-    at_end = keras.callbacks.LambdaCallback
     stopping = keras.callbacks.EarlyStopping(
         "val_accuracy", mode="max", patience=recipe.stop_patience,
         restore_best_weights=recipe.keep_weights == "best")
@@ -1299,8 +1142,10 @@ def fit(
     if recipe.schedule == "plateau":
         counting.append(keras.callbacks.ReduceLROnPlateau(
             factor=0.5, patience=recipe.reduce_patience, min_lr=1e-6))
-    callbacks = [at_end(on_epoch_end=lambda epoch, logs: logs.update(validate(model, validation))),
-                 two_phases.epoch_bar(keras), *counting, at_end(on_epoch_end=print_epoch)]
+    validating = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(validate(model, validation)))
+    callbacks = [validating, two_phases.epoch_bar(keras), *counting,
+                 two_phases.epoch_lines(keras, recipe.epochs, history)]
     if state and settings.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(state.folder, write_graph=False))
     if state:    # it saves what all others have made of an epoch
@@ -1309,6 +1154,7 @@ def fit(
     for first, end in two_phases.phases(recipe.epochs, recipe.freeze_bn_after, steps):
         if end < done or stopping.stopped_epoch:    # if end == done, the state is only restored
             continue
+        # Each phase starts with a new Adam at the initial learning rate; patience counts anew
         phased.begin(steps * (recipe.epochs - first), is_frozen=first > 0)
         passed = max(0, done - first)    # epochs, whose batches an interrupted run has used
         batches = itertools.islice(
@@ -1318,41 +1164,16 @@ def fit(
             initial_epoch=first + passed, epochs=end, shuffle=False, verbose=0, callbacks=callbacks)
 
     if stopping.stopped_epoch:
-        print_stop(stopping, recipe)
+        two_phases.print_stop(stopping, recipe)
     phased.frozen.assign(False)    # as whoever trains the model further would expect
     return history
-
-
-def try_xla(tf: Any, recipe: Recipe) -> bool:
-    """Return whether a training compiles with XLA: the recipe says so, and it works here."""
-    if recipe.xla:
-        print("trying XLA: lines of absl or XLA that follow are harmless", flush=True)
-    return recipe.xla and fast_lstm.xla_works(tf)
-
-
-def print_training(model: Any, training: Records, validation: Records, xla: bool) -> None:
-    """Print what a training begins with, and what the lines of its epochs mean."""
-    n_different = training.rows["waveform_path"].nunique()
-    print(f"{model.count_params():,} parameters, {len(training.targets)} training records "
-          f"({n_different} different ones) and {len(validation.targets)} validation records, XLA "
-          f"{'on' if xla else 'off'}\n"
-          "compiling the training step ...\n"
-          "(val_loss and val_accuracy: every class counts alike; seconds: since the start)")
-
-
-def print_stop(stopping: Any, recipe: Recipe) -> None:
-    """Print where early stopping ended a training, whose weights are kept and why."""
-    kept = ("its weights are kept" if recipe.keep_weights == "best" else
-            "kept are the last weights: of few validation patients, the best epoch is partly luck")
-    print(f"stopped after epoch {stopping.stopped_epoch + 1}: no better val_accuracy for "
-          f"{recipe.stop_patience} epochs; the best was {stopping.best:.3f} after epoch "
-          f"{stopping.best_epoch + 1};\n{kept}")
 
 
 def calibrate(model: Any, validation: Records) -> float:
     """Fit a temperature on validation patients, divide the last layer's weights by it, return it.
 
-    It is 1, and changes nothing, where none would make validation patients' classes likelier.
+    From 1 to 2; 1 changes nothing, and is kept where no higher one makes validation patients'
+    classes likelier.
     """
     weights = compute_sample_weight("balanced", validation.targets)
     temperature = metrics.fit_temperature(predict(model, validation), validation.targets, weights)
@@ -1392,24 +1213,6 @@ def first_baseline_feature(recipe: Recipe) -> int:
     return HEART_RATE if recipe.model == "large" else 0    # before it, amplitudes
 
 
-def open_checkpoint(
-    folder: Path,
-    training: Records,
-    validation: Records,
-    settings: Settings,
-) -> checkpoint.Checkpoint:
-    """Return the state that an interrupted run left in a folder, or an empty one."""
-    # Features change whenever signals do, and are smaller
-    arrays = training.features, training.targets, validation.features, validation.targets
-    key = {
-        **dataclasses.asdict(settings.recipe),
-        "seed": settings.seed,
-        "records": [zlib.crc32(array.tobytes()) for array in arrays],
-        "code": files.code_sha256(),
-        **origin.versions()}
-    return checkpoint.Checkpoint(folder, key, settings.resume)
-
-
 def train(
     training: Records,
     validation: Records,
@@ -1431,7 +1234,7 @@ def train(
         return adapt(training, validation, settings)
     keras = load_tensorflow()[1]
     recipe = settings.recipe
-    state = open_checkpoint(folder, training, validation, settings) if folder else None
+    state = checkpoint.of_run(folder, training, validation, settings) if folder else None
     keras.utils.set_random_seed(settings.seed)    # Python's, NumPy's and TensorFlow's
     model = build_model(n_classes, training, recipe)
     history = fit(model, training, validation, settings, state)
@@ -1496,14 +1299,6 @@ def describe_start(settings: Settings, card: dict[str, Any]) -> dict[str, Any]:
         settings.start_from, start, card, is_trained=settings.recipe.epochs > 0)
 
 
-def each_once(records: Records) -> Records:
-    """Return records without the repetitions of a short class."""
-    places = np.flatnonzero(~records.rows["waveform_path"].duplicated())
-    return records._replace(
-        rows=records.rows.iloc[places], signals=records.signals[places],
-        features=records.features[places], targets=records.targets[places])
-
-
 def adapt(
     training: Records,
     validation: Records,
@@ -1529,7 +1324,7 @@ def adapt(
         return model, 1.0, []
 
     body, last = adaptation.split_model(load_tensorflow()[1], model, settings.start_from)
-    training = each_once(training)
+    training = adaptation.each_once(training)
     inputs = predict(body, training).astype(float)
     start = adaptation.LastLayer.of(last)
     persons = patients.join_copies(training.rows, training.signals).to_numpy()
@@ -1557,7 +1352,7 @@ def cross_validate(settings: Settings, several: list[Records]) -> dict[str, Any]
     start_model = load(adaptation.find_model(settings.start_from))
     body, last = adaptation.split_model(
         load_tensorflow()[1], start_model.core, settings.start_from)
-    several = [each_once(records) for records in several]
+    several = [adaptation.each_once(records) for records in several]
     inputs = np.concatenate([predict(body, records) for records in several]).astype(float)
     rows = pd.concat([records.rows for records in several], ignore_index=True)
     signals, features, targets = (
@@ -1593,9 +1388,9 @@ class Predicted(NamedTuple):
         return self.step.apply(probabilities, self.records.features[:, [HEART_RATE]])
 
 
-def predict_each(models: list, records: Records, step: RateStep = NO_STEP) -> Predicted:
+def predict_each(members: list, records: Records, step: RateStep = NO_STEP) -> Predicted:
     """Return records with the probabilities that each of these models gives to them."""
-    return Predicted(records, np.array([predict(model, records) for model in models]), step)
+    return Predicted(records, np.array([predict(model, records) for model in members]), step)
 
 
 def evaluate(
@@ -1766,66 +1561,21 @@ def rebuild(scaling: list[dict[str, list[float]]], n_classes: int, recipe: Recip
                 first_baseline_feature(recipe))
             model = blend_with_regression(keras, model, baseline, recipe.regression_share)
         members.append(model)
-    return members[0] if len(members) == 1 else average_models(keras, members)
+    return models.average(keras, members)
 
 
 # ------------------------------------------------------------------------------------------ main
-MODEL_FILES = ".keras", ".json", ".json.new"    # the last while model and card are written
-MAX_MODEL_NAME = 60         # letters, so that no name of a file gets too long
-
-
-def check_output(settings: Settings) -> tuple[Path, Path]:
-    """Return the model to write and its results folder; say which model is replaced, if any.
-
-    Raises
-    ------
-    UserError
-        Something could not be written, or is read as well.
-    """
-    output = Path(settings.output)
-    if output.suffix != ".keras" or len(output.stem) > MAX_MODEL_NAME:
-        raise UserError(f"--output {settings.output:.99}: expected a .keras file")
-    folder = files.results_folder(settings.results, output)
-
-    inputs = [Path(name) for name in (settings.labels, settings.test_labels) if name]
-    inputs += [name.with_suffix(".labels.json") for name in inputs]
-    if settings.start_from:
-        start = Path(adaptation.find_model(settings.start_from))
-        inputs += [start, start.with_suffix(".json")]
-    for target in map(output.with_suffix, MODEL_FILES):
-        files.check_target(target, inputs)
-    for name in inputs:
-        if folder.resolve() in name.resolve().parents:
-            raise UserError(f"{name} lies in the results folder of --output {output}, whose files "
-                            "are replaced; choose another name")
-
-    if output.exists():
-        was = "of which nothing is known"
-        with contextlib.suppress(Exception):    # of another version, or damaged
-            tested = models.read_card(output)["metrics"]
-            was = (f"which reached balanced accuracy {tested['model']['balanced accuracy'][0]:.3f} "
-                   f"on {tested['patients']} test patients")
-        print(f"this run replaces {output}, {was}")
-    return output, folder
-
-
-def print_classes(labels: pd.DataFrame, is_demo: bool) -> pd.Series:
-    """Print records and patients by class; return the classes' shares of the records, A to Z."""
-    if is_demo:
-        print("demo: synthetic records; name your own with --labels and --data-dir")
-    by_class = labels.groupby("ecg_category")["subject_id"]
-    print(by_class.agg(records="size", patients="nunique").to_string(index_names=False))
-    print(f"{len(labels)} records of {labels['subject_id'].nunique()} patients\n")
-    return by_class.size() / len(labels)
-
-
 def split_labels(
     labels: pd.DataFrame,
     classes: list[str],
     settings: Settings,
     test: pd.DataFrame | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Split by patient, or by a column `split`; `test`, if given, is the test split."""
+    """Split by patient, or by a column `split`.
+
+    An external test set becomes the test split: our own test patients then train, and patients
+    found in both are left out of training.
+    """
     if "split" in labels:
         shares = settings.test_share, settings.val_share
         if settings.test_labels or shares != (Settings.test_share, Settings.val_share):
@@ -1838,54 +1588,6 @@ def split_labels(
     with user_errors(settings.test_labels, ValueError):
         test["ecg_category"] = label_file.spell_classes(test["ecg_category"], classes)
         return patients.replace_test(splits, test)
-
-
-def state_origins(settings: Settings, is_demo: bool, test: pd.DataFrame) -> dict[str, Any]:
-    """Return for the card where labels and test records come from; rows of --test-labels."""
-    own = origin.of_file(settings.labels, settings.labels_origin, is_demo)
-    origins = {"labels_origin": own,
-               "test_chosen_by": origin.chosen_by(settings.test_labels or settings.labels)}
-    if not settings.test_labels:
-        return origins
-    is_demo_test = test["waveform_path"].str.startswith(DEMO_FOLDER).any()
-    of_test = origin.of_file(settings.test_labels, settings.test_labels_origin, is_demo_test)
-    return {**origins, "test_labels_origin": of_test, "test_rows": test.attrs["rows"],
-            "equal_numbers": test.attrs["equal_numbers"]}
-
-
-def describe_run(
-    settings: Settings,
-    labels: pd.DataFrame,
-    classes: list[str],
-    is_demo: bool,
-) -> dict[str, Any]:
-    """Return the part of the card that is known before training."""
-    recipe = settings.recipe
-    given = dataclasses.asdict(settings)
-    del given["recipe"]
-    labels_sha256 = files.sha256(settings.labels)
-
-    card = {
-        "version": __version__,
-        "commit": origin.commit(),
-        "code_sha256": files.code_sha256(),
-        "classes": classes,
-        "leads": LEADS,
-        "features": feature_names(recipe),
-        "synthetic": is_demo,
-        "sampling_rate_hz": recipe.sequence_length / RECORD_SECONDS,
-        "recipe": dataclasses.asdict(recipe),
-        "settings": given,
-        "versions": origin.versions(),
-        "rows": labels.attrs["rows"],
-        "records": len(labels),
-        "patients": labels["subject_id"].nunique(),
-        "labels_sha256": labels_sha256,
-        "trained_on": [labels_sha256]}
-
-    if settings.test_labels:
-        card["test_labels_sha256"] = files.sha256(settings.test_labels)
-    return card
 
 
 def load_splits(
@@ -1906,7 +1608,7 @@ def load_splits(
         print(f"notice: {caution}")
     validation = load_split(
         "validation", splits["validation"], classes, settings, {"test": test})
-    tf, _ = loading.result()    # if it is broken, that shows before the slow reading
+    tf, _ = loading.result()    # a broken installation shows before the slow reading
     devices = ", ".join(device.name for device in tf.config.get_visible_devices())
     print(report.using(card["versions"], devices))
     training = load_split(
@@ -1923,10 +1625,11 @@ def run(settings: Settings) -> None:
     labels, external = read_label_files(settings)
     is_demo = ensure_demo(labels, settings.data_dir)
     labels, classes = take_classes(labels, settings)
-    shares = print_classes(labels, is_demo).reindex(classes, fill_value=0.0)
-    card = describe_run(settings, labels, classes, is_demo)
+    shares = report.print_classes(labels, is_demo).reindex(classes, fill_value=0.0)
+    card = describe_run(
+        settings, labels, classes, LEADS, feature_names(settings.recipe), is_demo)
     splits = split_labels(labels, classes, settings, external)
-    card |= state_origins(settings, is_demo, splits["test"])
+    card |= origin.of_run(settings, is_demo, splits["test"])
     card |= describe_start(settings, card)
 
     files.claim(folder, *map(output.with_suffix, MODEL_FILES))
@@ -1938,15 +1641,15 @@ def run(settings: Settings) -> None:
     step = choose_rate_step(training, classes, settings)
     card["rate_limits"] = step.limits
     trained = train_each(training, validation, len(classes), settings, folder / "progress")
-    models, card["temperature"], card["history"] = map(list, zip(*trained, strict=True))
-    model = models[0] if len(models) == 1 else average_models(load_tensorflow()[1], models)
+    members, card["temperature"], card["history"] = map(list, zip(*trained, strict=True))
+    model = models.average(load_tensorflow()[1], members)
     save(model, card, output)    # now, so that no error can lose it
 
-    tested = predict_each(models, test, step)
+    tested = predict_each(members, test, step)
     baseline = fit_baseline(training, len(classes), settings.recipe).predict(test.features)
     label_name = "" if settings.test_labels else printable(Path(settings.labels).name)
     words, card["metrics"] = evaluate(
-        predict_each(models, validation, step), tested, card["temperature"], classes,
+        predict_each(members, validation, step), tested, card["temperature"], classes,
         shares.to_numpy(), baseline, label_name)
     if is_few and settings.recipe.epochs:
         labelled = [training, validation] if settings.test_labels else [training, validation, test]
@@ -1996,15 +1699,8 @@ def write_results(
 def start(arguments: list[str]) -> None:
     """Run with the settings of a command line; if interrupted, say how to go on."""
     settings = parse_settings(arguments)
-    try:
+    with saying_how_to_resume(arguments, settings.output):
         run(settings)
-    except KeyboardInterrupt as stop:
-        again = [argument for argument in arguments if argument != "--resume"]
-        if "--output" not in " ".join(arguments):
-            again += ["--output", settings.output]
-        command = shlex.join(["python", sys.argv[0], *again, "--resume"])
-        raise type(stop)("stopped; finished epochs and prepared records are kept, and this goes "
-                         f"on from there: {command}") from stop
 
 
 def main(arguments: list[str] | None = None) -> int:

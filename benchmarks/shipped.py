@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from benchmarks.folds import AMPLITUDES, matching
-from ecg import cohort, files, metrics, patients, recordings
+from ecg import adaptation, cohort, files, metrics, origin, patients, recordings, report
 from ecg.errors import exit_code
 from ecg.output.model_card import UNLISTED, model_card
 from ecg.output.read import read_results
@@ -89,7 +89,7 @@ def judge(records, n_classes, settings):
     weights = compute_sample_weight("balanced", targets)
     temperature = metrics.fit_temperature(raw[once], targets, weights)
     softened = metrics.soften(raw[once], temperature)
-    tested = script.Predicted(script.each_once(records), softened[None])
+    tested = script.Predicted(adaptation.each_once(records), softened[None])
     return tested, baseline[once], temperature
 
 
@@ -100,16 +100,17 @@ def run(own, others):
     output, _ = script.check_output(settings)
     labels = script.read_labels(settings.labels)
     is_demo = script.ensure_demo(labels, settings.data_dir)
-    prevalence = script.print_classes(labels, is_demo)
+    prevalence = report.print_classes(labels, is_demo)
     classes = prevalence.index.tolist()
     settings = for_all(settings, labels)
-    card = script.describe_run(settings, labels, classes, is_demo)
-    card |= script.state_origins(settings, is_demo, labels)
+    card = script.describe_run(
+        settings, labels, classes, script.LEADS, script.feature_names(settings.recipe), is_demo)
+    card |= origin.of_run(settings, is_demo, labels)
     for name in UNLISTED:    # places on this machine: not for a card that is passed on
         card["settings"].pop(name, None)
 
     records = script.load_split("train", labels, classes, settings)
-    known = recordings.as_known(script.each_once(records).signals)
+    known = recordings.as_known(adaptation.each_once(records).signals)
     files.write_whole(recordings.known_file(output),
                       lambda file: file.write_bytes(files.npz(recordings=known)))
     if own.recordings_only:
@@ -121,7 +122,7 @@ def run(own, others):
     card["rate_limits"] = step.limits
     tested = tested._replace(step=step)
     model, own_temperature, history = script.train(
-        records, script.each_once(records), len(classes), settings)
+        records, adaptation.each_once(records), len(classes), settings)
     last = model.layers[-1]
     last.set_weights([array * own_temperature / temperature for array in last.get_weights()])
     text, figures = script.evaluate(

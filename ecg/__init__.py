@@ -5,6 +5,7 @@ border  label_file      rows of a label file, opened safely
         models          strangers' .keras files: arrays and nothing else
 data    patients        who is a patient, by names and recordings; repair of a split
         recordings      whether ECGs are of one recording; what a shipped model has learnt from
+        draw            a split's records drawn, those that cannot be used replaced
         left_out        records that cannot be used, counted by reason
         origin          where labels come from; version, commit and packages
         signals         any array to leads without gaps
@@ -12,7 +13,8 @@ data    patients        who is a patient, by names and recordings; repair of a s
         large_features  40 features more than the 8: rhythm, P, QRS, ST, T, spectrum
         cache           many records prepared at once and kept
         cluster         an existing Dask cluster as workers
-train   fast_lstm       Keras's LSTM, faster
+train   environment     TensorFlow imported late, on the CPU
+        fast_lstm       Keras's LSTM, faster
         two_phases      training compiled once for both of its phases
         large_model     the model of --recipe large
         baseline        a logistic regression on the same features

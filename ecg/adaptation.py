@@ -92,6 +92,14 @@ def check_recipes(start: str, of_start: Any, recipe: Any, names: list[str]) -> N
                             "--recipe, --set and --sequence-length")
 
 
+def each_once(records: Any) -> Any:
+    """Return the script's `Records` without the repetitions of a short class."""
+    places = np.flatnonzero(~records.rows["waveform_path"].duplicated())
+    return records._replace(
+        rows=records.rows.iloc[places], signals=records.signals[places],
+        features=records.features[places], targets=records.targets[places])
+
+
 # -------------------------------------------------------------------------------------------- fit
 def class_weights(targets: np.ndarray) -> np.ndarray:
     """Return a weight for each record: classes count alike, but no single record too much."""

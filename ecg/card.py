@@ -4,14 +4,58 @@ One text from a model's card, whose prose stands in contract.txt. Its .json, the
 file, MODEL_CARD.md and the page of a run all show it.
 """
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ecg import origin, r_peaks, rate_step, report, wfdb_files
+import pandas as pd
+
+from ecg import __version__, files, origin, r_peaks, rate_step, report, wfdb_files
 
 TEMPLATE = Path(__file__).with_name("contract.txt")
 LEAD_II_FEATURES = "mean", "standard deviation", "skewness", "kurtosis"
 N_DEFINED_FEATURES = 8    # in contract.txt; the large model's others are in its source
+
+
+def describe_run(
+    settings: Any,
+    labels: pd.DataFrame,
+    classes: list[str],
+    leads: Sequence[str],
+    features: Sequence[tuple],
+    is_demo: bool,
+) -> dict[str, Any]:
+    """Return the part of the card that is known before training.
+
+    For the script's `Settings`; `features` are names, units and reference ranges.
+    """
+    recipe = settings.recipe
+    given = dataclasses.asdict(settings)
+    del given["recipe"]
+    labels_sha256 = files.sha256(settings.labels)
+
+    card = {
+        "version": __version__,
+        "commit": origin.commit(),
+        "code_sha256": files.code_sha256(),
+        "classes": classes,
+        "leads": leads,
+        "features": features,
+        "synthetic": is_demo,
+        "sampling_rate_hz": recipe.sequence_length / wfdb_files.RECORD_SECONDS,
+        "recipe": dataclasses.asdict(recipe),
+        "settings": given,
+        "versions": origin.versions(),
+        "rows": labels.attrs["rows"],
+        "records": len(labels),
+        "patients": labels["subject_id"].nunique(),
+        "labels_sha256": labels_sha256,
+        "trained_on": [labels_sha256]}
+
+    if settings.test_labels:
+        card["test_labels_sha256"] = files.sha256(settings.test_labels)
+    return card
 
 
 def feature_title(name: str, unit: str = "") -> str:

@@ -260,3 +260,10 @@ def xla_works(tf: Any) -> bool:
         print(f"XLA does not work here ({type(error).__name__}): training takes 4 times as long")
         return False
     return True
+
+
+def try_xla(tf: Any, recipe: Any) -> bool:
+    """Return whether a training compiles with XLA: the recipe says so, and it works here."""
+    if recipe.xla:
+        print("trying XLA: lines of absl or XLA that follow are harmless", flush=True)
+    return recipe.xla and xla_works(tf)

@@ -199,6 +199,19 @@ def check_scaling(scaling: Any, width: int, baseline_width: int = 0) -> None:
                 raise ValueError(f"{name} in its .json: expected {expected} numbers in range")
 
 
+# -------------------------------------------------------------------------------------- ensemble
+def average(keras: Any, members: list) -> Any:
+    """Return a model of the same inputs that averages the probabilities of several; of one, it."""
+    if len(members) == 1:
+        return members[0]
+    named = [    # a layer needs a name of its own, and one output, not a list of one
+        keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_{i}")
+        for i, model in enumerate(members)]
+    inputs = [keras.Input(array.shape[1:], name=array.name) for array in members[0].inputs]
+    average = keras.layers.Average()([model(inputs) for model in named])
+    return keras.Model(inputs, average, name="ensemble")
+
+
 # ----------------------------------------------------------------------------------------- check
 CHECK_FS = 500                # Hz
 CHECK_TOLERANCE = 1e-3        # of a probability

@@ -19,7 +19,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ecg import files
+from ecg.demo import DEMO_FOLDER
 from ecg.errors import UserError
 
 NOT_STATED = "not stated"
@@ -105,6 +108,22 @@ def chosen_by(name: str) -> str:
         card = json.loads(Path(name).with_suffix(".labels.json").read_text(encoding="utf-8"))
         return card["chosen_by"] if card["chosen_by"] in CHOSEN_BY else ""
     return ""
+
+
+def of_run(settings: Any, is_demo: bool, test: pd.DataFrame) -> dict[str, Any]:
+    """Return for the card where labels and test records come from; rows of --test-labels.
+
+    For the script's `Settings`; `test` are the test records.
+    """
+    own = of_file(settings.labels, settings.labels_origin, is_demo)
+    origins = {"labels_origin": own,
+               "test_chosen_by": chosen_by(settings.test_labels or settings.labels)}
+    if not settings.test_labels:
+        return origins
+    is_demo_test = test["waveform_path"].str.startswith(DEMO_FOLDER).any()
+    of_test = of_file(settings.test_labels, settings.test_labels_origin, is_demo_test)
+    return {**origins, "test_labels_origin": of_test, "test_rows": test.attrs["rows"],
+            "equal_numbers": test.attrs["equal_numbers"]}
 
 
 def of_card(card: dict[str, Any]) -> str:

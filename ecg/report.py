@@ -43,6 +43,16 @@ SHORT = {    # of a class, in a table of the report: by name in metrics.json
     "average precision": "average precision"}
 
 
+def print_classes(labels: pd.DataFrame, is_demo: bool) -> pd.Series:
+    """Print records and patients by class; return the classes' shares of the records, A to Z."""
+    if is_demo:
+        print("demo: synthetic records; name your own with --labels and --data-dir")
+    by_class = labels.groupby("ecg_category")["subject_id"]
+    print(by_class.agg(records="size", patients="nunique").to_string(index_names=False))
+    print(f"{len(labels)} records of {labels['subject_id'].nunique()} patients\n")
+    return by_class.size() / len(labels)
+
+
 def using(versions: dict[str, str], devices: str) -> str:
     """Say what a run uses, in lines of at most 100 characters."""
     words = ", ".join(f"{name} {version}" for name, version in versions.items())

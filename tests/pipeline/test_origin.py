@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import too_feature as script
+from ecg import origin
 from tests.support.runs import LABELS, TINY, card_of
 
 DEMO = "synthetic records, not patients"
@@ -90,5 +91,5 @@ def test_the_demo_is_called_synthetic_and_its_origin_cannot_be_changed(demo_dir,
 
 def test_the_demo_as_a_test_file_is_called_synthetic():
     settings = script.Settings(labels="mine.csv", test_labels=str(LABELS), labels_origin="a nurse")
-    origins = script.state_origins(settings, False, rows_of(1))
+    origins = origin.of_run(settings, False, rows_of(1))
     assert origins["labels_origin"] == "a nurse" and origins["test_labels_origin"] == DEMO

@@ -67,7 +67,7 @@ def test_equal_numbers_in_two_trees_are_other_people_and_a_caution(tmp_path):
     assert learnt(splits) == {path for _, path in OWN}
     persons = [set(part["subject_id"]) for part in splits.values()]
     assert not persons[2] & (persons[0] | persons[1])
-    card = script.state_origins(Settings(test_labels="x"), False, splits["test"])
+    card = origin.of_run(Settings(test_labels="x"), False, splits["test"])
     assert origin.caution(card).startswith("40 test patients have a number or folder")
     assert "number" not in origin.unseen(card, True)
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 import too_feature as script
-from ecg import __version__, files, large_features, large_model
+from ecg import __version__, files, large_features, large_model, models
 from ecg.baseline import LinearBaseline
 
 CLASSES = ["Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
@@ -39,7 +39,7 @@ def build(kind="lstm"):
     if kind == "large":
         return large(keras)
     if kind == "ensemble":
-        return script.average_models(keras, [lstm(), lstm()])
+        return models.average(keras, [lstm(), lstm()])
     return lstm()
 
 

@@ -107,7 +107,7 @@ def test_by_uncertainty_the_least_certain_come_first_and_are_said_to_be_no_sampl
     assert origin.chosen_by("to_label.csv") == "uncertainty"
     Path("to_label.csv").write_text("filled in")    # by somebody, so that its hash is another
     settings = script.Settings(labels="to_label.csv")
-    card = script.state_origins(settings, False, pd.DataFrame())
+    card = origin.of_run(settings, False, pd.DataFrame())
     assert origin.caution(card) == origin.NO_SAMPLE
     assert card["labels_origin"] == origin.NOT_STATED
 
