@@ -43,14 +43,12 @@ from ecg import packages
 
 packages.require_packages()
 
-import argparse
 import dataclasses
 import functools
 import gc
 import importlib
 import importlib.util
 import itertools
-import json
 import math
 import os
 import shutil
@@ -62,7 +60,7 @@ from typing import Any, NamedTuple
 
 from ecg import old_names
 from ecg.errors import UserError
-from ecg.settings import Parser, check_fields, describe_fields, flag, parse_assignments
+from ecg.settings import check_fields, flag, names_of, parse_assignments, read_flags
 
 # -------------------------------------------------------------------------------------- settings
 TRAIN_SAMPLES = 1500        # the same number of each class; an 8 GB laptop trains on it in minutes
@@ -213,28 +211,11 @@ class Settings:
 QUICK_SETTINGS = {"train_samples": 300, "val_samples": 100, "test_samples": 200,
                   "output": "ecg_quick_model.keras"}    # not over a better model
 QUICK_RECIPE = {"epochs": 5}
-METHOD = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
-
-
-def read_flags(arguments: list[str] | None) -> dict[str, Any]:
-    """Return as text what a command line sets; exit at --help or an unknown flag."""
-    of_method = {"--" + name.replace("_", "-"): f"it is now --set {name}=VALUE" for name in METHOD}
-    parser = Parser(
-        __doc__,
-        of_method | old_names.FLAGS,
-        argument_default=argparse.SUPPRESS,    # so that only what is given is returned
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"settings of the method, for --set:\n{describe_fields(Recipe, METHOD)}")
-    parser.add_flags(Settings, "your data")
-    parser.add_flags(Settings, "this run").add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE",
-        help="change a setting of the method, listed below; may be given several times")
-    parser.add_flags(Recipe, "what people tune")
-    return vars(parser.parse_args(arguments))
+METHOD = names_of(Recipe)
 
 
 if __name__ == "__main__":    # at once: the packages below take a second to import
-    read_flags(None)
+    read_flags(None, __doc__, Settings, Recipe, old_names.FLAGS)
 
 
 def choose_recipe(name: str | None, start_from: str | None) -> Recipe:
@@ -259,7 +240,7 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
     UserError
         A value is not of its type, or out of range.
     """
-    flags = read_flags(arguments)
+    flags = read_flags(arguments, __doc__, Settings, Recipe, old_names.FLAGS)
     recipe = choose_recipe(flags.pop("recipe", None), flags.get("start_from"))
     changes: dict[str, Any] = dict(parse_assignments(flags.pop("set"), METHOD, old_names.METHOD))
     changes |= {name: flags.pop(name) for name in METHOD if name in flags}
@@ -293,6 +274,7 @@ from ecg import (
     fast_lstm,
     files,
     label_file,
+    label_rows,
     left_out,
     metrics,
     models,
@@ -301,23 +283,22 @@ from ecg import (
 )
 
 # isort: split
-from ecg import r_peaks, rate_step, recordings, report, two_phases, wfdb_files
+from ecg import r_peaks, rate_step, report, two_phases, wfdb_files
 from ecg.baseline import LinearBaseline
 from ecg.card import contract, describe_run
 from ecg.demo import ensure_demo
 from ecg.draw import draw_usable, rank
 from ecg.environment import load_tensorflow
 from ecg.errors import exit_code, printable, raise_at_sigterm, saying_how_to_resume, user_errors
+from ecg.label_rows import SPLITS
 from ecg.large_features import EXTRA_FEATURES, extra_features
 from ecg.output.place import MODEL_FILES, check_output
 from ecg.rate_step import NO_STEP, RateStep
 from ecg.signals import BEYOND_ANY_CONVERTER, as_leads
-from ecg.wfdb_files import MAX_FS, MIN_FS, RECORD_SECONDS
+from ecg.wfdb_files import RECORD_SECONDS
+
 
 # ---------------------------------------------------------------------------------------- labels
-COLUMNS = ["subject_id", "waveform_path", "ecg_category"]
-
-
 def read_labels(path: str, groups: str = Settings.groups) -> pd.DataFrame:
     """Read a label file: UTF-8, one row per record, a header or none.
 
@@ -336,70 +317,18 @@ def read_labels(path: str, groups: str = Settings.groups) -> pd.DataFrame:
     UserError
         Names the file and the first malformed row, such as a second header.
     """
-    return read_together([path], ["."], groups)[0]
-
-
-def read_together(names: list[str], folders: list[str], groups: str) -> list[pd.DataFrame]:
-    """Read label files as `read_labels` does, each with its data folder; persons are those of all.
-
-    In `attrs` of the last, "equal_numbers" counts those who may be others: see
-    `patients.identify`.
-    """
-    tables = [check_rows(name, groups) for name in names]
-    persons, n_equal = patients.identify(tables, folders)
-    united = [unite_rows(name, rows.assign(subject_id=person))
-              for name, rows, person in zip(names, tables, persons, strict=True)]
-    united[-1].attrs["equal_numbers"] = n_equal
-    return united
+    return label_rows.read_together([path], ["."], groups)[0]
 
 
 def read_label_files(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Return the rows of --labels and, where it is given, of --test-labels."""
     names = [name for name in (settings.labels, settings.test_labels) if name]
     folders = [settings.data_dir, settings.test_data_dir or settings.data_dir]
-    labels, *external = read_together(names, folders[:len(names)], settings.groups)
+    labels, *external = label_rows.read_together(names, folders[:len(names)], settings.groups)
     return labels, external[0] if external else None
 
 
-def check_rows(path: str, groups: str) -> pd.DataFrame:
-    """Return the rows of a label file as they are; `UserError` if one of them is malformed."""
-    rows = label_file.drop_header(path, label_file.read_rows(path, COLUMNS))
-    refuse = functools.partial(label_file.refuse_rows, path, rows)
-    unnamed = [name for name in rows if isinstance(name, int)]
-    refuse((rows[COLUMNS] == "").any(axis=1) | (rows[unnamed] != "").any(axis=1),
-           f"three columns {','.join(COLUMNS)} with commas, as CSV UTF-8; others need a header")
-    refuse(~rows["subject_id"].map(label_file.is_patient),
-           "a whole number or printable text as subject_id (format it as text in a spreadsheet)")
-
-    rows["waveform_path"] = rows["waveform_path"].str.replace(
-        r"^mimic-iv-ecg/|\.(?:hea|dat)$", "", regex=True)
-    refuse(~rows["waveform_path"].str.fullmatch(label_file.SAFE_PATH),
-           "a waveform path inside the data folder (short, no '..', no '/' in front, no URL)")
-    rows["ecg_category"] = label_file.merge_names(rows["ecg_category"])
-    refuse(~rows["ecg_category"].map(label_file.is_name),
-           "a class name of at most 100 printable characters")
-
-    described = label_file.describing(path, rows, [*groups.casefold().split(","), "split"])
-    if "split" in described:
-        refuse(~rows["split"].isin(SPLITS), f"{' or '.join(SPLITS)} as split")
-    return rows[COLUMNS + described]
-
-
-def unite_rows(path: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return each record of a label file once, without those of several classes."""
-    unique = rows.drop_duplicates([name for name in (*COLUMNS, "split") if name in rows])
-    kept = label_file.leave_out_ambiguous(unique)
-    kept.attrs["rows"] = {
-        "duplicate": len(rows) - len(unique), "ambiguous": len(unique) - len(kept),
-        "records": len(kept)}
-    label_file.check_classes(path, kept["ecg_category"].value_counts())
-    return kept
-
-
 # ----------------------------------------------------------------------------------------- split
-SPLITS = "train", "validation", "test"
-
-
 def draw_patients(pool: np.ndarray, share: float, strata: np.ndarray, seed: int) -> np.ndarray:
     """Draw a share of the patients, by strata; where these are too few, at random."""
     if math.ceil(share * len(pool)) >= len(pool):    # nobody would be left
@@ -459,27 +388,6 @@ def split_patients(
     split_of = pd.Series(repaired, index=table.index)
     number = labels["subject_id"].map(split_of)
     return {name: labels[number == i].reset_index(drop=True) for i, name in enumerate(SPLITS)}
-
-
-def published_split(path: str, labels: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Split by the column `split` of a label file, so that results compare with published ones.
-
-    Raises
-    ------
-    UserError
-        Patients are in two splits, a split is empty, or training lacks a class.
-    """
-    is_torn = labels.groupby("subject_id")["split"].agg("nunique") > 1
-    if is_torn.any():
-        raise UserError(f"{path}: column split has {is_torn.sum()} patients in more than one "
-                        f"split, such as {is_torn.idxmax()}")
-
-    splits = {name: labels[labels["split"] == name].reset_index(drop=True) for name in SPLITS}
-    untrained = set(labels["ecg_category"]) - set(splits["train"]["ecg_category"])
-    if untrained or any(rows.empty for rows in splits.values()):
-        raise UserError(f"{path}: column split: expected records in all of {', '.join(SPLITS)}, "
-                        "and of all classes in train")
-    return splits
 
 
 # ---------------------------------------------------------------------------------------- sample
@@ -635,13 +543,6 @@ class Rhythm(NamedTuple):
     rr: np.ndarray         # RR intervals, s; NaN where a gap may hide a beat
 
 
-def check_rate(fs: float) -> int:
-    """Return the samples of a second, the least that features are measured on."""
-    if not MIN_FS <= fs <= MAX_FS:
-        raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
-    return math.ceil(fs)
-
-
 def measure_rhythm(signal: Any, fs: float, is_missing: np.ndarray | None = None) -> Rhythm:
     """Find the R peaks of an ECG, and the intervals between them.
 
@@ -656,7 +557,7 @@ def measure_rhythm(signal: Any, fs: float, is_missing: np.ndarray | None = None)
     is_missing : ndarray of bool, shape (samples, 12), optional
         Where samples have been interpolated, if that is known.
     """
-    leads = as_leads(signal, check_rate(fs))
+    leads = as_leads(signal, r_peaks.check_rate(fs))
     if is_missing is None:
         is_missing = ~(np.abs(np.asarray(signal, float)) < BEYOND_ANY_CONVERTER)    # NaN as well
 
@@ -702,7 +603,7 @@ def extract_core_medical_features(
         `ValueError` if the signal is too short or not real numbers, or `fs` out of range.
     """
     intervals = (rhythm or measure_rhythm(signal, fs)).rr
-    lead = as_leads(signal, check_rate(fs))[:, LEAD_II]
+    lead = as_leads(signal, r_peaks.check_rate(fs))[:, LEAD_II]
     measured = {}
     mean, deviation = lead.mean(), lead.std()
     if deviation > 1e-6:
@@ -1198,14 +1099,9 @@ def choose_rate_step(training: Records, classes: list[str], settings: Settings) 
     recipe = settings.recipe
     if not recipe.epochs and not recipe.rate_limits:
         return rate_step.of_card(read_start(settings.start_from)[2])
-    places = rate_step.rate_places(classes)
-    if not places or recipe.rate_limits == "none":
-        return NO_STEP
-    rate = training.features[:, HEART_RATE]
-    is_used = ~training.rows["waveform_path"].duplicated().to_numpy() & (rate > 0)
-    limits = rate_step.fixed_limits(recipe.rate_limits) or rate_step.fit_limits(
-        rate[is_used], training.targets[is_used], places)
-    return RateStep(places, limits)
+    once = ~training.rows["waveform_path"].duplicated().to_numpy()
+    return rate_step.choose(
+        recipe.rate_limits, classes, training.features[once, HEART_RATE], training.targets[once])
 
 
 def first_baseline_feature(recipe: Recipe) -> int:
@@ -1290,15 +1186,6 @@ def take_classes(labels: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame
     return labels.assign(ecg_category=spelt), classes
 
 
-def describe_start(settings: Settings, card: dict[str, Any]) -> dict[str, Any]:
-    """Return for the card of a run which models it comes from, or nothing."""
-    if not settings.start_from:
-        return {}
-    start = read_start(settings.start_from)[2]
-    return origin.describe_start(
-        settings.start_from, start, card, is_trained=settings.recipe.epochs > 0)
-
-
 def adapt(
     training: Records,
     validation: Records,
@@ -1334,17 +1221,6 @@ def adapt(
     last.set_weights(list(adapted.layer))
     print(f"last layer fitted to {len(inputs)} records; {adapted.in_words()}")
     return model, calibrate(model, validation), []
-
-
-def count_known(settings: Settings, test: Records) -> int | None:
-    """Count the test recordings that the model of --start-from has learnt from.
-
-    None if no file beside the model tells: runs of users write none.
-    """
-    path = adaptation.find_model(settings.start_from)
-    with models.refusing(path):
-        known = recordings.read_known(path)
-    return None if known is None else int(recordings.is_known(test.signals, known).sum())
 
 
 def cross_validate(settings: Settings, several: list[Records]) -> dict[str, Any]:
@@ -1455,27 +1331,17 @@ def save(model: Any, card: dict[str, Any], path: Path) -> None:
 
     `model` is the core, and the rate step of the card follows it. Added to the card are the
     scaling of the features, what the model takes and gives in words, the probabilities of two fixed
-    ECGs, and the hash of the model's file. The card is first written as .json.new, so that a card
-    that fits the model exists at every moment.
+    ECGs, and the hash of the model's file.
     """
     keras = load_tensorflow()[1]
     model = rate_step.of_card(card).behind(keras, model, HEART_RATE)    # without the optimizer
-    new = path.with_suffix(".json.new")
     full = {
         **card,
         "scaling": models.scaling_of(model),
         "check": check_probabilities(model, card["classes"], Recipe(**card["recipe"])),
         "contract": contract(card)}
 
-    def write_both(scratch: Path) -> None:
-        model.save(scratch)
-        models.make_portable(scratch)
-        text = json.dumps({**full, "model_sha256": files.sha256(scratch)}, indent=1)
-        files.write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
-
-    files.write_whole(path, write_both)
-    with user_errors(f"{path}, whose card stays {new}"):
-        os.replace(new, path.with_suffix(".json"))
+    models.write(model, full, path)
 
 
 def check_probabilities(
@@ -1581,7 +1447,7 @@ def split_labels(
         if settings.test_labels or shares != (Settings.test_share, Settings.val_share):
             raise UserError(f"{settings.labels} has a column split: leave out --test-labels, "
                             "--test-share and --val-share, or the column")
-        return published_split(settings.labels, labels)
+        return label_rows.published_split(settings.labels, labels)
     splits = split_patients(labels, settings.test_share, settings.val_share, settings.seed)
     if test is None:
         return splits
@@ -1603,7 +1469,8 @@ def load_splits(
     # Test first: nobody in it is trained on, even under another name, as their recordings tell
     test = load_split("test", splits["test"], classes, settings)
     if settings.start_from:
-        card["start_knows"] = count_known(settings, test)
+        card["start_knows"] = models.count_known(
+            adaptation.find_model(settings.start_from), test.signals)
     if caution := origin.caution(card):
         print(f"notice: {caution}")
     validation = load_split(
@@ -1630,7 +1497,10 @@ def run(settings: Settings) -> None:
         settings, labels, classes, LEADS, feature_names(settings.recipe), is_demo)
     splits = split_labels(labels, classes, settings, external)
     card |= origin.of_run(settings, is_demo, splits["test"])
-    card |= describe_start(settings, card)
+    if settings.start_from:
+        card |= origin.describe_start(
+            settings.start_from, read_start(settings.start_from)[2], card,
+            is_trained=settings.recipe.epochs > 0)
 
     files.claim(folder, *map(output.with_suffix, MODEL_FILES))
     is_few = bool(settings.start_from) and len(labels) < adaptation.FEW_LABELS
@@ -1660,11 +1530,7 @@ def run(settings: Settings) -> None:
     print(text, end="")
     save(model, card, output)    # again, now with the figures
     write_results(settings, folder, card, text, split, tested)
-    print(f"saved {settings.output}, and all that is needed to use it in the .json of that name\n"
-          f"to classify: python tools/classify.py FOLDER_OF_RECORDS --model {settings.output}")
-    if settings.quick:
-        print(f"--quick: fewer records and epochs, {time.monotonic() - began:.0f} s; leave it out "
-              "for the real figures")
+    print(report.at_end(settings, time.monotonic() - began))
 
 
 def write_results(

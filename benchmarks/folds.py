@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 import too_feature as script
 from benchmarks.common import log
-from ecg import label_file, patients
+from ecg import label_file, label_rows, patients
 from ecg.errors import RecordError, UserError, user_errors
 
 SEED = 42    # of every split; trainings take this seed and the next ones
@@ -75,7 +75,7 @@ class Pool:
     def digest(self, fold):
         """Return a hash of all that this fold's records are: who, which class, and what is seen."""
         _, features = self.inputs(script.Recipe())    # they change whenever the signals do
-        rows = self.rows[script.COLUMNS].to_numpy()
+        rows = self.rows[label_rows.COLUMNS].to_numpy()
         parts = [(rows[part].tolist(), features[part]) for part in fold]
         return joblib.hash([self.classes, parts])
 

@@ -1,6 +1,7 @@
 """Modules that `too_feature.py` imports. None of them imports the script.
 
 border  label_file      rows of a label file, opened safely
+        label_rows      these rows checked, each of a person and each record once; a published split
         wfdb_files      WFDB headers, leads, units, gains and gaps: all of reading
         models          strangers' .keras files: arrays and nothing else
 data    patients        who is a patient, by names and recordings; repair of a split

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg import __version__, files, label_file, origin
-from ecg.errors import UserError
+from ecg import __version__, files, label_file, origin, recordings
+from ecg.errors import UserError, user_errors
 
 MAX_MODEL_BYTES = 2**28    # an ensemble of 100 large ones has 50 MB
 MAX_CARD_BYTES = 2**25
@@ -280,6 +280,25 @@ NEWER_SETTINGS = {"quantization_config", "input_axes", "output_axes", "renorm", 
                   "sliding_window"}
 
 
+def write(model: Any, card: dict[str, Any], path: Path) -> None:
+    """Write a model and its card, to which the hash of the model's file is added.
+
+    The card is first written as .json.new, so that a card that fits the model exists at every
+    moment.
+    """
+    new = path.with_suffix(".json.new")
+
+    def write_both(scratch: Path) -> None:
+        model.save(scratch)
+        make_portable(scratch)
+        text = json.dumps({**card, "model_sha256": files.sha256(scratch)}, indent=1)
+        files.write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
+
+    files.write_whole(path, write_both)
+    with user_errors(f"{path}, whose card stays {new}"):
+        os.replace(new, path.with_suffix(".json"))
+
+
 def make_portable(path: Path) -> None:
     """Rewrite a .keras file that we have just saved so that Keras 3.5 and later open it.
 
@@ -308,3 +327,13 @@ def _portable(part: Any) -> Any:
     if str(kept.get("module")).startswith("keras.src.ops") and len(kept["config"]) > 1:
         kept["config"].pop("name", None)
     return kept
+
+
+def count_known(path: str | Path, signals: Any) -> int | None:
+    """Count the recordings among prepared ECGs that a model has learnt from.
+
+    None if no file beside the model tells: runs of users write none.
+    """
+    with refusing(path):
+        known = recordings.read_known(path)
+    return None if known is None else int(recordings.is_known(signals, known).sum())

@@ -7,6 +7,7 @@ distance left out are added, and each is moved to where it fits the median beat 
 that are not like one another are noise; an interval with a gap in it is none.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
 from ecg.signals import find_runs
+from ecg.wfdb_files import MAX_FS, MIN_FS
 
 GRID = 250                  # Hz, to which leads are resampled: one sample is 4 ms
 
@@ -29,6 +31,13 @@ MIN_BEATING_LEADS = 3       # with fewer, lead II is taken alone
 NOISE_FACTOR = 5            # times the energy of the quietest tenth of a record may be noise;
 MIN_BEAT_TO_NOISE = 3       # where beats have not so many times more, noise may hide some
 MIN_CONTRAST = 0.5          # of the clearest lead's: a less clear lead is not refined in
+
+
+def check_rate(fs: float) -> int:
+    """Return the samples of a second, the least that features are measured on."""
+    if not MIN_FS <= fs <= MAX_FS:
+        raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
+    return math.ceil(fs)
 
 
 def _band_pass(leads, low, high, fs):

@@ -125,6 +125,23 @@ def fixed_limits(text: str) -> list[float]:
     return [low, high]
 
 
+def choose(text: str, classes: list[str], rate: np.ndarray, targets: np.ndarray) -> RateStep:
+    """Return the rate step of these classes with the limits of a setting, or fitted to records.
+
+    Parameters
+    ----------
+    text : str, "60,100", "none", or "" for fitted limits
+    classes : list of str
+    rate, targets : ndarray, shape (n,), heart rates in bpm, and places in `classes`
+    """
+    places = rate_places(classes)
+    if not places or text == "none":
+        return NO_STEP
+    is_used = rate > 0
+    limits = fixed_limits(text) or fit_limits(rate[is_used], targets[is_used], places)
+    return RateStep(places, limits)
+
+
 def fit_limits(rate: np.ndarray, targets: np.ndarray, places: list[int]) -> list[float]:
     """Return the limits, to 0.1 bpm, that labels imply.
 

@@ -220,3 +220,13 @@ def in_full(words: str, card: dict[str, Any]) -> str:
         *textwrap.wrap(origin.label_error(card), 100),
         *([origin.SYNTHETIC] if card["synthetic"] else [])]
     return "\n".join(lines) + "\n"
+
+
+def at_end(settings: Any, seconds: float) -> str:
+    """Return the last lines of a run that took so long, for the script's `Settings`."""
+    words = (f"saved {settings.output}, and all that is needed to use it in the .json of that name"
+             f"\nto classify: python tools/classify.py FOLDER_OF_RECORDS --model {settings.output}")
+    if settings.quick:
+        words += (f"\n--quick: fewer records and epochs, {seconds:.0f} s; leave it out for the "
+                  "real figures")
+    return words

@@ -6,6 +6,7 @@ import pytest
 
 import too_feature as script
 from benchmarks import accuracy, folds
+from ecg import label_rows
 from ecg.errors import RecordError, UserError
 
 
@@ -100,7 +101,7 @@ def test_a_pool_holds_usable_records_and_copies_are_of_one_patient(rows):
 # -------------------------------------------------------------------------------------- protocols
 def read_pool(folder, rows, *arguments):
     """Return what `read_pool` does where the label file holds these rows."""
-    rows[script.COLUMNS].to_csv(folder / "labels.csv", header=False, index=False)
+    rows[label_rows.COLUMNS].to_csv(folder / "labels.csv", header=False, index=False)
     required = ["--labels", str(folder / "labels.csv"), "--data-dir", str(folder)]
     return folds.read_pool(accuracy.parse_options([*required, *arguments]))
 

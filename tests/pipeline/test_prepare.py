@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import too_feature as script
+from ecg import label_rows
 from ecg.errors import UserError
 from tests.support.ecgs import edit_header, flip_bit, simulated, write_record
 from too_feature import RECIPES, Recipe, Settings, load_split, prepare_many, prepare_record
@@ -79,7 +80,7 @@ def records(tmp_path):
                 elif i < good + bad:
                     os.link(header, f"{path}.hea")
                 rows.append((len(rows), f"{name}{i}/x", name))
-        return pd.DataFrame(rows, columns=script.COLUMNS)
+        return pd.DataFrame(rows, columns=label_rows.COLUMNS)
 
     return make
 
@@ -111,7 +112,7 @@ def test_a_split_names_each_damaged_record_with_its_reason_and_each_unusual_one(
         rows.append((i, f"r{i}/x", "a"))
         if damage:
             damage(path)
-    labels = pd.DataFrame(rows, columns=script.COLUMNS)
+    labels = pd.DataFrame(rows, columns=label_rows.COLUMNS)
     for _ in ("anew", "from the cache"):
         split = load_split("train", labels, ["a"], Settings(
             data_dir=str(tmp_path / "data"), cache_dir=str(tmp_path / "cache"), jobs=1))
