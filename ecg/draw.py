@@ -69,15 +69,7 @@ def draw_usable(
     Nor can those that `watch` leaves out be used. The disk is asked only for records that the draw
     comes to: on network storage, an answer takes its time.
 
-    Parameters
-    ----------
-    name : str, of the split
-    labels : DataFrame
-    target_samples, seed : int
-    data_dir : str
-    watch : CopyWatch
-    sample : function that takes the split's sample of usable records
-    prepare : function that reads the records of these paths
+    `sample` takes the sample of a split among usable records, `prepare` reads records by paths.
 
     Raises
     ------
