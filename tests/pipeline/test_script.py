@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 import too_feature as script
-from ecg import files, metrics, rate_step
+from ecg import __version__, files, metrics, rate_step
 from ecg.errors import UserError
 from tests.support import golden_run
 from tests.support.runs import LABELS, TINY, WITH_ALL, card_of, one_line, python, run_script
@@ -85,7 +85,7 @@ def test_the_card_holds_all_that_is_needed_to_use_and_trace_the_model(demo_run):
     assert card["labels_sha256"] == files.sha256(LABELS)
     assert card["model_sha256"] == files.sha256(demo_run.model)
     assert card["code_sha256"] == files.code_sha256()
-    assert card["version"] == script.__version__
+    assert card["version"] == __version__
     assert card["commit"] == ""    # no repository there
     assert card["versions"]["keras"]
     assert card["synthetic"] is True
