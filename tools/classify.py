@@ -44,6 +44,7 @@ from tqdm import tqdm
 import too_feature as script
 from ecg import adaptation, files, origin
 from ecg.cache import Prepared
+from ecg.demo import DEMO_FOLDER
 from ecg.errors import RecordError, UserError, exit_code, printable, user_errors
 from ecg.explain import Importance, explain, in_brief, spread, summed
 from ecg.left_out import count_reasons
@@ -149,7 +150,7 @@ def load(name: str | os.PathLike | None = None) -> Loaded:
 
 def warning(card: dict, paths: Iterable[str]) -> str:
     """Return what to be warned of before this model classifies these records, or ''."""
-    others = [path for path in paths if script.DEMO_FOLDER not in f"{Path(path).as_posix()}/"]
+    others = [path for path in paths if DEMO_FOLDER not in f"{Path(path).as_posix()}/"]
     if not card.get("synthetic") or not others:
         return ""
     return ("warning: this model has learnt from synthetic records, and these are others: expect "

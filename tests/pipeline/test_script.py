@@ -60,13 +60,15 @@ def test_from_a_fresh_copy_to_a_saved_model_and_at_most_28_files(demo_run):
 
 
 def test_a_run_prints_what_the_golden_run_printed_but_for_its_numbers(demo_run):
-    own = ("using ", "results are in", "saved ", "to classify", "best class", "stopped after",
-           "expected calibration", "Brier", "temperature")    # what may be otherwise in each run
+    own = ("using ", "results are in", "saved ", "to classify", "stopped after", "kept are",
+           "expected calibration", "Brier", "temperature", "trying XLA", "8,461 parameters",
+           "train: ", "validation: ", "test: ", "too few", "    ")    # may be otherwise in each run
     shapes = {golden_run.shape(line).replace("XLA off", "XLA on")
               for line in demo_run.printed.splitlines()}
     golden = golden_run.GOLDEN.read_text(encoding="utf-8").splitlines()
     missing = [line for line in golden if not line.startswith(own)
                and golden_run.shape(line) not in shapes
+               and " / " not in line    # may be "too few" in a shorter run
                and "physical_device" not in line]    # the rest of the line of versions
     assert missing == []
     assert max(map(len, demo_run.printed.splitlines())) <= 100
@@ -138,9 +140,10 @@ def test_a_loaded_model_gives_the_figures_of_its_run_again(name, request):
     assert accuracy == card["metrics"]["model"]["accuracy"][0]
     if len(members) > 1:
         each = [balanced_accuracy_score(test.targets, p.argmax(axis=1)) for p in tested.each]
-        assert card["metrics"]["balanced accuracy of each"] == pytest.approx(each)
-        assert (f"balanced accuracy {np.mean(each):.3f} +- {np.std(each, ddof=1):.3f}\n"
-                in run.printed)
+        of_each = card["metrics"]["balanced accuracy of each"]
+        assert list(of_each.values()) == pytest.approx(each)
+        assert (f"single models: balanced accuracy {np.mean(each):.3f} +- "
+                f"{np.std(each, ddof=1):.3f} (n = {len(each)})" in run.printed)
 
     weights = script.compute_sample_weight("balanced", validation.targets)
     for one, temperature in zip(members, card["temperature"], strict=True):
