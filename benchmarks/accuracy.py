@@ -15,10 +15,10 @@ commands take from it what they have in common, and what the code or the records
 trained again. A training of the default takes some 35 s on one core, of the large model 100 s.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -29,12 +29,13 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from benchmarks import tables, thesis
 from benchmarks.baselines import BASELINES
-from benchmarks.common import Store, find_markers, replace_table
+from benchmarks.common import find_markers, replace_table
 from benchmarks.folds import read_pool, size_of
 from benchmarks.runs import Runner, Wanted
 from benchmarks.systems import OURS, System, recipe_system
 from ecg.errors import exit_code
 from ecg.files import write_whole
+from ecg.settings import Parser
 
 SYSTEMS = {    # in the order of the table
     "rule": BASELINES["rule"],
@@ -54,6 +55,7 @@ CHANGES = {    # of the ablation: fields of `Recipe` that take the default's val
     "+ batch normalisation frozen": ("freeze_bn_after",),
     "+ last weights kept": ("keep_weights",),
     "+ curve of the heart rate": ("rate_curve",),
+    "+ the rate decides": ("rate_limits",),
 }
 
 
@@ -96,17 +98,13 @@ def plan(protocols, options):
 
 
 def measure(runner, wanted, options):
-    """Train what the tables need, and print them; an interrupted run prints what it has."""
+    """Train what the tables need, and print them."""
+    runner.train([each for of_table in wanted.values() for each in of_table.values()])
     details = []
-    try:
-        runner.train([each for of_table in wanted.values() for each in of_table.values()])
-    finally:
-        for heading, of_table in wanted.items():
-            results = {row: runner.result(each) for row, each in of_table.items()}
-            results = {row: result for row, result in results.items() if result}
-            if results:
-                folds = next(iter(of_table.values())).folds
-                details += report(heading, results, folds, runner.pool, options)
+    for heading, of_table in wanted.items():
+        results = {row: runner.result(each) for row, each in of_table.items()}
+        folds = next(iter(of_table.values())).folds
+        details += report(heading, results, folds, runner.pool, options)
     if options.write and details:
         frame = pd.DataFrame(details).round(3)
         path = Path(options.write).with_suffix(".csv")
@@ -118,8 +116,7 @@ def report(heading, results, folds, pool, options):
     text = tables.table(results, tables.scorer_of(pool, folds), pool.classes, options)
     text = f"### {heading[:1].upper()}{heading[1:]}\n\n{text}\n"
     print(text, flush=True)
-    is_interrupted = sys.exc_info()[0] is not None
-    if options.write and not is_interrupted:
+    if options.write:
         replace_table(options.write, heading, text)
     if options.sizes or options.ablation:
         return []
@@ -129,15 +126,13 @@ def report(heading, results, folds, pool, options):
 # ------------------------------------------------------------------------------------------ main
 def parse_options(arguments=None):
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_records(parser.add_argument_group("records"))
     add = parser.add_argument
     add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS),
         help="systems to compare (default: all)")
     add("--seeds", type=int, default=3, help="trainings of each of ours (default: 3)")
     add("--baseline-seeds", type=int, help="trainings of each baseline (default: that of --seeds)")
-    add("--epochs", type=int, help="epochs of every network at most, to try a command out")
     add("--jobs", type=int, default=1, help="processes, each of which trains on a core of its own")
     add("--keep", metavar="FOLDER", help="folder that keeps every training as it ends")
     add("--write", metavar="FILE",
@@ -179,7 +174,8 @@ def run(options):
     if options.write:
         for heading in wanted:    # before hours of training
             find_markers(options.write, heading)
-    measure(Runner(pool, Store(options.keep), options), wanted, options)
+    with tempfile.TemporaryDirectory() as scratch:
+        measure(Runner(pool, options.keep or scratch, options), wanted, options)
 
 
 def main(arguments=None):

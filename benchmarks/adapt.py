@@ -11,12 +11,12 @@ of all draws are pooled. With --keep FOLDER every result is saved as soon as it 
 same command continues.
 """
 
-import argparse
 import contextlib
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 from scipy.special import softmax
 
@@ -24,13 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 
 import too_feature as script
-from benchmarks.common import Store, code_sha256, log
+from benchmarks.common import code_sha256, log
 from benchmarks.folds import SEED, fold_of, numbers, read_pool
 from benchmarks.scores import Scorer, interval, versus
 from ecg import adaptation
 from ecg.errors import UserError, exit_code
 from ecg.files import sha256
 from ecg.output.model_card import markdown_table
+from ecg.settings import Parser
 
 SIZES = 10, 20, 40       # labelled records of the other hospital
 TEST_SHARE = 0.4         # of its patients
@@ -60,13 +61,12 @@ class Bench:
         if pool.classes != loaded.classes:
             raise UserError(f"--start {start}: the model's classes are {loaded.classes}, those of "
                             f"the labels {pool.classes}")
-        self.model = loaded.model
         self.recipe = loaded.recipe
 
         is_other = pool.rows["other"]
         self.fold = fold_of(pool.rows[~is_other], pool.rows[is_other])
         _, keras = script.load_tensorflow()
-        body, last = adaptation.split_model(keras, self.model, start)
+        body, last = adaptation.split_model(keras, loaded.core, start)
         everything = self.records(np.arange(len(pool.rows)))
         self.inputs = script.predict(body, everything).astype(float)    # of the last layer
         self.layer = adaptation.LastLayer.of(last)
@@ -77,17 +77,14 @@ class Bench:
 
 
 # ---------------------------------------------------------------------------------------- methods
-def as_it_is(bench, local, draw):
-    """Predict with the model as it is."""
-    return softmax(bench.layer.logits(bench.inputs[draw.test]), axis=1)
-
-
 def last_layer(bench, local, draw):
     """Fit the last layer, and choose by cross-validation how much of the change to keep."""
-    subjects = bench.pool.rows["subject_id"].to_numpy()
-    adapted = adaptation.adapt(
-        bench.inputs[local], bench.pool.targets[local], subjects[local], bench.layer, draw.seed)
-    return softmax(adapted.layer.logits(bench.inputs[draw.test]), axis=1)
+    layer = bench.layer
+    if len(local):
+        subjects = bench.pool.rows["subject_id"].to_numpy()
+        layer = adaptation.adapt(
+            bench.inputs[local], bench.pool.targets[local], subjects[local], layer, draw.seed).layer
+    return softmax(layer.logits(bench.inputs[draw.test]), axis=1)
 
 
 def from_scratch(bench, local, draw):
@@ -110,7 +107,7 @@ def regression(bench, local, draw):
 
 
 METHODS = {    # title: how to predict a draw's tests, and with how many labelled records
-    "as it is": (as_it_is, [0]),
+    "as it is": (last_layer, [0]),
     "**last layer** (`--start-from`)": (last_layer, SIZES),
     "from scratch on both": (from_scratch, SIZES[1:]),
     "logistic regression on both": (regression, [0, *SIZES]),
@@ -131,23 +128,17 @@ def make_draws(pool, n):
     return draws
 
 
-def predict_draws(bench, store, key, title, size, draws):
-    """Return the class numbers that a method predicts for the tests of all draws, pooled."""
+def predict_draw(key, bench, title, size, draw):
+    """Return the class numbers that a method predicts for the tests of a draw."""
+    log(f"{title}, {size} labels, draw {draw.seed}")
     method, _ = METHODS[title]
-    predicted = []
-    for draw in draws:
-        full = {**key, "title": title, "size": size, "draw": draw.seed}
-        if store.get(full) is None:
-            log(f"{title}, {size} labels, draw {draw.seed}")
-            with contextlib.redirect_stdout(sys.stderr):
-                probabilities = method(bench, draw.pool[:size], draw)
-            store.put(full, probabilities.argmax(axis=1).tolist())
-        predicted += store.get(full)
-    return np.array(predicted)
+    with contextlib.redirect_stdout(sys.stderr):
+        return method(bench, draw.pool[:size], draw).argmax(axis=1)
 
 
-def table(bench, store, key, draws):
+def table(bench, key, draws, folder):
     """Return in Markdown the score of each method and size, less the start on the same records."""
+    predict = joblib.Memory(folder, verbose=0).cache(predict_draw, ignore=["bench"])
     tested = np.concatenate([draw.test for draw in draws])
     subjects = bench.pool.rows["subject_id"].to_numpy()[tested]
     scorer = Scorer(bench.pool.targets[tested], subjects, len(bench.pool.classes))
@@ -156,8 +147,8 @@ def table(bench, store, key, draws):
     for title, (_, sizes) in METHODS.items():
         cells = dict.fromkeys([0, *SIZES], "")
         for size in sizes:
-            predicted = predict_draws(bench, store, key, title, size, draws)
-            score = scorer.balanced(predicted[None])
+            predicted = [predict(key, bench, title, size, draw) for draw in draws]
+            score = scorer.balanced(np.concatenate(predicted)[None])
             start = score if start is None else start    # the first row
             cells[size] = f"{score[0]:.3f} ({interval(score[1:])})"
             if size:
@@ -170,8 +161,7 @@ def table(bench, store, key, draws):
 # ------------------------------------------------------------------------------------------- main
 def parse_options(arguments=None):
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--labels", required=True, help="label file that the start was trained on")
     add("--data-dir", required=True, help="folder that the paths in it start from")
@@ -191,12 +181,11 @@ def run(options):
     with contextlib.redirect_stdout(sys.stderr):
         pool, _ = read_pool(options)
     draws = make_draws(pool, options.draws)
-    store = Store(options.keep)
     for start in options.start:
         bench = Bench(pool, start)
         key = {"start": sha256(start), "code": code_sha256(__file__),
                "labels": sha256(options.labels, options.test_labels)}
-        text = table(bench, store, key, draws)
+        text = table(bench, key, draws, options.keep)
         print(f"### Start: {Path(start).stem}\n\n{text}\n", flush=True)
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 import too_feature as script
 from benchmarks.common import log
-from ecg import label_file, patients
+from ecg import label_file, label_rows, patients
 from ecg.errors import RecordError, UserError, user_errors
 
 SEED = 42    # of every split; trainings take this seed and the next ones
@@ -40,8 +40,7 @@ class Pool:
     Attributes
     ----------
     rows : DataFrame
-        The usable records, with their `number`, and their `recording`: copies have the same one,
-        and count as of one patient.
+        The usable records, with their `number`; copies count as of one patient.
     classes : list of str
     targets : ndarray of int (n,)
         Index of each record into `classes`.
@@ -59,9 +58,8 @@ class Pool:
 
         rows = rows.loc[list(prepared)].reset_index(drop=True)
         rows["number"] = rows.index
-        rows["recording"] = [patients.digest(signal) for signal, _ in prepared.values()]
-        copies = rows.groupby(["folder", "recording"])
-        rows["subject_id"] = copies["subject_id"].transform("first")
+        signals = np.stack([signal for signal, _ in prepared.values()])
+        rows["subject_id"] = patients.join_copies(rows, signals)
         self.rows = rows
         self.classes = sorted(set(rows["ecg_category"]))
         self.targets = pd.Index(self.classes).get_indexer(rows["ecg_category"])
@@ -77,7 +75,7 @@ class Pool:
     def digest(self, fold):
         """Return a hash of all that this fold's records are: who, which class, and what is seen."""
         _, features = self.inputs(script.Recipe())    # they change whenever the signals do
-        rows = self.rows[script.COLUMNS].to_numpy()
+        rows = self.rows[label_rows.COLUMNS].to_numpy()
         parts = [(rows[part].tolist(), features[part]) for part in fold]
         return joblib.hash([self.classes, parts])
 
@@ -151,7 +149,10 @@ def matching(rows, patterns):
 # ------------------------------------------------------------------------------------- protocols
 def read_pool(options):
     """Read the one or two label files; return the pool and the protocols {title: folds}."""
-    rows = script.read_labels(options.labels)
+    settings = script.Settings(
+        labels=options.labels, data_dir=options.data_dir, test_labels=options.test_labels or "",
+        test_data_dir=options.test_data_dir or "")
+    rows, test = script.read_label_files(settings)
     rows = rows.assign(folder=str(options.data_dir), other=False, own=True)
     for pattern in (*options.paths, *options.test_paths, *options.no_amplitudes):
         if not matching(rows, [pattern]).any():
@@ -163,7 +164,7 @@ def read_pool(options):
         rows = rows[rows["own"] | matching(rows, options.test_paths)]
     if options.test_labels:
         other_dir = options.test_data_dir or options.data_dir
-        rows = add_other(rows, options.test_labels, options.data_dir, other_dir)
+        rows = add_other(rows, test, options.test_labels, other_dir)
 
     pool = Pool(rows, options.no_amplitudes)
     return pool, find_protocols(pool.rows, options)
@@ -181,7 +182,7 @@ def find_protocols(rows, options):
 
     if options.test_labels:
         other = rows[rows["other"]]
-        rest = own[~own["recording"].isin(other["recording"])]
+        rest = own[~own["subject_id"].isin(other["subject_id"])]
         protocols["tested on the other label file"] = [fold_of(rest, other)]
     for pattern in options.test_paths:
         test = rows[matching(rows, [pattern]) & ~rows["other"]]
@@ -190,19 +191,13 @@ def find_protocols(rows, options):
     return protocols
 
 
-def add_other(rows, labels, data_dir, other_dir):
-    """Append the rows of an external test set, whose classes are spelt as in `rows`.
-
-    Where both files number the same patients (their folders are of one tree), those of the test set
-    leave `rows`.
-    """
-    test = script.read_labels(labels)
+def add_other(rows, test, labels, other_dir):
+    """Append an external test set, whose classes are spelt as in `rows` and whose persons leave."""
     test = test.assign(folder=str(other_dir), other=True, own=False)
     classes = rows["ecg_category"].unique().tolist()
     with user_errors(labels, ValueError):
         test["ecg_category"] = label_file.spell_classes(test["ecg_category"], classes)
-    if patients.is_same_tree(other_dir, data_dir):
-        rows = rows[~rows["subject_id"].isin(test["subject_id"])]
+    rows = rows[~rows["subject_id"].isin(test["subject_id"])]
     return pd.concat([rows, test], ignore_index=True)
 
 

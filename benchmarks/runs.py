@@ -16,8 +16,6 @@ from benchmarks.systems import System, Task
 from ecg import origin
 from ecg.errors import user_errors
 
-MAX_TRIALS = 3    # candidate settings that each baseline may try on validation patients
-
 
 class Wanted(NamedTuple):
     """A system to be measured on some folds."""
@@ -30,9 +28,9 @@ class Wanted(NamedTuple):
 class Cell(NamedTuple):
     """One training of a benchmark."""
 
+    key: dict[str, Any]          # all that its result depends on
     system: System
     task: Task
-    key: dict[str, Any]          # all that its result depends on
 
 
 class Result(NamedTuple):
@@ -57,20 +55,22 @@ class Runner:
     Parameters
     ----------
     pool : Pool
-    store : Store
+    folder : str
+        Keeps every training as it ends; several programs may share it.
     options : argparse.Namespace
-        Of `accuracy.py`: seeds, baseline_seeds, epochs and jobs.
+        Of `accuracy.py`: seeds, baseline_seeds and jobs.
     """
 
-    def __init__(self, pool, store, options):
+    def __init__(self, pool, folder, options):
         self.pool = pool
-        self.store = store
         self.options = options
         modules = [module.__file__ for module in (systems, folds, baselines, thesis)]
         self.made_by = {"code": code_sha256(*modules), "versions": origin.versions()}
+        memory = joblib.Memory(folder, verbose=0)
+        self.trained = memory.cache(train_cell, ignore=["system", "task"])
 
     def train(self, wanted):
-        """Train what is wanted, unless the store has it already.
+        """Train what is wanted, unless the folder has it already.
 
         Of a system's candidate settings, those are used that do best on the validation patients of
         the first fold and seed.
@@ -86,12 +86,9 @@ class Runner:
         self._train_cells([cell for each in wanted for row in self._rows(each) for cell in row])
 
     def result(self, each):
-        """Return the `Result` of one `Wanted`, or None if some of its trainings are missing."""
-        rows = [[self.store.get(cell.key) for cell in row] for row in self._rows(each)]
+        """Return the `Result` of one `Wanted` that is trained."""
+        rows = [[self.trained(*cell) for cell in row] for row in self._rows(each)]
         runs = [run for row in rows for run in row]
-        if not runs or None in runs:
-            return None
-
         probabilities = np.stack([
             np.concatenate([run["probabilities"] for run in row]) for row in rows])
         seconds = float(np.mean([run["seconds"] for run in runs]))
@@ -100,24 +97,19 @@ class Runner:
 
     def _trials(self, each):
         """Return the trainings that candidate settings are chosen by."""
-        candidates = each.system.candidates[:MAX_TRIALS]
+        candidates = each.system.candidates
         if len(candidates) == 1:
             return []
         return [self._cell(each, each.folds[0], SEED, change) for change in candidates]
 
     def _chosen(self, each):
-        """Return the candidate settings to use, None as long as a trial is missing."""
-        trials = [self.store.get(cell.key) for cell in self._trials(each)]
-        if None in trials:
-            return None
-        scores = [run["validation"] for run in trials] or [0]
-        return each.system.candidates[int(np.argmax(scores))]
+        """Return the candidate settings to use: those whose trial was the best."""
+        scores = [self.trained(*cell)["validation"] for cell in self._trials(each)]
+        return each.system.candidates[int(np.argmax(scores or [0]))]
 
     def _rows(self, each):
-        """Return the trainings of each seed, one for each fold; none before the trials."""
+        """Return the trainings of each seed, one for each fold."""
         change = self._chosen(each)
-        if change is None:
-            return []
         n_seeds = self.options.seeds if each.system.is_ours else self.options.baseline_seeds
         return [[self._cell(each, fold, SEED + i, change) for fold in each.folds]
                 for i in range(n_seeds)]
@@ -131,31 +123,28 @@ class Runner:
             "system": [each.system.title, str(getattr(each.system.fit, "keywords", ""))],
             "records": self.pool.digest(fold),
             "seed": seed,
-            "epochs": self.options.epochs,
             "change": change}
-        return Cell(each.system, Task(self.pool, fold, seed, self.options.epochs, change), key)
+        return Cell(key, each.system, Task(self.pool, fold, seed, change))
 
     def _train_cells(self, cells):
-        """Train the cells that the store lacks, and store each as it ends."""
-        missing = {str(cell.key): cell for cell in cells if self.store.get(cell.key) is None}
-        todo = list(missing.values())    # none of them twice
+        """Train the cells that the folder lacks, none of them twice."""
+        todo = {str(cell.key): cell for cell in cells
+                if not self.trained.check_call_in_cache(*cell)}
         if self.options.jobs > 1:
             os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")    # a core for each process
 
         parallel = joblib.Parallel(
             self.options.jobs, return_as="generator_unordered", batch_size=1)
-        results = parallel(joblib.delayed(train_cell)(cell) for cell in todo)
-        for done, (key, result) in enumerate(results, start=1):
-            self.store.put(key, result)
+        results = parallel(joblib.delayed(self.trained)(*cell) for cell in todo.values())
+        for done, _ in enumerate(results, start=1):
             log(f"{done} of {len(todo)} trainings are finished")
 
 
-def train_cell(cell):
-    """Train one cell, in this process or a worker; return its key and all that is kept of it."""
-    task = cell.task
-    log(f"--- {cell.system.title}, seed {task.seed}, {len(task.fold.train)} records, {task.change}")
+def train_cell(key, system, task):
+    """Train one cell, in this process or a worker; return all that is kept of it."""
+    log(f"--- {system.title}, seed {task.seed}, {len(task.fold.train)} records, {task.change}")
     start = time.perf_counter()
-    trained = cell.system.fit(task)
+    trained = system.fit(task)
     seconds = time.perf_counter() - start
 
     unseen = task.fold.validation
@@ -165,6 +154,6 @@ def train_cell(cell):
     probabilities = trained.predict(task.fold.test)
     if "keras" in sys.modules:    # free what it keeps of this model
         sys.modules["keras"].backend.clear_session()
-    return cell.key, {
-        "probabilities": np.round(probabilities, 7).tolist(), "seconds": seconds,
+    return {
+        "probabilities": np.round(probabilities, 7), "seconds": seconds,
         "validation": on_validation, "parameters": int(trained.parameters)}

@@ -5,7 +5,8 @@
 It takes all flags of too_feature.py. The figures, and the temperature, are those of five models,
 each of which has never seen the patients that it judges; the model that is written has seen all.
 It takes as many training steps as a run of the script, on all records instead of a sample. Writes
-the model, its card (.json) and its model card (.md).
+the model, its card (.json), its model card (.md) and its .trained.npz: 128 bytes for each recording
+that it has learnt from, by which a run notices that it tests the model on them.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 import too_feature as script
 from benchmarks.folds import AMPLITUDES, matching
-from ecg import files, metrics
+from ecg import adaptation, cohort, files, metrics, origin, patients, recordings, report
 from ecg.errors import exit_code
 from ecg.output.model_card import UNLISTED, model_card
 from ecg.output.read import read_results
@@ -62,7 +63,7 @@ def forget_amplitudes(records, patterns):
 def baseline_out_of_fold(records, n_classes, settings):
     """Return the baseline's probabilities of each record, in the folds of `out_of_fold`."""
     folds = StratifiedGroupKFold(check_labels.FOLDS, shuffle=True, random_state=settings.seed)
-    subjects = records.rows["subject_id"]
+    subjects = patients.join_copies(records.rows, records.signals)
     probabilities = np.zeros((len(records.targets), n_classes))
     for seen, unseen in folds.split(subjects, records.targets, subjects):
         baseline = script.fit_baseline(check_labels.pick(records, seen), n_classes, settings.recipe)
@@ -88,7 +89,7 @@ def judge(records, n_classes, settings):
     weights = compute_sample_weight("balanced", targets)
     temperature = metrics.fit_temperature(raw[once], targets, weights)
     softened = metrics.soften(raw[once], temperature)
-    tested = script.Predicted(script.each_once(records), softened[None])
+    tested = script.Predicted(adaptation.each_once(records), softened[None])
     return tested, baseline[once], temperature
 
 
@@ -99,19 +100,29 @@ def run(own, others):
     output, _ = script.check_output(settings)
     labels = script.read_labels(settings.labels)
     is_demo = script.ensure_demo(labels, settings.data_dir)
-    prevalence = script.print_classes(labels, is_demo)
+    prevalence = report.print_classes(labels, is_demo)
     classes = prevalence.index.tolist()
     settings = for_all(settings, labels)
-    card = script.describe_run(settings, labels, classes, is_demo)
-    card |= script.state_origins(settings, is_demo, labels)
+    card = script.describe_run(
+        settings, labels, classes, script.LEADS, script.feature_names(settings.recipe), is_demo)
+    card |= origin.of_run(settings, is_demo, labels)
     for name in UNLISTED:    # places on this machine: not for a card that is passed on
         card["settings"].pop(name, None)
 
     records = script.load_split("train", labels, classes, settings)
+    known = recordings.as_known(adaptation.each_once(records).signals)
+    files.write_whole(recordings.known_file(output),
+                      lambda file: file.write_bytes(files.npz(recordings=known)))
+    if own.recordings_only:
+        return print(f"{recordings.known_file(output)}: {len(known)} recordings")
+
     records = forget_amplitudes(records, own.no_amplitudes)
     tested, baseline, temperature = judge(records, len(classes), settings)
+    step = script.choose_rate_step(records, classes, settings)
+    card["rate_limits"] = step.limits
+    tested = tested._replace(step=step)
     model, own_temperature, history = script.train(
-        records, script.each_once(records), len(classes), settings)
+        records, adaptation.each_once(records), len(classes), settings)
     last = model.layers[-1]
     last.set_weights([array * own_temperature / temperature for array in last.get_weights()])
     text, figures = script.evaluate(
@@ -121,18 +132,20 @@ def run(own, others):
     card |= {"history": [history], "temperature": [temperature], "metrics": figures,
              "left_out": records.left_out, "unusual": records.unusual}
     script.save(model, card, output)
-    write_model_card(settings, card, text, labels, tested, output, own.note)
+    split = cohort.join({"train": labels}, {"train": records})
+    card["flow"] = cohort.flow_lines(cohort.flow(split, card))
+    write_model_card(settings, card, text, split, tested, output, own.note)
     for name in ("model", "logistic regression", "rate rule"):
         value, low, high = figures[name]["balanced accuracy"]
         print(f"{name}: balanced accuracy in five folds {value:.3f} ({low:.3f} to {high:.3f})")
     print(f"saved {output}, with its card and model card")
 
 
-def write_model_card(settings, card, text, labels, tested, output, note):
+def write_model_card(settings, card, text, split, tested, output, note):
     """Write the model card next to the model."""
     settings = dataclasses.replace(settings, figures=False)
     with tempfile.TemporaryDirectory() as folder:
-        script.write_results(settings, Path(folder), card, text, {"train": labels}, tested)
+        script.write_results(settings, Path(folder), card, text, split, tested)
         title, _, rest = model_card(read_results(folder)).partition("\n\n")
     how = f"{title}\n\n{HOW.format(note=note)}\n{rest}"
     files.write_whole(
@@ -145,6 +158,8 @@ def parse_arguments(arguments=None):
     parser.add_argument(
         "--no-amplitudes", nargs="+", default=[], metavar="PATTERN",
         help="records that are not in mV: their mean and SD of lead II count as not measured")
+    parser.add_argument("--recordings-only", action="store_true",
+                        help="train nothing: write only the .trained.npz of a model that is there")
     parser.add_argument("--note", default="", help="sentences on sources and limits for the card")
     return parser.parse_known_args(arguments)
 

@@ -1,163 +1,316 @@
 """Measure the speed of the script and its baselines, alternately in one run.
 
     pip install -r benchmarks/requirements.txt
-    python benchmarks/speed.py                             # all, on the demo; ten minutes
-    python benchmarks/speed.py --only step run             # parts of it
-    python benchmarks/speed.py --only run --epochs 2       # to try it out
-    python benchmarks/speed.py --help
+    python benchmarks/speed.py                  # all, on the demo; ten minutes
+    python benchmarks/speed.py --only step      # a part of it: step, record or run
 
 The tables go to standard output in Markdown, progress to standard error. A figure is the median of
-several rounds, with smallest and largest; a ratio the same of the ratios within each round.
+several rounds, with smallest and largest; a ratio the same of the ratios within each round. Each
+measurement has a process of its own, so that none warms up another.
 """
 
-import argparse
 import contextlib
-import json
+import functools
+import io
+import multiprocessing
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+import wfdb
+from sklearn.preprocessing import StandardScaler
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 
 import too_feature as script
+from benchmarks import thesis
 from benchmarks.common import log
 from ecg import origin
 from ecg.errors import exit_code
 from ecg.output.model_card import markdown_table
+from ecg.settings import Parser
 
+ROUNDS = 2
 CORES = os.cpu_count()
+SINGLE_RECORDS = 300     # prepared one by one
+STEP_SAMPLES = 320       # training records, in batches of four
+RECIPE = script.Recipe(epochs=3, freeze_bn_after=0)    # few and short epochs, to time steps
 
 
-# ------------------------------------------------------------------------------------------- ways
-class Way(NamedTuple):
-    """One row of a table: a worker of `speed_workers.py`, and what it is told."""
+# ---------------------------------------------------------------------------------------- records
+def time_preparation(scratch, prepare):
+    """Return ms for one record, the median of many, prepared by this function of a path."""
+    folder = Path(script.Settings.data_dir)
+    paths = [str(path.with_suffix("")) for path in sorted(folder.rglob("*.hea"))[:SINGLE_RECORDS]]
+    for _ in range(2):    # the first time fills the system's file cache
+        times = [time.perf_counter()]
+        for path in paths:
+            prepare(path)
+            times.append(time.perf_counter())
+    return 1000 * float(np.median(np.diff(times)))
 
-    title: str
-    worker: str
-    task: dict[str, Any] | None = None
+
+def draw_records(scratch):
+    """Return training records prepared by the script, the number of classes, and the settings."""
+    settings = script.Settings(train_samples=STEP_SAMPLES, recipe=RECIPE, cache_dir=scratch)
+    labels = script.read_labels(settings.labels)
+    classes = sorted(labels["ecg_category"].unique())
+    part = script.split_patients(labels)["train"]
+    return script.load_split("train", part, classes, settings), len(classes), settings
 
 
+def draw_arrays(scratch):
+    """Return signals, scaled features and targets as plain arrays, and the number of classes."""
+    records, n_classes, _ = draw_records(scratch)
+    features = np.nan_to_num(StandardScaler().fit_transform(records.features))
+    return records.signals[:], features, records.targets, n_classes
+
+
+# ------------------------------------------------------------------------------------------ steps
+class EpochTimes(io.StringIO):
+    """A standard output that keeps when the line of each epoch is written, and nothing else."""
+
+    def write(self, text):
+        """Keep the time."""
+        if text.startswith("epoch"):
+            super().write(f"{time.perf_counter()}\n")
+        return len(text)
+
+
+def per_step(times):
+    """Return ms of a step from the times at which epochs ended; the first compiled, and is out."""
+    steps = STEP_SAMPLES // RECIPE.batch_size
+    return 1000 * float(np.median(np.diff(times))) / steps
+
+
+def step_script(scratch):
+    """Time a step of the script's own `train`, with ten validation records only."""
+    records, n_classes, settings = draw_records(scratch)
+    few = script.Records(*(field[:10] for field in records))
+    with contextlib.redirect_stdout(EpochTimes()) as output:
+        script.train(records, few, n_classes, settings)
+    return per_step([float(line) for line in output.getvalue().split()])
+
+
+def step_keras(scratch, **compile_options):
+    """Time a step of stock Keras on arrays."""
+    signals, features, targets, n_classes = draw_arrays(scratch)
+    _, keras = script.load_tensorflow()
+    model = thesis.create_model(keras, n_classes)
+    model.compile(
+        keras.optimizers.Adam(RECIPE.learning_rate), "sparse_categorical_crossentropy",
+        metrics=["accuracy"], **compile_options)
+    times = []
+    stamp = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: times.append(time.perf_counter()))
+    model.fit((signals, features), targets, batch_size=RECIPE.batch_size, epochs=RECIPE.epochs,
+              verbose=0, callbacks=[stamp])
+    return per_step(times)
+
+
+def torch_model(torch, n_classes):
+    """Build the same architecture in PyTorch; its LSTM has 128 more biases."""
+    nn = torch.nn
+
+    def dense(width, units, dropout):
+        layers = (nn.Linear(width, units), nn.ReLU(), nn.BatchNorm1d(units), nn.Dropout(dropout))
+        return nn.Sequential(*layers)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop = nn.Dropout(0.2)
+            self.lstm = nn.LSTM(12, 32, batch_first=True)
+            self.ecg = dense(32, 24, 0.3)
+            self.features = dense(8, 16, 0.2)
+            self.last = nn.Sequential(dense(40, 32, 0.3), nn.Linear(32, n_classes))
+
+        def forward(self, signals, features):
+            # Keras drops a lead of a record for all of its time steps
+            kept = self.drop(torch.ones(len(signals), 1, 12))
+            _, (hidden, _) = self.lstm(signals * kept)
+            both = [self.ecg(hidden[0]), self.features(features)]
+            return self.last(torch.cat(both, dim=1))
+
+    return Model()
+
+
+def step_torch(scratch, threads):
+    """Time a step of PyTorch in a plain training loop."""
+    *inputs, n_classes = draw_arrays(scratch)
+    import torch
+
+    torch.set_num_threads(threads)
+    signals, features, targets = map(torch.from_numpy, inputs)
+    model = torch_model(torch, n_classes).train()
+    adam = torch.optim.Adam(model.parameters(), RECIPE.learning_rate, fused=True)
+    loss_of = torch.nn.functional.cross_entropy
+
+    times = []
+    for _ in range(RECIPE.epochs):
+        for batch in torch.randperm(len(targets)).split(RECIPE.batch_size):
+            adam.zero_grad()
+            loss = loss_of(model(signals[batch], features[batch]), targets[batch])
+            loss.backward()
+            adam.step()
+        times.append(time.perf_counter())
+    return per_step(times)
+
+
+# --------------------------------------------------------------------------------------- commands
+def time_command(arguments, until="\0"):
+    """Run Python to the end, or to a line that begins with `until`; return the seconds."""
+    command = [sys.executable, "-u", *arguments]
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        for line in process.stdout:
+            if line.startswith(until):
+                process.terminate()
+                return time.perf_counter() - start
+    if process.returncode:
+        raise RuntimeError(f"the command failed with code {process.returncode}")
+    return time.perf_counter() - start
+
+
+def script_command(scratch, *flags):
+    """Return the arguments of Python that run the script in a scratch folder."""
+    return [ROOT / "too_feature.py", "--output", f"{scratch}/model.keras", "--results",
+            f"{scratch}/results", "--cache-dir", scratch, "--epochs", str(thesis.EPOCHS), *flags]
+
+
+def show_help(scratch):
+    """Time --help."""
+    return time_command(script_command(scratch, "--help"))
+
+
+def first_epoch(scratch):
+    """Time the script to the end of the first epoch, where all records are in the cache."""
+    time_command(script_command(scratch), until="epoch")
+    return time_command(script_command(scratch), until="epoch")
+
+
+def run_script(scratch):
+    """Time a whole run of the script, without early stopping or cache."""
+    return time_command(script_command(scratch, "--no-cache", "--set", "stop_patience=10000"))
+
+
+def run_thesis(scratch):
+    """Time the thesis's way from label file to predictions."""
+    return time_command(["-c", "from benchmarks import thesis; thesis.run()"])
+
+
+# ----------------------------------------------------------------------------------------- tables
 class Part(NamedTuple):
     """One table: ways to do the same, each compared with the first."""
 
     title: str
     unit: str
-    ways: list[Way]
+    ways: dict[str, Callable]    # by title: takes a scratch folder and returns a number
     note: str
 
 
 PARTS = {
-    "step": Part("Training step", "ms", [
-        Way("**the script**", "step_script"),
-        Way("Keras as it comes", "step_keras"),
-        Way("Keras, XLA", "step_keras", {"xla": True}),
-        Way("PyTorch, 1 thread", "step_torch", {"threads": 1}),
-        Way(f"PyTorch, {CORES} threads", "step_torch", {"threads": CORES})],
+    "step": Part("Training step", "ms", {
+        "**the script**": step_script,
+        "Keras as it comes": step_keras,
+        "Keras, XLA": functools.partial(step_keras, jit_compile=True),
+        "PyTorch, 1 thread": functools.partial(step_torch, threads=1),
+        f"PyTorch, {CORES} threads": functools.partial(step_torch, threads=CORES)},
         "Batches of 4, 500 points, 12 leads, without the first epoch, which compiles. The script's "
         "step includes augmentation and class weights, the others' do not; its batch "
         "normalisation learns all the time, as theirs does (`--set freeze_bn_after=0`)."),
 
-    "record": Part("Preparing one record", "ms", [
-        Way("**the script**", "prepare", {"of": "script"}),
-        Way("`wfdb.rdrecord` alone", "prepare", {"of": "wfdb"}),
-        Way("the thesis's way", "prepare", {"of": "thesis"})],
+    "record": Part("Preparing one record", "ms", {
+        "**the script**": functools.partial(time_preparation, prepare=script.prepare_record),
+        "`wfdb.rdrecord` alone": functools.partial(time_preparation, prepare=wfdb.rdrecord),
+        "the thesis's way": functools.partial(time_preparation, prepare=thesis.prepare_record)},
         "Median of 300 records in one process."),
 
-    "run": Part("Whole run", "s", [
-        Way("**the script**", "run_script"),
-        Way("the thesis's way", "run_thesis"),
-        Way("the script to the end of its first epoch, warm cache", "first_epoch"),
-        Way("`--help`", "show_help")],
+    "run": Part("Whole run", "s", {
+        "**the script**": run_script,
+        "the thesis's way": run_thesis,
+        "the script to the end of its first epoch, warm cache": first_epoch,
+        "`--help`": show_help},
         "From the command to the report, equal epochs, without cache."),
 }
 
 
-def ask(way, options):
-    """Have a way measured in a process of its own.
-
-    Raises
-    ------
-    RuntimeError
-        The process failed; with the last line that it wrote.
-    """
-    task = {"scratch": options.scratch, "epochs": options.epochs, **(way.task or {})}
-    program = Path(__file__).with_name("speed_workers.py")
-    command = [sys.executable, program, way.worker, json.dumps(task)]
-    done = subprocess.run(command, capture_output=True, text=True)    # noqa: S603
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    return json.loads(done.stdout.splitlines()[-1])
+def measure_alone(way, scratch):
+    """Measure a way in a process of its own, with what it prints on standard error."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(quietly, way, scratch).result()
 
 
-def alternate(part, rounds, measure):
+def quietly(way, scratch):
+    """Measure a way; the tables alone are for standard output."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return way(scratch)
+
+
+def alternate(part, measure):
     """Measure all ways of a part in turn, in each round.
 
     Parameters
     ----------
     part : Part
-    rounds : int
     measure : callable
-        Takes a `Way` and returns a number, or raises RuntimeError.
+        Takes one of its ways and returns a number.
 
     Returns
     -------
-    dict
-        By title, a list of numbers, or a text that says why there are none.
+    DataFrame
+        A row for each round, a column for each way; NaN where it failed, as the log says.
     """
-    values = {way.title: [] for way in part.ways}
-    for i in range(rounds):
-        for way in part.ways:
-            if isinstance(values[way.title], str):
-                continue
+    rounds = []
+    for i in range(ROUNDS):
+        values = {}
+        for title, way in part.ways.items():
             try:
-                values[way.title].append(measure(way))
-                log(f"{part.title}, round {i + 1}, {way.title}: {values[way.title][-1]:.3g}")
-            except RuntimeError as error:
-                values[way.title] = f"failed: {error}"
-    return values
+                values[title] = measure(way)
+                log(f"{part.title}, round {i + 1}, {title}: {values[title]:.3g}")
+            except Exception as error:    # such as a package that is not installed
+                values[title] = np.nan
+                log(f"{part.title}, round {i + 1}, {title} failed: {error}")
+        rounds.append(values)
+    return pd.DataFrame(rounds)
 
 
-# ----------------------------------------------------------------------------------------- tables
 def short(x):
     """Return a number in three digits, larger ones whole."""
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
 def spread(values):
-    """Return median (smallest-largest), or the text that stands for values not measured."""
-    if isinstance(values, str):
-        return values
-    return f"{short(np.median(values))} ({short(min(values))}-{short(max(values))})"
+    """Return median (smallest-largest)."""
+    return f"{short(values.median())} ({short(values.min())}-{short(values.max())})"
 
 
 def table(part, values):
     """Return a part's table in Markdown, each row compared with the first, round by round."""
-    first = values[part.ways[0].title]
-    rows = []
-    for title, row in values.items():
-        times = ""
-        if row is not first and not isinstance(row, str) and not isinstance(first, str):
-            times = spread(np.array(row) / np.array(first))
-        rows.append([title, spread(row), times])
-    heading = f"{part.ways[0].title.strip('*')} is so many times as fast"
+    first, *others = values
+    times = values.div(values[first], axis=0)
+    rows = [[first, spread(values[first]), ""],
+            *([title, spread(values[title]), spread(times[title])] for title in others)]
+    heading = f"{first.strip('*')} is so many times as fast"
     return f"### {part.title}\n\n{markdown_table(['', part.unit, heading], rows)}\n\n{part.note}\n"
 
 
 def machine():
     """Return processor, cores and versions as a line."""
     processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, IndexError):
-        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        processor = re.findall(r"model name\s*: (.*)", cpuinfo)[0]
-
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():    # on Linux, where the above says x86_64 alone
+        processor = cpuinfo.read_text().partition("model name\t: ")[2].partition("\n")[0]
     versions = [f"{name} {version}" for name, version in origin.versions().items()]
     return ", ".join([processor, f"{CORES} cores", *versions])
 
@@ -165,12 +318,9 @@ def machine():
 # ------------------------------------------------------------------------------------------ main
 def parse_options(arguments=None):
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure")
-    add("--rounds", type=int, default=2, help="default: 2")
-    add("--epochs", type=int, default=15, help="epochs of whole runs (default: 15)")
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure")
     return parser.parse_args(arguments)
 
 
@@ -179,9 +329,9 @@ def run(options):
     os.chdir(ROOT)    # where the demo is
     script.ensure_demo(script.read_labels(script.Settings.labels), script.Settings.data_dir)
     print(f"{machine()}.\n", flush=True)
-    with tempfile.TemporaryDirectory(prefix="speed-") as options.scratch:
+    with tempfile.TemporaryDirectory(prefix="speed-") as scratch:
         for name in options.only:
-            values = alternate(PARTS[name], options.rounds, lambda way: ask(way, options))
+            values = alternate(PARTS[name], lambda way: measure_alone(way, scratch))
             print(table(PARTS[name], values), flush=True)
 
 

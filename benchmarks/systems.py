@@ -4,7 +4,6 @@ A system is a function that trains on the records of a `Task` and returns someth
 """
 
 import contextlib
-import dataclasses
 import functools
 import sys
 from collections.abc import Callable
@@ -22,7 +21,6 @@ class Task(NamedTuple):
     pool: Pool
     fold: Fold
     seed: int
-    epochs: int | None          # at most; None: the system's own number
     change: dict[str, Any]      # the candidate settings to train with
 
 
@@ -56,8 +54,6 @@ def inputs_of(recipe):
 
 def fit_recipe(task, recipe):
     """Train what the script trains with this recipe."""
-    epochs = min(task.epochs or recipe.epochs, recipe.epochs)
-    recipe = dataclasses.replace(recipe, epochs=epochs)
     settings = script.Settings(seed=task.seed, recipe=recipe)
     training, validation = task.pool.drawn(task.fold, settings)
     with contextlib.redirect_stdout(sys.stderr):

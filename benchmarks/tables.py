@@ -46,8 +46,6 @@ def table(results, scorer, classes, options):
         f"{len(scorer.targets)} test records of {scorer.n_patients} patients, averaged over "
         f"{count_classes(scorer, classes)}. {options.seeds} seed(s), baselines "
         f"{options.baseline_seeds}.")
-    if options.epochs:
-        note += f" **--epochs {options.epochs}: these are not the systems' results.**"
     return f"{markdown_table(list(frame), frame.to_numpy())}\n\n{note}"
 
 

@@ -78,73 +78,91 @@ def create_model(keras, n_classes):
     return keras.Model([ecg, features], layers.Dense(n_classes, activation="softmax")(z))
 
 
-def train(keras, model, training, validation, epochs, early_stopping=True, **compile_options):
-    """Train a model as the thesis did.
+def train(training, validation, n_classes, seed, early_stopping=True, **compile_options):
+    """Train a model as the thesis did, on unscaled features; return it.
 
     Parameters
     ----------
-    keras : module
-    model : keras.Model
     training, validation : tuple
         Signals, features and targets.
-    epochs : int
-        At most, or with `early_stopping` False exactly.
+    n_classes : int
+    seed : int
     early_stopping : bool
+        Whether training may end before the last epoch.
     **compile_options
         For `model.compile`, such as jit_compile.
     """
+    _, keras = script.load_tensorflow()
+    keras.utils.set_random_seed(seed)
     signals, features, targets = training
-    unseen_signals, unseen_features, unseen_targets = validation
+    signals = script.lightweight_augmentation(signals, np.random.default_rng(seed))
+    n = len(targets) // BATCH_SIZE * BATCH_SIZE    # a short last batch would be compiled anew
     stopping = keras.callbacks.EarlyStopping(
         "val_accuracy", patience=5, restore_best_weights=True)
     plateau = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=3, min_lr=1e-6)
-    callbacks = [stopping, plateau] if early_stopping else [plateau]
 
+    model = create_model(keras, n_classes)
     model.compile(
         keras.optimizers.Adam(5e-4),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
         **compile_options)
     model.fit(
-        (signals, features),
-        targets,
+        (signals[:n], features[:n]),
+        targets[:n],
         batch_size=BATCH_SIZE,
-        epochs=epochs,
-        sample_weight=compute_sample_weight("balanced", targets),
-        validation_data=((unseen_signals, unseen_features), unseen_targets),
+        epochs=EPOCHS,
+        sample_weight=compute_sample_weight("balanced", targets[:n]),
+        validation_data=(validation[:2], validation[2]),
         validation_batch_size=100,
-        callbacks=callbacks,
+        callbacks=[stopping, plateau] if early_stopping else [plateau],
         verbose=0)
+    return model
 
 
+# -------------------------------------------------------------------------------------- accuracy
 def fit(task):
-    """Train the thesis's model on unscaled features, with repeated records in validation too."""
-    _, keras = script.load_tensorflow()
-    keras.utils.set_random_seed(task.seed)
+    """Train the thesis's model for the table of accuracy; validation repeats records, too."""
     pool = task.pool
     signals, features = prepare_all(pool)
     features = np.nan_to_num(features)    # amplitudes that --no-amplitudes takes away
-    drawn = pool.draw(task.fold.train, TRAIN_SAMPLES, task.seed, repeat=True)
-    checked = pool.draw(task.fold.validation, VALIDATION_SAMPLES, task.seed, repeat=True)
 
-    rng = np.random.default_rng(task.seed)
-    varied = script.lightweight_augmentation(signals[drawn], rng)
-    model = create_model(keras, len(pool.classes))
+    def draw(numbers, samples):
+        drawn = pool.draw(numbers, samples, task.seed, repeat=True)
+        return signals[drawn], features[drawn], pool.targets[drawn]
 
-    n = len(drawn) // BATCH_SIZE * BATCH_SIZE    # a short last batch would be compiled anew
-    training = varied[:n], features[drawn[:n]], pool.targets[drawn[:n]]
-    validation = signals[checked], features[checked], pool.targets[checked]
-    epochs = task.epochs or EPOCHS
-    train(keras, model, training, validation, epochs, jit_compile=True)
+    training = draw(task.fold.train, TRAIN_SAMPLES)
+    validation = draw(task.fold.validation, VALIDATION_SAMPLES)
+    model = train(training, validation, len(pool.classes), task.seed, jit_compile=True)
     return fitted(model, (signals, features))
 
 
 def prepare_all(pool):
     """Return signals and features of all records of a pool."""
-    return pool.prepare("thesis", prepare_row)
+    return pool.prepare("thesis", lambda row: prepare(
+        script.read_record(f"{row.folder}/{row.waveform_path}", row.folder).signal))
 
 
-def prepare_row(row):
-    """Prepare the record of one row of a pool, which the script reads."""
-    record = script.read_record(f"{row.folder}/{row.waveform_path}", row.folder)
-    return prepare(record.signal)
+# ----------------------------------------------------------------------------------------- speed
+def run():
+    """Go from the demo's label file to predictions for test records, to time it.
+
+    One process, one record at a time (none twice), Keras as it comes, no early stopping. Split and
+    draw are the script's, so that the records are the same.
+    """
+    settings = script.Settings()
+    splits = script.split_patients(script.read_labels(settings.labels))
+    samples = settings.train_samples, settings.val_samples, settings.test_samples
+    parts = []
+    for name, n in zip(script.SPLITS, samples, strict=True):
+        rows = script.balanced_sampling(splits[name], n, settings.seed, name == "train")
+        prepared = {path: prepare_record(f"{settings.data_dir}/{path}")
+                    for path in rows["waveform_path"].unique()}
+        pairs = [prepared[path] for path in rows["waveform_path"]]
+        signals, features = map(np.stack, zip(*pairs, strict=True))
+        classes, targets = np.unique(rows["ecg_category"], return_inverse=True)
+        parts.append((signals, features, targets))
+
+    training, validation, test = parts
+    model = train(training, validation, len(classes), settings.seed, early_stopping=False)
+    model.predict(test[:2], verbose=0)

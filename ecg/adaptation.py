@@ -6,6 +6,8 @@ layer. It is fitted again by a logistic regression whose weights are held near t
 between the start, the fitted layer, and the mean of the two. Measured by benchmarks/adapt.py.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +18,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from ecg.errors import UserError
 from ecg.files import ROOT
+from ecg.rate_step import RateStep
 
 SHIPPED = "real_large", "real_default"    # trained on real ECGs, in models/; the better one first
 PRIOR_STRENGTH = 10.0     # records' worth of loss for each unit of squared distance
 MAX_CLASS_WEIGHT = 1.5    # of a record of a rare class, in records
 N_FOLDS = 5
+FEW_LABELS = 200          # with fewer, those who are tested are too few to tell much
 SHARES = {"start": 0.0, "half way": 0.5, "fitted": 1.0}    # of the way from the start
 AN_ENSEMBLE = ("an ensemble of models, which has no last layer of its own; name a single model "
                "(--start-from with --epochs 0 can evaluate an ensemble)")
@@ -86,6 +90,14 @@ def check_recipes(start: str, of_start: Any, recipe: Any, names: list[str]) -> N
         if theirs != ours:
             raise UserError(f"--start-from {start}: has {name} {theirs}, not {ours}: leave out "
                             "--recipe, --set and --sequence-length")
+
+
+def each_once(records: Any) -> Any:
+    """Return the script's `Records` without the repetitions of a short class."""
+    places = np.flatnonzero(~records.rows["waveform_path"].duplicated())
+    return records._replace(
+        rows=records.rows.iloc[places], signals=records.signals[places],
+        features=records.features[places], targets=records.targets[places])
 
 
 # -------------------------------------------------------------------------------------------- fit
@@ -159,6 +171,7 @@ def adapt(
     patients: np.ndarray,
     start: LastLayer,
     seed: int = 42,
+    decide: Callable = np.asarray,
 ) -> Adapted:
     """Fit a last layer to records, and choose by cross-validation how much of the change to keep.
 
@@ -169,6 +182,7 @@ def adapt(
     patients : ndarray, shape (n,): none is both fitted and judged
     start : LastLayer
     seed : int, of the folds
+    decide : function, optional, what is done to probabilities behind the layer: the rate step
     """
     fold = patient_folds(patients, targets, seed)
     moved = start.logits(inputs)
@@ -180,9 +194,35 @@ def adapt(
 
     before = start.logits(inputs)
     scores = {
-        name: score(softmax(before + share * (moved - before), axis=1), targets)
+        name: score(decide(softmax(before + share * (moved - before), axis=1)), targets)
         for name, share in SHARES.items()}
     chosen = max(SHARES, key=lambda name: scores[name])    # of equal ones, the first
     fitted = fit_last_layer(inputs, targets, start)
     layer = LastLayer(*(a + SHARES[chosen] * (b - a) for a, b in zip(start, fitted, strict=True)))
     return Adapted(layer, chosen, {name: accuracy for name, (accuracy, _) in scores.items()})
+
+
+def cross_validate(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    patients: np.ndarray,
+    start: LastLayer,
+    seed: int,
+    choose_step: Callable[[np.ndarray], RateStep],
+    rate: np.ndarray,
+) -> np.ndarray:
+    """Return the class (n,) of each record by what `adapt` has made without its patient.
+
+    Fitting and choosing are done anew within each fold, by `choose_step` (which takes a mask of
+    records) also for the rate step. `rate` (n, 1) are heart rates; the others are as in `adapt`.
+    """
+    fold = patient_folds(patients, targets, seed)
+    predicted = np.zeros(len(targets), int)
+    for number in np.unique(fold):
+        is_seen = fold != number
+        step = choose_step(is_seen)
+        decide = functools.partial(step.apply, rate=rate[is_seen])
+        own = adapt(inputs[is_seen], targets[is_seen], patients[is_seen], start, seed, decide)
+        probabilities = softmax(own.layer.logits(inputs[~is_seen]), axis=1)
+        predicted[~is_seen] = step.apply(probabilities, rate[~is_seen]).argmax(axis=1)
+    return predicted

@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 MAX_DEVIATIONS = 2.5             # standard deviations at which scaled features are cut off
@@ -91,8 +92,7 @@ class LinearBaseline:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return the probabilities (n, n_classes) of records with these features."""
         logits = self.inputs(features) @ self.weights + self.bias
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        return softmax(logits, axis=1)
 
 
 def all_classes(

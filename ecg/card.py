@@ -4,14 +4,58 @@ One text from a model's card, whose prose stands in contract.txt. Its .json, the
 file, MODEL_CARD.md and the page of a run all show it.
 """
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ecg import origin, r_peaks, report, wfdb_files
+import pandas as pd
+
+from ecg import __version__, files, origin, r_peaks, rate_step, report, wfdb_files
 
 TEMPLATE = Path(__file__).with_name("contract.txt")
 LEAD_II_FEATURES = "mean", "standard deviation", "skewness", "kurtosis"
 N_DEFINED_FEATURES = 8    # in contract.txt; the large model's others are in its source
+
+
+def describe_run(
+    settings: Any,
+    labels: pd.DataFrame,
+    classes: list[str],
+    leads: Sequence[str],
+    features: Sequence[tuple],
+    is_demo: bool,
+) -> dict[str, Any]:
+    """Return the part of the card that is known before training.
+
+    For the script's `Settings`; `features` are names, units and reference ranges.
+    """
+    recipe = settings.recipe
+    given = dataclasses.asdict(settings)
+    del given["recipe"]
+    labels_sha256 = files.sha256(settings.labels)
+
+    card = {
+        "version": __version__,
+        "commit": origin.commit(),
+        "code_sha256": files.code_sha256(),
+        "classes": classes,
+        "leads": leads,
+        "features": features,
+        "synthetic": is_demo,
+        "sampling_rate_hz": recipe.sequence_length / wfdb_files.RECORD_SECONDS,
+        "recipe": dataclasses.asdict(recipe),
+        "settings": given,
+        "versions": origin.versions(),
+        "rows": labels.attrs["rows"],
+        "records": len(labels),
+        "patients": labels["subject_id"].nunique(),
+        "labels_sha256": labels_sha256,
+        "trained_on": [labels_sha256]}
+
+    if settings.test_labels:
+        card["test_labels_sha256"] = files.sha256(settings.test_labels)
+    return card
 
 
 def feature_title(name: str, unit: str = "") -> str:
@@ -30,11 +74,15 @@ def contract(card: dict[str, Any]) -> dict[str, list[str]]:
     Returns
     -------
     dict
-        "Inputs", "Preparation" (steps in order), "Features", "R peaks", "Outputs" and "Labels".
+        "Inputs", "Preparation" (steps in order), "Features", "R peaks", "Outputs", "Rate step"
+        (where the model has one) and "Labels".
     """
     recipe = card["recipe"]
+    step = rate_step.of_card(card)
     fields = {
         "recipe": recipe,
+        "rate_step": rate_step,
+        "limits": step.limits or [0, 0],
         "r_peaks": r_peaks,
         "wfdb_files": wfdb_files,
         "rate": recipe["sequence_length"] / wfdb_files.RECORD_SECONDS,
@@ -44,6 +92,7 @@ def contract(card: dict[str, Any]) -> dict[str, list[str]]:
         "high_pass": _high_pass(recipe["high_pass"]),
         "low": 0.5 - recipe["central_share"] / 2,
         "high": 0.5 + recipe["central_share"] / 2,
+
         "more_features": _more_features(card),
         "n_classes": len(card["classes"]),
         "classes": ", ".join(card["classes"]),
@@ -55,7 +104,8 @@ def contract(card: dict[str, Any]) -> dict[str, list[str]]:
     for section in TEMPLATE.read_text(encoding="utf-8").split("## ")[1:]:
         heading, *paragraphs = section.strip().split("\n\n")
         filled = [" ".join(words.split()).format(**fields) for words in paragraphs]
-        sections[heading] = [line for text in filled for line in text.splitlines()]
+        if heading != "Rate step" or step.limits:
+            sections[heading] = [line for text in filled for line in text.splitlines()]
     return sections
 
 

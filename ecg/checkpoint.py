@@ -4,13 +4,15 @@ Keras's BackupAndRestore keeps weights, optimizer and epoch, but neither what Ea
 ReduceLROnPlateau have counted nor the history: a resumed run would end differently.
 """
 
+import dataclasses
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ecg import files
+from ecg import files, origin
 from ecg.errors import UserError
 
 # What EarlyStopping and ReduceLROnPlateau count, apart from the best weights
@@ -121,3 +123,19 @@ class Checkpoint:
         notes = {"key": self.key, "done": done, "history": history, "counters": counters}
         content = files.npz(*arrays, notes=json.dumps(notes, default=float))
         files.write_whole(self.folder / "state.npz", lambda file: file.write_bytes(content))
+
+
+def of_run(folder: Path, training: Any, validation: Any, settings: Any) -> Checkpoint:
+    """Return the state that an interrupted run left in a folder, or an empty one.
+
+    For the script's `Records` and `Settings`. `UserError` if --resume finds another run's.
+    """
+    # Features change whenever signals do, and are smaller
+    arrays = training.features, training.targets, validation.features, validation.targets
+    key = {
+        **dataclasses.asdict(settings.recipe),
+        "seed": settings.seed,
+        "records": [zlib.crc32(array.tobytes()) for array in arrays],
+        "code": files.code_sha256(),
+        **origin.versions()}
+    return Checkpoint(folder, key, settings.resume)

@@ -43,21 +43,14 @@ TACHY = "Tachycardia"
 CLASSES = [AF, BRADY, BBB, NORMAL, TACHY]
 CLASS_SHARES = [0.28, 0.18, 0.15, 0.24, 0.15]
 
-# Heart rates in bpm: the range of a class
+# Heart rates in bpm: the range of a class, and of borderline records of it, which could be taken
+# for another class
 RATES = {
-    AF: (55, 150),
-    BRADY: (35, 58),
-    BBB: (55, 98),
-    NORMAL: (61, 98),
-    TACHY: (102, 160),
-}
-# That of borderline records, which could be taken for another class
-BORDERLINE_RATES = {
-    AF: (60, 80),
-    BRADY: (54, 59),
-    BBB: (60, 100),
-    NORMAL: (60, 66),
-    TACHY: (101, 106),
+    AF: ((55, 150), (60, 80)),
+    BRADY: ((35, 58), (54, 59)),
+    BBB: ((55, 98), (60, 100)),
+    NORMAL: ((61, 98), (60, 66)),
+    TACHY: ((102, 160), (101, 106)),
 }
 
 # Power of the clean lead II over the power of muscle noise plus mains, in dB.
@@ -98,7 +91,6 @@ NARROW_QRS = [
     (0.000, 0.011, 1.10, 0.85, 0.35),
     (0.023, 0.010, -0.15, -0.12, 0.55),
 ]
-LATE_RIGHT_WAVE = (0.062, 0.021, -0.42, -0.06, -0.62)
 
 USUAL_BEAT = Beat(
     qrs=NARROW_QRS,
@@ -119,7 +111,7 @@ LEFT_BLOCK_BEAT = Beat(
 )
 
 RIGHT_BLOCK_BEAT = Beat(
-    qrs=[*NARROW_QRS, LATE_RIGHT_WAVE],
+    qrs=[*NARROW_QRS, (0.062, 0.021, -0.42, -0.06, -0.62)],    # a late wave to the right
     t=[
         (0.270, 0.048, 0.14, 0.14, 0.10),
         (0.310, 0.036, 0.17, 0.16, 0.09),
@@ -191,13 +183,6 @@ def _rr_intervals(category, heart_rate, rng):
     return mean * (1 + depth * np.sin(2 * np.pi * breath) + jitter)
 
 
-def _bring_forward(rr, beat):
-    """Let a beat come a third early, in place, but never before the ventricle has recovered."""
-    early = min(0.35 * rr[beat], max(0.0, rr[beat] - 0.34))
-    rr[beat] -= early         # the interval before the beat
-    rr[beat + 1] += early     # the compensatory pause after it
-
-
 # ----------------------------------------------------------------------------------------- waves
 def _usual_beat(category, anatomy):
     """Return the beat of a class: fibrillation has no P wave, and a block a wide QRS complex."""
@@ -209,11 +194,16 @@ def _usual_beat(category, anatomy):
 
 
 def _make_ectopic(rr, beats, heart_rate, rng):
-    """Draw which beat is ectopic and change it and its RR intervals, in place."""
+    """Draw which beat is ectopic and change it and its RR intervals, in place.
+
+    It comes a third early, but never before the ventricle has recovered.
+    """
     last = int(SECONDS * heart_rate / 60 - 1)
-    early = int(rng.integers(3, max(4, last)))
-    _bring_forward(rr, early)
-    beats[early] = ECTOPIC_BEAT
+    beat = int(rng.integers(3, max(4, last)))
+    early = min(0.35 * rr[beat], max(0.0, rr[beat] - 0.34))
+    rr[beat] -= early         # the interval before the beat
+    rr[beat + 1] += early     # the compensatory pause after it
+    beats[beat] = ECTOPIC_BEAT
 
 
 def _add_waves(vector, time, waves, centre, size=1.0, stretch=1.0):
@@ -223,14 +213,6 @@ def _add_waves(vector, time, waves, centre, size=1.0, stretch=1.0):
         near = np.abs(distance) < 5
         bell = np.exp(-0.5 * distance[near] ** 2)
         vector[near] += size * bell[:, None] * np.array(xyz)
-
-
-def _add_beat(vector, time, beat, centre, rr, anatomy):
-    """Add the waves of a beat, which follows the one before by `rr` (s), in place."""
-    slow = np.sqrt(np.clip(rr, 0.25, 1.6))
-    _add_waves(vector, time, beat.qrs, centre, stretch=anatomy.qrs_width)
-    _add_waves(vector, time, beat.t, centre, anatomy.t_size, slow)
-    _add_waves(vector, time, beat.p, centre, stretch=np.clip(slow, 0.75, 1.0))
 
 
 def _r_offset(qrs, anatomy):
@@ -319,7 +301,11 @@ def simulate(category: str, heart_rate: float, noise_level: str = "low", seed: i
     time = np.arange(SAMPLES) / FS
     vector = np.zeros((SAMPLES, 3))
     for beat, centre, interval in zip(beats, centres, rr, strict=True):
-        _add_beat(vector, time, beat, centre, interval, anatomy)
+        slow = np.sqrt(np.clip(interval, 0.25, 1.6))    # after a long interval, waves are wider
+        _add_waves(vector, time, beat.qrs, centre, stretch=anatomy.qrs_width)
+        _add_waves(vector, time, beat.t, centre, anatomy.t_size, slow)
+        _add_waves(vector, time, beat.p, centre, stretch=np.clip(slow, 0.75, 1.0))
+
     if category == AF:
         vector += _fibrillatory_waves(rng)
 
@@ -360,8 +346,8 @@ def _digital(record):
     """Draw one record of the demo, in ADC units with some samples missing."""
     anatomy = draw_anatomy(np.random.default_rng(record.subject_id))
     rng = np.random.default_rng(record.seed)
-    rates = BORDERLINE_RATES if rng.random() < 0.15 else RATES
-    heart_rate = rng.uniform(*rates[record.ecg_category])
+    is_borderline = rng.random() < 0.15
+    heart_rate = rng.uniform(*RATES[record.ecg_category][is_borderline])
     level = rng.choice(["low", "medium", "high"])
     ectopic = rng.random() < 0.06
     wander = rng.uniform(0, 0.25)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 import signal
 import sys
 import traceback as tracebacks
@@ -80,6 +81,23 @@ def exit_code(program: str, function: Callable[..., Any], *arguments: Any,
             return 141
         print(f"{program}: error: {str(error) or 'interrupted'}", file=sys.stderr)
         return {UserError: 2, KeyboardInterrupt: 130, Terminated: 143}[type(error)]
+
+
+@contextlib.contextmanager
+def saying_how_to_resume(arguments: list[str], output: str) -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM end a run with the command that goes on from there.
+
+    `arguments` are those of the run, `output` is the model that it writes.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        again = [argument for argument in arguments if argument != "--resume"]
+        if "--output" not in " ".join(arguments):
+            again += ["--output", output]
+        command = shlex.join(["python", sys.argv[0], *again, "--resume"])
+        raise type(stop)("stopped; finished epochs and prepared records are kept, and this goes "
+                         f"on from there: {command}") from stop
 
 
 # -------------------------------------------------------------------------------- text from files

@@ -12,6 +12,7 @@ from ecg.models import SCALING
 
 STEPS = 64          # points on the path of integrated gradients, at first
 MAX_DOUBLINGS = 4    # of the number of points
+MAX_REST = 0.005     # of the change in probability that may be missed
 
 
 class Importance(NamedTuple):
@@ -38,7 +39,7 @@ def flat_layers(model: Any) -> Iterator[Any]:
 
 
 @functools.lru_cache(maxsize=2)
-def _gradient_function(model: Any) -> Callable[..., Any]:
+def _gradient_function(model: Any) -> Callable:
     """Return a function: probabilities of a class along a batch, and their gradients."""
     import tensorflow as tf
 
@@ -58,14 +59,7 @@ def _gradient_function(model: Any) -> Callable[..., Any]:
 atexit.register(_gradient_function.cache_clear)    # before TensorFlow, which it needs, is gone
 
 
-def _average_features(model: Any) -> np.ndarray:
-    """Return the features' means in training; in an ensemble, the average of its models' means."""
-    means = [np.ravel(layer.mean) for layer in flat_layers(model) if layer.name == SCALING]
-    return np.mean(means, axis=0)
-
-
-def _integrate(gradients: Callable[..., Any], ecg: np.ndarray, mean: np.ndarray, far: np.ndarray,
-               target: int, steps: int) -> Importance:
+def _integrate(gradients, ecg, mean, far, target, steps) -> Importance:
     """Integrate the gradients along the path, at `steps` points that are denser near its start."""
     places = (np.arange(steps) + 0.5) / steps
     by_ecg = np.zeros_like(ecg, float)
@@ -84,15 +78,14 @@ def _integrate(gradients: Callable[..., Any], ecg: np.ndarray, mean: np.ndarray,
     return Importance(by_ecg, by_features, baseline, end, float(rest))
 
 
-def explain(model: Any, ecg: np.ndarray, features: np.ndarray, target: int,
-            tolerance: float = 0.005) -> Importance:
+def explain(model: Any, ecg: np.ndarray, features: np.ndarray, target: int) -> Importance:
     """Explain the probability of one class for one record.
 
     Integrated gradients (Sundararajan et al., ICML 2017) from a flat ECG with average features: all
     inputs grow together, and each gets what its growth adds to the probability. Features that could
     not be measured count as they do in the model. Points are denser near the start,
     where large values pass the model's limits, and their number is doubled until less than
-    `tolerance` is missed.
+    `MAX_REST` is missed.
 
     Parameters
     ----------
@@ -104,20 +97,20 @@ def explain(model: Any, ecg: np.ndarray, features: np.ndarray, target: int,
         NaN where one could not be measured.
     target : int
         The number of the class.
-    tolerance : float
-        How much of the change in probability may be missed.
 
     Returns
     -------
     Importance
     """
     gradients = _gradient_function(model)
+    # In an ensemble, the average of its models' means
+    means = [np.ravel(layer.mean) for layer in flat_layers(model) if layer.name == SCALING]
     is_missing = np.isnan(features)    # stays so: the model has its own value for it
-    mean = np.where(is_missing, np.nan, _average_features(model))
+    mean = np.where(is_missing, np.nan, np.mean(means, axis=0))
     far = np.where(is_missing, 0, features - mean)
     for doubling in range(MAX_DOUBLINGS + 1):
         importance = _integrate(gradients, ecg, mean, far, target, STEPS * 2**doubling)
-        if abs(importance.rest) < tolerance:
+        if abs(importance.rest) < MAX_REST:
             break
     return importance
 
@@ -169,7 +162,8 @@ def in_brief(importance: Importance, feature_names: Sequence[str], most: int = 3
     order = np.argsort(-np.abs(importance.features), kind="stable")[:most]
     telling = ", ".join(
         f"{feature_names[place]} {importance.features[place]:+.2f}" for place in order)
-    return f"Of what moved it: leads {leads} %, features {100 - leads} % (most: {telling})"
+    return (f"Of what moved it, up or down: leads {leads} %, features {100 - leads} % "
+            f"(most: {telling})")
 
 
 def summed(importance: Importance, leads: Sequence[str], feature_names: Sequence[str],

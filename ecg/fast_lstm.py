@@ -46,10 +46,10 @@ def loop(
         for width in widths
     ]
 
-    def goes_on(t: Any, *_: Any) -> Any:
+    def goes_on(t, *_):
         return t >= 0 if reverse else t < steps
 
-    def body(t: Any, state: tuple, tables: list) -> tuple:
+    def body(t, state, tables):
         state, new = step(state, [table[t] for table in rows])
         tables = [table.write(t, row) for table, row in zip(tables, new, strict=True)]
         return t + change, state, tables
@@ -96,7 +96,7 @@ class Recurrence:
         scale = self.scale
         scaled_weights = weights * scale
 
-        def step(state: tuple, row: Sequence) -> tuple:
+        def step(state, row):
             h, c = state
             gate = ops.tanh(row[0] + h @ scaled_weights) * scale + (1 - scale)
             i, f, g, o = ops.split(gate, 4, 1)
@@ -138,7 +138,7 @@ class Recurrence:
         slope_o = tanh * o * (1 - o)
         weights_of_gates = ops.split(ops.transpose(weights), 4)
 
-        def step(state: tuple, row: Sequence) -> tuple:
+        def step(state, row):
             dh, dc = state
             dc_dh, f, slope_i, slope_f, slope_g, slope_o = row
             dc = dc + dh * dc_dh
@@ -160,10 +160,10 @@ class Recurrence:
         It gives the last output and cells as one array (2, n, units).
         """
         @self.ops.custom_gradient
-        def last(x: Any, weights: Any, first_h: Any, first_c: Any) -> tuple:
+        def last(x, weights, first_h, first_c):
             state, (c, gates) = self.forward(x, weights, first_h, first_c)
 
-            def gradient(d_last: Any) -> tuple:
+            def gradient(d_last):
                 return self.backward(weights, first_h, c, gates, d_last)
 
             return self.ops.stack(state), gradient
@@ -221,8 +221,7 @@ def speed_up(keras: Any, lstm: Any) -> bool:
     cell = lstm.cell
     last = Recurrence(keras, lstm.units).differentiable()
 
-    def inner_loop(sequences: Any, initial_state: Sequence, mask: Any = None,
-                   training: bool = False) -> tuple:
+    def inner_loop(sequences, initial_state, mask=None, training=False):
         if mask is not None:
             stock = type(lstm).inner_loop
             return stock(lstm, sequences, initial_state, mask, training)
@@ -252,7 +251,7 @@ def speed_up_lstms(keras: Any, model: Any) -> None:
 def xla_works(tf: Any) -> bool:
     """Try a tiny compiled loop: XLA is missing or broken on some machines."""
     @tf.function(jit_compile=True)
-    def power(x: Any) -> Any:
+    def power(x):
         return tf.while_loop(lambda i, _: i < 2, lambda i, y: (i + 1, tf.tanh(y @ x)), (0, x))
 
     try:
@@ -261,3 +260,10 @@ def xla_works(tf: Any) -> bool:
         print(f"XLA does not work here ({type(error).__name__}): training takes 4 times as long")
         return False
     return True
+
+
+def try_xla(tf: Any, recipe: Any) -> bool:
+    """Return whether a training compiles with XLA: the recipe says so, and it works here."""
+    if recipe.xla:
+        print("trying XLA: lines of absl or XLA that follow are harmless", flush=True)
+    return recipe.xla and xla_works(tf)

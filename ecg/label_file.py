@@ -7,14 +7,16 @@ import difflib
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
 
 import pandas as pd
 
-from ecg.errors import UserError
+from ecg.errors import UserError, printable
 
 MAX_BYTES = 200_000_000    # the label file of all of MIMIC-IV-ECG has 60 MB
 MAX_CLASSES = 100
 MAX_NAME_LETTERS = 100
+MAX_COLUMNS = 100
 RARE = 10                  # times rarer than a class of nearly the same name: perhaps a typo
 
 # Folders and a name below the data folder: no '..', no leading '/' or '~', no drive, no URL
@@ -42,8 +44,9 @@ def read_rows(path: str, columns: list[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        These columns and "excess" (what a row holds beyond them, or ""), stripped of white space
-        around each cell. The index counts lines from 0; blank lines are left out.
+        These columns, and others whose names are numbers, stripped of white space around each cell.
+        The last is what a row holds beyond the first. The index counts lines from 0; blank lines
+        are left out.
 
     Raises
     ------
@@ -53,13 +56,17 @@ def read_rows(path: str, columns: list[str]) -> pd.DataFrame:
     try:
         if os.path.getsize(path) > MAX_BYTES or not os.path.isfile(path):
             raise ValueError("not a plain file of at most 200 MB")
+        first = ""
         with open(path, encoding="utf-8-sig") as file:    # read twice: never whole in memory
             for number, line in enumerate(file, 1):
+                first = first or line.strip(", \t\r\n")
                 if line.count('"') % 2 or "\0" in line:
                     raise ValueError(f"line {number}: a quote is not closed, or a NUL byte")
             file.seek(0)
-            rows = pd.read_csv(file, header=None, names=[*columns, "excess"], dtype=str,
-                               index_col=False, na_filter=False, skip_blank_lines=False)
+            width = max(len(columns), min(first.count(",") + 1, MAX_COLUMNS))
+            names = [*columns, *range(len(columns), width + 1)]
+            rows = pd.read_csv(file, header=None, names=names, dtype=str, index_col=False,
+                               na_filter=False, skip_blank_lines=False)
     except (OSError, ValueError) as error:    # parser errors and UnicodeDecodeError among them
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: expected a label file, as CSV UTF-8: {why}") from error
@@ -77,10 +84,10 @@ def refuse_rows(path: str, rows: pd.DataFrame, is_bad: pd.Series, expected: str)
 
 
 def drop_header(path: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the header, if the first row is one; `UserError` if there is one further down.
+    """Leave out the header, if the first row is one, and name the columns after the third by it.
 
     A header's patient is no whole number, its path has neither a digit nor a folder, and its class
-    is that of no record.
+    is that of no record. `UserError` if there is one further down, or a name comes twice.
     """
     if rows.empty:
         return rows
@@ -89,12 +96,30 @@ def drop_header(path: str, rows: pd.DataFrame) -> pd.DataFrame:
     headers = {"subject_id"}
     is_text = not re.fullmatch(WHOLE_NUMBER, subject) and re.fullmatch(r"[^\d/]+", record)
     if is_text and category not in {"", *others["ecg_category"]}:
-        rows = rows.drop(index=rows.index[0])
+        names = rows.iloc[0, 3:].str.casefold()
+        rows = rows.drop(index=rows.index[0]).rename(columns=names[names != ""])
         headers.add(subject)
 
     refuse_rows(path, rows, rows["subject_id"].isin(headers),
                 "a record, not a second header (files joined?)")
+    for name in rows.columns[rows.columns.duplicated()]:
+        raise UserError(f"{path}: two columns are called {name}")
     return rows
+
+
+def describing(path: str, rows: pd.DataFrame, known: Iterable[str]) -> list[str]:
+    """Return which of the known columns a file has after its third; tidy them, in place.
+
+    A notice names those that are not known. `UserError` if a cell could not be shown.
+    """
+    named = [name for name in rows.columns[3:] if isinstance(name, str)]
+    if others := ", ".join(name for name in named if name not in known):
+        print(f"notice: {printable(path)}: not used: column {printable(others, 200)}")
+    found = [name for name in named if name in known]
+    for name in found:
+        rows[name] = merge_names(rows[name])
+        refuse_rows(path, rows, ~rows[name].map(is_name), f"{name} in 100 printable letters")
+    return found
 
 
 def is_name(text: str) -> bool:
@@ -105,19 +130,6 @@ def is_name(text: str) -> bool:
 def is_patient(text: str) -> bool:
     """Tell whether this can be a subject_id: any name that a spreadsheet made of no number."""
     return is_name(text) and (text.isdigit() or not re.fullmatch(SPREADSHEET_NUMBER, text))
-
-
-def number_patients(rows: pd.DataFrame) -> pd.DataFrame:
-    """Turn subject_id into whole numbers if all are; else they stay text, with a notice."""
-    subjects = rows["subject_id"]
-    is_number = subjects.str.fullmatch(WHOLE_NUMBER)
-    if not is_number.all():
-        first = subjects[~is_number].iloc[0]
-        print(f"notice: subject_id is text, such as {first:.40}: 00123 and 123 are two patients")
-        return rows
-    if subjects.str.startswith("0").any():
-        print("notice: all subject_ids are whole numbers: 00123 and 123 are one patient")
-    return rows.astype({"subject_id": "int64"})
 
 
 def merge_names(names: pd.Series) -> pd.Series:

@@ -69,13 +69,6 @@ def list_unusual(paths: Iterable[str], places: Iterable[int], prepared: Any) -> 
     return tuple((path, remark) for path, remark in remarks.items() if remark)
 
 
-def report_missing(split: str, missing: list[str], n_read: int) -> None:
-    """Print how many records a split would have drawn that are not on disk, if any."""
-    if missing:
-        print(f"notice: {split}: {len(missing)} of {len(missing) + n_read} records that were drawn "
-              "are not on disk")
-
-
 def check_classes_left(
     split: str,
     labels: pd.DataFrame,

@@ -1,18 +1,18 @@
 """Measure probabilities: accuracy with intervals, calibration, thresholds, and a rate rule.
 
-Arrays in, numbers out.
+Arrays in, numbers out. How intervals are made, and how to make them again from predictions.csv, is
+said in `ecg.intervals`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
-from sklearn.metrics import precision_recall_fscore_support
 
-RESAMPLES = 1000            # of the patients, for intervals
-SEED = 42                   # of the resamples
+from ecg import intervals
+
 SLOW_BPM, FAST_BPM = 60, 100    # bradycardia below, tachycardia above
 MAX_TEMPERATURE = 2.0       # beyond it, something else is wrong
 PRIOR_RECORDS = 10.0        # records' worth of evidence for a temperature of 1
@@ -93,67 +93,59 @@ def accuracies(
     predicted: np.ndarray,
     subjects: np.ndarray,
 ) -> dict[str, list[float]]:
-    """Return accuracy and balanced accuracy, each as [value, low, high].
-
-    The 95 % interval: percentiles of a bootstrap of patients (Efron & Tibshirani, An Introduction
-    to the Bootstrap, 1993). A bootstrap of a class in which all are right, or all wrong, has no
-    width: there, the recall is drawn from Jeffreys' posterior of n patients, Beta(n + 1/2, 1/2)
-    (Brown, Cai & DasGupta, Statistical Science 2001;16:101-133).
+    """Return accuracy, balanced accuracy, macro F1 and Cohen's kappa, each as [value, low, high].
 
     Parameters
     ----------
     targets, predicted : ndarray of int, shape (n,)
     subjects : ndarray, shape (n,), patients
     """
-    is_right = predicted == targets
-    records = pd.crosstab(subjects, targets).astype(float)
-    right = pd.crosstab(subjects, targets, values=is_right, aggfunc="sum").fillna(0).astype(float)
-    rng = np.random.default_rng(SEED)
-    n = len(records)
-    draws = rng.multinomial(n, [1 / n] * n, RESAMPLES)
-    times = np.vstack([np.ones(n), draws])    # first, each patient once
-    n_records = times @ records.to_numpy()
-    with np.errstate(invalid="ignore"):    # a class that was not drawn
-        recall = times @ right.to_numpy() / n_records
-
-    for number, share in enumerate(recall[0]):
-        if share in (0, 1):
-            n_patients = (records.iloc[:, number] > 0).sum()
-            drawn = rng.beta(n_patients + 0.5, 0.5, RESAMPLES)
-            recall[1:, number] = drawn if share else 1 - drawn
-
-    weight = n_records / n_records.sum(axis=1, keepdims=True)
-    accuracy = np.nansum(recall * weight, axis=1)
-    accuracy[0] = is_right.mean()    # the same, without rounding
-    return {"accuracy": with_interval(accuracy),
-            "balanced accuracy": with_interval(np.nanmean(recall, axis=1))}
+    resamples = intervals.Resamples(subjects)
+    n_classes = max(targets.max(), predicted.max()) + 1
+    overall, _ = intervals.labels_alone(resamples, targets, predicted, n_classes)
+    return {name: figure.interval() for name, figure in overall.items()}
 
 
-def with_interval(scores: np.ndarray) -> list[float]:
-    """Return [value, low, high] of a score and its resamples; the value lies within."""
-    low, high = np.percentile(scores[1:], [2.5, 97.5])
-    value = scores[0]
-    return [float(value), float(min(low, value)), float(max(high, value))]
+def difference(score: list[float], other: list[float]) -> list[float]:
+    """Return by how much a score is above one of other patients, as [value, low, high].
+
+    From the intervals of both, [value, low, high] each, by square-and-add (Newcombe, Statistics in
+    Medicine 1998;17:873-890; Donner & Zou, Statistical Methods in Medical Research 2012;21:347).
+    """
+    (a, a_low, a_high), (b, b_low, b_high) = score, other
+    below = np.hypot(a - a_low, b_high - b)
+    above = np.hypot(a_high - a, b - b_low)
+    value = a - b
+    return [value, float(value - below), float(value + above)]
 
 
-def by_class(
+def all_figures(
+    probabilities: np.ndarray,
     targets: np.ndarray,
-    predicted: np.ndarray,
+    subjects: np.ndarray,
     classes: list[str],
-    weights: np.ndarray | None = None,
-) -> dict[str, dict[str, float]]:
-    """Return precision, recall, f1-score and support (weight of the records) by class name.
+    prevalence: np.ndarray | None = None,
+) -> dict[str, dict]:
+    """Return what `intervals.measure` does with intervals, for JSON: "model" and "by class".
+
+    Each figure is [value, low, high]; [value, None, None] where patients are too few for an
+    interval; None where there is no value.
 
     Parameters
     ----------
-    targets, predicted : ndarray of int, shape (n,)
-    classes : list of n_classes str; any text, also a word of scikit-learn's own report
-    weights : ndarray, shape (n,), or None for equal ones
+    probabilities : ndarray, shape (n, n_classes)
+    targets : ndarray of int, shape (n,)
+    subjects : ndarray, shape (n,), patients
+    classes : list of n_classes str
+    prevalence : ndarray, shape (n_classes,), optional
+        What the classes are weighted to.
     """
-    scores = precision_recall_fscore_support(
-        targets, predicted, labels=range(len(classes)), sample_weight=weights, zero_division=0)
-    kinds = "precision", "recall", "f1-score", "support"
-    return pd.DataFrame(np.transpose(scores), classes, kinds).astype(float).to_dict("index")
+    overall, by_class = intervals.measure(probabilities, targets, subjects, prevalence)
+    return {
+        "model": {name: figure.interval() for name, figure in overall.items()},
+        "by class": {
+            name: {kind: figures[number].interval() for kind, figures in by_class.items()}
+            for number, name in enumerate(classes)}}
 
 
 def thresholds(
@@ -200,9 +192,7 @@ def calibration(
     targets: np.ndarray,
     weights: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Return expected calibration error, over 10 bins of the confidence, and Brier score, 0 to 2.
-
-    Guo et al., ICML 2017; Brier, Monthly Weather Review 1950;78:1-3.
+    """Return `intervals.calibration_errors` of a test whose records have these weights.
 
     Parameters
     ----------
@@ -210,41 +200,37 @@ def calibration(
     targets : ndarray of int, shape (n,)
     weights : ndarray, shape (n,), or None for equal ones
     """
-    confidence = probabilities.max(axis=1)
-    is_right = probabilities.argmax(axis=1) == targets
-    weights = np.ones(len(targets)) if weights is None else weights
-    bins = np.minimum((confidence * 10).astype(int), 9)
-    gap = np.bincount(bins, weights * (confidence - is_right))
-
-    truth = np.eye(probabilities.shape[1])[targets]
-    distance = ((probabilities - truth) ** 2).sum(axis=1)
-    return {
-        "expected calibration error": float(np.abs(gap).sum() / weights.sum()),
-        "Brier score": float(np.average(distance, weights=weights))}
+    times = np.ones(len(targets)) if weights is None else weights
+    errors = intervals.calibration_errors(probabilities, targets, times[None])
+    return {name: float(value) for name, (value,) in errors.items()}
 
 
 def calibrations(
     each: np.ndarray,
     temperatures: list[float],
     targets: np.ndarray,
-    weights: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Return `calibration` before and after temperature scaling, on test and at a prevalence.
+    decide: Callable = np.asarray,
+) -> dict[str, dict[str, float]]:
+    """Return `calibration` before and after temperature scaling.
+
+    And what it is after that, but without the rate step.
 
     Parameters
     ----------
     each : ndarray, shape (models, n, n_classes), probabilities after temperature scaling
     temperatures : list of float, by which the models' logits were divided
     targets : ndarray of int, shape (n,)
-    weights : ndarray, shape (n,), optional
-        Give the classes their prevalence in the label file.
+    decide : function, optional
+        What is done to the models' mean: the rate step.
     """
     unscaled = [p if temperature == 1 else soften(p, 1 / temperature)    # then exact
                 for p, temperature in zip(each, temperatures, strict=True)]
-    moments = {"before": np.mean(unscaled, axis=0), "after": np.mean(each, axis=0)}
-    places = {"test": None} if weights is None else {"test": None, "at prevalence": weights}
-    return {place: {moment: calibration(p, targets, w) for moment, p in moments.items()}
-            for place, w in places.items()}
+    mean = np.mean(each, axis=0)
+    moments = {
+        "before": decide(np.mean(unscaled, axis=0)),
+        "after": decide(mean),
+        "without rate step": mean}
+    return {moment: calibration(p, targets) for moment, p in moments.items()}
 
 
 def accuracy_at_coverage(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:

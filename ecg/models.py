@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg import __version__, files, label_file, origin
-from ecg.errors import UserError
+from ecg import __version__, files, label_file, origin, recordings
+from ecg.errors import UserError, user_errors
 
 MAX_MODEL_BYTES = 2**28    # an ensemble of 100 large ones has 50 MB
 MAX_CARD_BYTES = 2**25
@@ -199,6 +199,19 @@ def check_scaling(scaling: Any, width: int, baseline_width: int = 0) -> None:
                 raise ValueError(f"{name} in its .json: expected {expected} numbers in range")
 
 
+# -------------------------------------------------------------------------------------- ensemble
+def average(keras: Any, members: list) -> Any:
+    """Return a model of the same inputs that averages the probabilities of several; of one, it."""
+    if len(members) == 1:
+        return members[0]
+    named = [    # a layer needs a name of its own, and one output, not a list of one
+        keras.Model(model.inputs, model.outputs[0], name=f"{model.name}_{i}")
+        for i, model in enumerate(members)]
+    inputs = [keras.Input(array.shape[1:], name=array.name) for array in members[0].inputs]
+    average = keras.layers.Average()([model(inputs) for model in named])
+    return keras.Model(inputs, average, name="ensemble")
+
+
 # ----------------------------------------------------------------------------------------- check
 CHECK_FS = 500                # Hz
 CHECK_TOLERANCE = 1e-3        # of a probability
@@ -260,3 +273,67 @@ def check_file(path: str | Path) -> None:
         if names != FILES or any(part.compress_type for part in parts):
             raise ValueError("it holds other files than a model of this project, or packed ones")
         _check_weights(archive.read("model.weights.h5"))
+
+
+# What newer releases of Keras add to the description of a layer, each at its default in our models
+NEWER_SETTINGS = {"quantization_config", "input_axes", "output_axes", "renorm", "use_gate",
+                  "sliding_window"}
+
+
+def write(model: Any, card: dict[str, Any], path: Path) -> None:
+    """Write a model and its card, to which the hash of the model's file is added.
+
+    The card is first written as .json.new, so that a card that fits the model exists at every
+    moment.
+    """
+    new = path.with_suffix(".json.new")
+
+    def write_both(scratch: Path) -> None:
+        model.save(scratch)
+        make_portable(scratch)
+        text = json.dumps({**card, "model_sha256": files.sha256(scratch)}, indent=1)
+        files.write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
+
+    files.write_whole(path, write_both)
+    with user_errors(f"{path}, whose card stays {new}"):
+        os.replace(new, path.with_suffix(".json"))
+
+
+def make_portable(path: Path) -> None:
+    """Rewrite a .keras file that we have just saved so that Keras 3.5 and later open it.
+
+    Releases differ in what they write of a layer at its defaults, and refuse what they do not know.
+    """
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+
+    description = _portable(json.loads(parts["config.json"]))
+    parts["config.json"] = json.dumps(description).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def _portable(part: Any) -> Any:
+    """Return a part of a description without what some releases do not know.
+
+    That is `NEWER_SETTINGS`, and the name among the settings of an operation that has others.
+    """
+    if isinstance(part, list):
+        return [_portable(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    kept = {name: _portable(inner) for name, inner in part.items() if name not in NEWER_SETTINGS}
+    if str(kept.get("module")).startswith("keras.src.ops") and len(kept["config"]) > 1:
+        kept["config"].pop("name", None)
+    return kept
+
+
+def count_known(path: str | Path, signals: Any) -> int | None:
+    """Count the recordings among prepared ECGs that a model has learnt from.
+
+    None if no file beside the model tells: runs of users write none.
+    """
+    with refusing(path):
+        known = recordings.read_known(path)
+    return None if known is None else int(recordings.is_known(signals, known).sum())

@@ -19,10 +19,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ecg import files
+from ecg.demo import DEMO_FOLDER
 from ecg.errors import UserError
 
 NOT_STATED = "not stated"
+CHOSEN_BY = "random", "uncertainty"    # by choose_records.py
 DEMO = "synthetic records, not patients"
 MAX_LETTERS = 100
 
@@ -49,6 +53,7 @@ def check_card(card: dict[str, Any]) -> None:
         Something cannot be shown. `KeyError`, `TypeError` or `AttributeError` if it has another
         form.
     """
+    caution(card)    # its numbers are numbers
     texts = [start[key] for start in starts(card) for key in ("model", "sha256")]
     origins = map(of_card, [card, *starts(card)])
     if not all(map(is_origin, origins)) or not "".join(texts + trained_on(card)).isprintable():
@@ -76,6 +81,8 @@ def of_file(name: str, flag: str = "", is_demo: bool = False) -> str:
     if flag or not sidecar.is_file():
         return flag or NOT_STATED
 
+    if chosen_by(name):
+        return NOT_STATED
     with contextlib.suppress(Exception):    # a file that came with the labels may hold anything
         card = json.loads(sidecar.read_text(encoding="utf-8"))
         is_of_file = card["sha256"][labels.name] == files.sha256(labels)
@@ -86,16 +93,49 @@ def of_file(name: str, flag: str = "", is_demo: bool = False) -> str:
     return NOT_STATED
 
 
+def label_error(card: dict[str, Any]) -> str:
+    """Return what is known of the error of tested labels that a machine has read, or ""."""
+    tested = card.get("test_labels_origin") or of_card(card)
+    return OF_MACHINES if "machine" in tested.casefold() else ""
+
+
+def chosen_by(name: str) -> str:
+    """Return how choose_records.py has drawn the records of a label file, as its .labels.json says.
+
+    Somebody has filled in the labels since, so it is believed whatever is in the file.
+    """
+    with contextlib.suppress(Exception):
+        card = json.loads(Path(name).with_suffix(".labels.json").read_text(encoding="utf-8"))
+        return card["chosen_by"] if card["chosen_by"] in CHOSEN_BY else ""
+    return ""
+
+
+def of_run(settings: Any, is_demo: bool, test: pd.DataFrame) -> dict[str, Any]:
+    """Return for the card where labels and test records come from; rows of --test-labels.
+
+    For the script's `Settings`; `test` are the test records.
+    """
+    own = of_file(settings.labels, settings.labels_origin, is_demo)
+    origins = {"labels_origin": own,
+               "test_chosen_by": chosen_by(settings.test_labels or settings.labels)}
+    if not settings.test_labels:
+        return origins
+    is_demo_test = test["waveform_path"].str.startswith(DEMO_FOLDER).any()
+    of_test = of_file(settings.test_labels, settings.test_labels_origin, is_demo_test)
+    return {**origins, "test_labels_origin": of_test, "test_rows": test.attrs["rows"],
+            "equal_numbers": test.attrs["equal_numbers"]}
+
+
 def of_card(card: dict[str, Any]) -> str:
     """Return what a model's card states."""
     return card.get("labels_origin", NOT_STATED)
 
 
-def note(card: dict[str, Any]) -> str:
-    """Return what has to be said wherever the model of this card speaks."""
+def note(card: dict[str, Any], is_tested: bool = False) -> str:
+    """Return what has to be said wherever the model of this card speaks, or is tested."""
     own = of_card(card)
     others = [of_card(start) for start in starts(card) if of_card(start) != own]
-    words = about_results(own)
+    words = about_results(own, card.get("test_labels_origin", "") if is_tested else "")
     if others:
         words = f"Adapted from a model whose labels are: {others[0].rstrip(' .')}. {words}"
     return f"{TRAINED_ON_SYNTHETIC} {words}" if card.get("synthetic") else words
@@ -146,15 +186,26 @@ def describe_start(
 
 
 def unseen(card: dict[str, Any], is_trained: bool) -> str:
-    """Return what follows "tested on so many patients": in which sense they are new."""
+    """Return what follows "tested on so many patients": in which sense they are new, if checked."""
+    compared = "recording" if card.get("equal_numbers") else "number, folder or recording"
+    own = f" with no {compared} in common with"
     if not starts(card):
-        return " that training never saw"
-    return " that adapting never saw" if is_trained else "; nothing was trained"
+        return f"{own} training"
+    words = f"{own} adapting" if is_trained else "; nothing was trained"
+    known = card.get("start_knows")
+    if known is None:
+        return f"{words}; whether the start has learnt from their recordings was not checked"
+    return words if known else f"{words}; the start has learnt from none of their recordings"
 
 
 def caution(card: dict[str, Any]) -> str:
-    """Return the warning that test patients may have been seen after all, or ""."""
-    return MAY_HAVE_SEEN if card.get("start_saw_test_file") else ""
+    """Return the warnings that the test patients may be no others, or no sample; or ""."""
+    n_equal, n_known = card.get("equal_numbers") or 0, card.get("start_knows") or 0
+    return " ".join(filter(None, [
+        MAY_HAVE_SEEN if card.get("start_saw_test_file") else "",
+        KNOWN.format(n_known) if n_known else "",
+        EQUAL_NUMBERS.format(n_equal) if n_equal else "",
+        NO_SAMPLE if card.get("test_chosen_by") == "uncertainty" else ""]))
 
 
 # ---------------------------------------------------------------------------------------- notices
@@ -163,6 +214,24 @@ TRAINED_ON_SYNTHETIC = "This model was trained on synthetic records."
 SYNTHETIC = "THIS DATA IS SYNTHETIC (the demo): its figures say nothing about real patients."
 MAY_HAVE_SEEN = ("This model comes from one that has learnt from the label file of the test "
                  "patients, and may have seen them: only other patients can tell how good it is.")
+OF_MACHINES = (
+    "The tested labels are a machine's, and agreement with them is what is measured, not with the "
+    "truth. Against cardiologists, machines missed 12 % and 9 % of atrial fibrillation (Bae 2012, "
+    "Poon 2005), 10 % and 7 % of those that they called were none (Bae 2012, Lindow 2019), and 13 "
+    "% of rhythm statements were revised (Poon 2005). None of this is of MIMIC-IV-ECG's carts.")
+SOURCES = (
+    "Bae MH et al., Clinical Cardiology 2012;35:348-353, 10,279 ECGs, doi 10.1002/clc.22000. Poon "
+    "K, Okin PM, Kligfield P, Journal of Electrocardiology 2005;38:235-238, 4,297 ECGs. Lindow T "
+    "et al., Scandinavian Journal of Primary Health Care 2019;37:426-433, 988 ECGs called atrial "
+    "fibrillation or flutter, doi 10.1080/02813432.2019.1684429.")
+
+# Cautions
+KNOWN = ("{:d} of the test recordings are recordings that the start has learnt from: only other "
+         "patients can tell how good it is.")
+EQUAL_NUMBERS = ("{:d} test patients have a number or folder that --labels has too, in another "
+                 "data folder: they are taken for other people, which nobody has checked.")
+NO_SAMPLE = ("The test records were chosen because a model was unsure of them: they are no sample "
+             "of the hospital, on whose other records it is likely better.")
 SYNTHETIC_MARK = "synthetic demo data"    # short, for the foot of a figure
 
 

@@ -1,9 +1,10 @@
-"""Who is the same patient, repair of a split that lacks a class, external patients, copies."""
+"""Who is the same person, by names and by recordings; repair of a split; external patients."""
 
-import hashlib
-from collections.abc import Iterable
+import itertools
+import re
+import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,42 +12,98 @@ from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ecg.cache import Prepared
+from ecg.recordings import Recordings, copies
 
 NODE_LIMIT = 50    # of the search for a plan: of work, not of time, so that splits stay the same
 NO_LIMIT = 2**31 - 1
 INFEASIBLE = 2    # a status of SciPy's milp
 PATIENT_FOLDER = r"(?:^|/)(p\d{8})/"    # as MIMIC-IV-ECG names a patient's folder
+SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212]+")    # spaces, also unbroken ones, and dashes
 
 
-def join_patients(rows: pd.DataFrame) -> pd.DataFrame:
-    """Give patients who share a record or a folder pNNNNNNNN one subject_id, the smallest.
+def tidy(ids: pd.Series) -> pd.Series:
+    """Return ids without what makes no other person: case, kinds of spaces and dashes, zeros."""
+    def tidy_one(name: str) -> str:
+        folded = unicodedata.normalize("NFC", name).casefold()
+        name = SEPARATORS.sub(" ", unicodedata.normalize("NFC", folded))
+        if name.isdigit():
+            return name.lstrip("0") or "0"
+        return name
+
+    return ids.map({name: tidy_one(name) for name in ids.unique()}).astype(object)
+
+
+def below(rows: pd.DataFrame, folder: Path, folders: list[Path]) -> pd.DataFrame:
+    """Return ids and places of rows as keys that tell, in all of these folders, who is the same."""
+    tree = min((other for other in folders if folder.is_relative_to(other)),
+               key=lambda other: len(other.parts))
+    path = f"{folder.relative_to(tree).as_posix()}/" + rows["waveform_path"]
+    own = rows["subject_id"]
+    ids = tidy(own)
+    return pd.DataFrame({
+        "tree": folders.index(tree),
+        "written": own.replace("", None),
+        "name": own.where(~ids.str.isdigit(), ids).replace("", None),
+        "id": ids.where(ids != "", path),    # without an id, a record is known by its place alone
+        "place": path.str.extract(PATIENT_FOLDER, expand=False).fillna(path)})
+
+
+def unite(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the group of each number from 0 on, where these pairs are of one group."""
+    n = 1 + max(some.max(initial=-1), others.max(initial=-1))
+    ones = np.ones(len(some))
+    links = coo_array((ones, (some, others)), shape=(n, n))
+    return connected_components(links, directed=False)[1]
+
+
+def identify(tables: list[pd.DataFrame], folders: list[str]) -> tuple[list[pd.Series], int]:
+    """Tell who is who in all label files of a run: the only place where that is decided by names.
+
+    Rows are of one person if they share, in one tree of folders, an id, a folder pNNNNNNNN or a
+    record, and so on from row to row. The same id in another tree may be another person's.
 
     Parameters
     ----------
-    rows : DataFrame with subject_id and waveform_path
+    tables : list of DataFrame with subject_id, "" where it is not known, and waveform_path
+    folders : list of str, the data folder of each; one inside another is of the same tree
 
     Returns
     -------
-    DataFrame with the same rows; a notice names the first patient with several numbers
+    persons : list of Series of str, for each table: the smallest id of the person, or ""; a notice
+        names the first who has several
+    n_equal : int, the persons of other trees who have an id or a path that the first tree has too
     """
-    if rows.empty:
-        return rows
-    folder = rows["waveform_path"].str.extract(PATIENT_FOLDER, expand=False)
-    subject, subjects = pd.factorize(rows["subject_id"], sort=True)
-    place, places = pd.factorize(folder.fillna(rows["waveform_path"]))
-    n = len(subjects)
-    n_nodes = n + len(places)
-    links = coo_array((np.ones(len(rows)), (subject, n + place)), shape=(n_nodes, n_nodes))
-    _, group = connected_components(links, directed=False)
-    joined = pd.Series(range(n)).groupby(group[:n]).transform("min").to_numpy()    # sorted above
+    roots = [Path(folder).resolve() for folder in folders]
+    parts = []
+    for number, table in enumerate(tables):
+        part = below(table, roots[number], roots)
+        parts.append(part.assign(table=number))
+    rows = pd.concat(parts).sort_values("name", kind="stable")
 
-    is_joined = joined != np.arange(n)
-    if is_joined.any():
-        example = is_joined.argmax()
-        print(f"notice: {is_joined.sum()} subject_ids share a folder or a record with another: "
-              f"{subjects[example]} and {subjects[joined[example]]}, for example, are one patient")
-    return rows.assign(subject_id=subjects[joined[subject]])
+    tree = rows["tree"].astype(str)
+    keys = pd.concat([tree + " id " + rows["id"], tree + " place " + rows["place"]])
+    ids, places = pd.factorize(keys)[0].reshape(2, -1)
+    group = unite(ids, places)[ids]
+    rows["person"] = rows.groupby(group)["name"].transform("first").fillna("")
+
+    is_first = rows["tree"] == 0
+    first = rows[is_first]
+    is_alike = rows["id"].isin(first["id"]) | rows["place"].isin(first["place"])
+    is_taken = ~is_first & rows["person"].isin(first["person"])
+    rows.loc[is_taken, "person"] += " (2)"    # of the second tree
+
+    written = rows.dropna().drop_duplicates(["person", "written"])
+    others = written[written.duplicated("person")]
+    if len(others):
+        example = written["written"][written["person"] == others["person"].iloc[0]]
+        print(f"notice: {len(others)} subject_ids are another spelling of one, or share a folder "
+              f"or a record with it: {example.iloc[1]} and {example.iloc[0]}, for example, are one "
+              "patient")
+    persons = []
+    for number, table in enumerate(tables):
+        own = rows["person"][rows["table"] == number]
+        persons.append(own.reindex(table.index))
+    return persons, rows.loc[~is_first & is_alike, "person"].nunique()
 
 
 def plan_moves(
@@ -137,41 +194,24 @@ def repair(
 
 
 # ----------------------------------------------------------------------------- external test set
-def is_same_tree(folder: str, other: str) -> bool:
-    """Tell whether a folder is, or is inside, another: then both number the same patients."""
-    a = Path(folder).resolve()
-    b = Path(other).resolve()
-    return a.is_relative_to(b) or b.is_relative_to(a)
-
-
 def replace_test(
     splits: dict[str, pd.DataFrame],
     test: pd.DataFrame,
-    data_dir: str,
-    test_data_dir: str,
 ) -> dict[str, pd.DataFrame]:
     """Give the records of splits["test"] to training, and put an external test set in their place.
+
+    Its persons leave training and validation; `ValueError` if a class loses its last record there.
 
     Parameters
     ----------
     splits : dict of DataFrame
         'train', 'validation' and 'test', with columns subject_id and ecg_category.
     test : DataFrame
-        Rows of the label file of the external test set.
-    data_dir, test_data_dir : str
-        Where `is_same_tree`, equal numbers in `test` are the same patients: these leave training
-        and validation.
-
-    Raises
-    ------
-    ValueError
-        A class loses its last record in training or validation.
+        Rows of the label file of the external test set; subject_id by `identify`, as in `splits`.
     """
     train = pd.concat([splits["train"], splits["test"]])
     rest = {"train": train, "validation": splits["validation"]}
-    if is_same_tree(data_dir, test_data_dir):
-        rest = leave_out_patients(rest, test["subject_id"])
-    return {**rest, "test": test}
+    return {**leave_out_patients(rest, test["subject_id"]), "test": test}
 
 
 def leave_out_patients(
@@ -187,39 +227,84 @@ def leave_out_patients(
                              "not trained on: name other patients, or another --test-data-dir")
 
     n_gone = sum(len(splits[name]) - len(kept[name]) for name in splits)
-    print(f"notice: {n_gone} records of patients in the test file are kept out of training")
+    if n_gone:
+        print(f"notice: {n_gone} records of patients in the test file are kept out of training")
     return kept
 
 
 # ----------------------------------------------------------------------------------------- copies
-def digest(ecg: np.ndarray) -> bytes:
-    """Return a hash of a prepared ECG (sequence_length, 12)."""
-    return hashlib.blake2b(np.ascontiguousarray(ecg).tobytes(), digest_size=16).digest()
+class Drawn(NamedTuple):
+    """Recordings with their rows, and what they are."""
+
+    rows: pd.DataFrame    # subject_id, waveform_path
+    recordings: Recordings
+    kind: str             # such as "test record"
 
 
-def digests(splits: dict[str, Any]) -> dict[bytes, str]:
-    """Return the hash of each record in these splits, with a reason to leave a copy of it out.
+class CopyWatch:
+    """Keeps out of a split whoever has a recording of a split that was drawn before it.
+
+    A copy takes its whole person with it. Their other recordings are then held out like those of
+    the earlier split, so what was drawn already is looked at again. Nobody is moved. In the test
+    itself, a recording that comes twice counts once.
 
     Parameters
     ----------
-    splits : dict
+    held_out : dict
         By name, `Records` of the script: with rows and signals.
-    """
-    return {
-        digest(records.signals[place]): f"copy of a {name} record: {path}"
-        for name, records in splits.items()
-        for place, path in enumerate(records.rows["waveform_path"])}
+    is_test : bool
 
-
-def reasons(prepared: Iterable[Prepared], known: dict[bytes, str]) -> list[str]:
-    """Return why each of these records cannot be used, such as that it is a copy, or "".
-
-    Parameters
+    Attributes
     ----------
-    prepared : iterable of Prepared
-    known : dict
-        What `digests` gave of the records that must not come again.
+    persons, repeated : dict of str, by subject_id and by path, why these are left out
     """
-    if not known:
-        return [record.reason for record in prepared]
-    return [record.reason or known.get(digest(record.signal), "") for record in prepared]
+
+    def __init__(self, held_out: dict[str, Any], is_test: bool = False) -> None:
+        self.held_out = [Drawn(records.rows, Recordings.of(records.signals), f"{name} record")
+                         for name, records in held_out.items()]
+        self.is_test = is_test
+        self.drawn: list[Drawn] = []
+        self.persons: dict[str, str] = {}
+        self.repeated: dict[str, str] = {}
+
+    def look(self, rows: pd.DataFrame, signals: Any) -> None:
+        """Take in records that were read (subject_id, waveform_path), each once."""
+        new = Drawn(rows, Recordings.of(signals), "record of such a patient")
+        self.drawn.append(new)
+        if self.is_test:
+            for old in self.drawn:
+                pairs = copies(old.recordings, new.recordings)
+                first, second = old.rows["waveform_path"], new.rows["waveform_path"]
+                self.repeated |= {second.iloc[j]: f"copy of a test record: {first.iloc[i]}"
+                                  for i, j in pairs if old is not new or i < j}
+        todo = [(known, new) for known in self.held_out]
+        while todo:
+            theirs = self.leave_out(*todo.pop())
+            todo += itertools.product(theirs, self.drawn)
+
+    def leave_out(self, known: Drawn, drawn: Drawn) -> list[Drawn]:
+        """Leave out whoever has a copy; return all that was drawn of them."""
+        new = {}
+        for i, j in copies(known.recordings, drawn.recordings):
+            row, path = drawn.rows.iloc[j], known.rows["waveform_path"].iloc[i]
+            if row["subject_id"] not in self.persons:
+                new[row["subject_id"]] = (f"patient with a copy of a {known.kind}: "
+                                          f"{row['waveform_path']} is {path}")
+        self.persons |= new
+        theirs = []
+        for part in self.drawn if new else ():
+            places = np.flatnonzero(part.rows["subject_id"].isin(new))
+            theirs.append(part._replace(rows=part.rows.iloc[places],
+                                        recordings=part.recordings.pick(places)))
+        return theirs
+
+
+def join_copies(rows: pd.DataFrame, signals: Any) -> pd.Series:
+    """Return subject_id of rows, the same where their ECGs (n, sequence_length, 12) are copies."""
+    own = Recordings.of(signals)
+    subject, _ = pd.factorize(rows["subject_id"])
+    i, j = copies(own, own).T
+    some = np.append(subject, subject[i])    # each with itself, and with its copies
+    others = np.append(subject, subject[j])
+    person = unite(some, others)[subject]
+    return rows["subject_id"].groupby(person).transform("first")

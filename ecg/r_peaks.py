@@ -1,13 +1,13 @@
 """Find the R peaks of an ECG: which waves are beats, and where each beat's peak is.
 
-In this order: `order_leads`, `qrs_envelope`, the thesis's `find_peaks` rule (in
-`too_feature.measure_rhythm`), `refine` and `rr_intervals`. The rule's peaks are candidates: T waves
-among them are dropped, close beats that its distance left out are added, and each is moved to where
-it fits the median beat. Peaks that are not like one another are noise; an interval with a gap in it
-is none.
+In this order: `qrs_energies`, `qrs_envelope`, the thesis's `find_peaks` rule (in
+`too_feature.measure_rhythm`), `order_leads`, `refine` and `rr_intervals`. The rule's peaks are
+candidates, which several leads agree on: T waves among them are dropped, close beats that its
+distance left out are added, and each is moved to where it fits the median beat of one lead. Peaks
+that are not like one another are noise; an interval with a gap in it is none.
 """
 
-import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,109 +16,139 @@ from scipy import fft
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
-# ------------------------------------------------------------------------- the envelope of a lead
-MIN_STEEPNESS = 0.4         # of the median lead's: a flatter lead II gives way to another
+from ecg.signals import find_runs
+from ecg.wfdb_files import MAX_FS, MIN_FS
+
+GRID = 250                  # Hz, to which leads are resampled: one sample is 4 ms
+
+# ------------------------------------------------------------------------ the envelope of a record
 MIN_QRS_ENERGY = 0.5        # (mV/s)^2; what is less steep is no QRS complex
-MIN_QRS_SIZE = 1 / 8        # of the largest beat but one; smaller waves are P or T waves
+MIN_QRS_SIZE = 1 / 8        # of the usual beat; smaller waves are P or T waves
+MIN_BEAT_SIZE = 1 / 4       # of the largest beat but one, in windows that count as having a beat
+WINDOW_S = 2                # the energy of a lead's usual beat is the median over such windows
+MAX_ENERGY = 4              # of a lead's usual beat: a larger artefact counts no more than that
+MIN_BEATING_LEADS = 3       # with fewer, lead II is taken alone
+NOISE_FACTOR = 5            # times the energy of the quietest tenth of a record may be noise;
+MIN_BEAT_TO_NOISE = 3       # where beats have not so many times more, noise may hide some
+MIN_CONTRAST = 0.5          # of the clearest lead's: a less clear lead is not refined in
 
 
-def order_leads(leads: np.ndarray, fs: float, first: int) -> list[int]:
-    """Return the leads in which to look for beats, the steepest first; none that is flat.
+def check_rate(fs: float) -> int:
+    """Return the samples of a second, the least that features are measured on."""
+    if not MIN_FS <= fs <= MAX_FS:
+        raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
+    return math.ceil(fs)
+
+
+def _band_pass(leads, low, high, fs):
+    """Filter leads (n, samples) by a squared second-order Butterworth response (Hz), onto `GRID`.
+
+    There is no phase shift; the cosine transform continues a lead by its mirror image.
+    """
+    samples = leads.shape[-1]
+    n = round(samples * GRID / fs)
+    spectrum = fft.dct(leads)[..., :n] * (n / samples)
+    hertz = np.arange(spectrum.shape[-1]) * fs / (2 * samples)
+    width = np.maximum(hertz * (high - low), 1e-9)
+    distance = (hertz**2 - low * high) / width
+    return fft.idct(spectrum / (1 + distance**4), n=n)
+
+
+def qrs_energies(leads: np.ndarray, fs: float) -> np.ndarray:
+    """Return where each lead has QRS complexes, as energy.
+
+    It is averaged twice, so that each complex has a single summit. Averaged once, it would have a
+    plateau, whose largest value jitters.
 
     Parameters
     ----------
     leads : ndarray, shape (samples, leads), mV
     fs : float, Hz
-    first : int
-        A lead that comes first unless it is much flatter than the others.
-    """
-    step = round(0.02 * fs)
-    steps = leads[step:] - leads[:-step]
-    steepness = np.sqrt(np.einsum("ij,ij->j", steps, steps))
-    order = [lead for lead in np.argsort(-steepness, kind="stable").tolist() if steepness[lead]]
-    if order and steepness[first] >= MIN_STEEPNESS * np.median(steepness[order]):
-        order.sort(key=lambda lead: lead != first)    # the others stay in their order
-    return order or [first]
-
-
-@functools.lru_cache
-def _band_response(low, high, fs, samples):
-    """Return a squared second-order Butterworth response (Hz) for a cosine transform."""
-    hertz = np.arange(samples) * fs / (2 * samples)
-    width = np.maximum(hertz * (high - low), 1e-9)
-    distance = (hertz**2 - low * high) / width
-    return 1 / (1 + distance**4)
-
-
-def _band_pass(lead, low, high, fs):
-    """Filter a lead by `_band_response`, without phase shift."""
-    return fft.idct(fft.dct(lead) * _band_response(low, high, fs, len(lead)))
-
-
-def qrs_envelope(lead: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return where a lead (samples,) in mV has QRS complexes: as energy, and as its envelope.
-
-    The energy is averaged twice, so that each complex has a single summit. Averaged once, it would
-    have a plateau, whose largest value jitters.
-
-    The envelope is cut off at the bottom, where no QRS complex is, and at twice the typical beat:
-    the median over those 2-second windows that hold one, so that a pause does not lower it to the T
-    waves. Cut off there (but not below 1/400 of the largest), a large ectopic beat or artefact does
-    not hide the others.
 
     Returns
     -------
-    energy, envelope : ndarray, shape (samples,), (mV/s)^2
+    ndarray, shape (leads, n), (mV/s)^2 at `GRID` Hz
     """
-    energy = (np.gradient(_band_pass(lead, 5, 20, fs)) * fs) ** 2
+    band = _band_pass(leads.T.astype("f4"), 5, 20, fs)    # half the memory, all the speed
+    energies = (np.gradient(band, axis=1) * GRID) ** 2
     for _ in range(2):
-        energy = uniform_filter1d(energy, round(0.08 * fs), mode="constant")
+        energies = uniform_filter1d(energies, 2 * round(0.04 * GRID) + 1, mode="constant")
+    return energies
 
-    # A QRS complex has a share of the largest but one: the largest of all may be an artefact
-    largest = energy.argmax()
-    around = round(0.5 * fs)
-    before = energy[:max(0, largest - around)]
-    after = energy[largest + around:]
-    second = max(before.max(initial=0), after.max(initial=0))
-    above = np.maximum(energy - max(MIN_QRS_ENERGY, second * MIN_QRS_SIZE**2), 0)
 
-    window = int(2 * fs)
-    starts = range(0, max(1, len(above) - window // 2), window)
-    tops = np.array([above[start:start + window].max() for start in starts])
-    typical = np.median(tops[tops > 0]) if tops.any() else 0.0
-    return energy, np.minimum(above, max(2 * typical, above.max() / 400))
+def qrs_envelope(energies: np.ndarray, alone: int) -> np.ndarray:
+    """Return where several leads at once have QRS complexes: one envelope of `qrs_energies`.
+
+    At each moment it is the median over the leads of the energy over that of the lead's usual beat:
+    what one lead alone has, or lacks, is not seen. It is cut off at the bottom, where no QRS
+    complex is, and at twice the usual beat; nothing is left where noise may hide beats.
+
+    Parameters
+    ----------
+    energies : ndarray, shape (leads, n)
+    alone : int
+        The lead that is taken where fewer than three have beats.
+
+    Returns
+    -------
+    ndarray, shape (n,), (mV/s)^2
+    """
+    n = energies.shape[1]
+    # A beat has a share of the largest but one: the largest of all may be an artefact
+    is_far = np.abs(np.arange(n) - energies.argmax(axis=1)[:, None]) >= 0.5 * GRID
+    second = np.max(energies, axis=1, where=is_far, initial=0)
+    least = np.maximum(MIN_QRS_ENERGY, second * MIN_BEAT_SIZE**2)
+
+    window = WINDOW_S * GRID
+    starts = range(0, max(1, n - window // 2), window)
+    tops = np.sort(np.maximum.reduceat(energies, starts, axis=1))
+    n_beating = (tops > least[:, None]).sum(axis=1)    # windows
+    usual = tops[np.arange(len(tops)), -1 - n_beating // 2]
+    has_beats = n_beating > 0
+    if has_beats.sum() < MIN_BEATING_LEADS and has_beats[alone]:
+        has_beats = np.arange(len(tops)) == alone
+    if not has_beats.any():
+        return np.zeros(n)
+
+    relative = np.minimum(energies[has_beats] / usual[has_beats, None], MAX_ENERGY)
+    typical = np.median(usual[has_beats])
+    energy = np.median(relative, axis=0) * typical
+    noise = NOISE_FACTOR * np.quantile(energy, 0.1)
+    if typical < MIN_BEAT_TO_NOISE * noise:
+        return np.zeros(n)
+    lowest = max(MIN_QRS_ENERGY, noise, typical * MIN_QRS_SIZE**2)
+    return np.clip(energy - lowest, 0, 2 * typical)
+
+
+def order_leads(energies: np.ndarray, candidates: np.ndarray, first: int) -> list[int]:
+    """Return the leads that show the candidates (int, places on `GRID`) well, the clearest first.
+
+    Beats stand out by their median energy over the mean of the lead's. The lead `first` comes first
+    if it is among them.
+    """
+    if not len(candidates):
+        return [first]
+    contrast = np.median(energies[:, candidates], axis=1) / (energies.mean(axis=1) + 1e-12)
+    order = np.argsort(-contrast, kind="stable")
+    clear = order[contrast[order] >= MIN_CONTRAST * contrast.max()]
+    return sorted(clear.tolist(), key=lambda lead: lead != first)
 
 
 # -------------------------------------------------------------------------- which peaks are beats
 T_WAVE_DELAY_S = 0.36       # after a beat, within which its T wave comes
-LATE_T_WAVE_DELAY_S = 0.5   # the same where the rate is slow
-SLOW_RR_S = 1.2             # without another beat: a rate of 50 bpm, where T waves are late
+T_WAVE_ENERGY = 1 / 6       # of that beat's, which it does not reach
 REFRACTORY_S = 0.2          # for which ventricles cannot beat again
 SHORT_RR_S = 0.3            # at over 200 bpm, beats may come as soon as T waves do
-WEAK_ENERGY = 0.33          # of the median peak's, below which a peak may be noise,
-NOISE_ENERGY_RATIO = 42     # if it is not so many times that of the quietest fiftieth of the lead
-CUT_BEAT_S = 0.1            # at a record's ends, where a peak may be a part of a beat
 
 
-def _drop_t_waves(peaks, energy, envelope, fs):
-    """Leave out the T waves among peaks (int, samples) of the envelope."""
-    after = np.diff(peaks) / fs
-    # A T wave comes soon after a beat and is less than half as steep
-    is_low = envelope[peaks[1:]] < envelope[peaks[:-1]] / 2**2
-    is_t_wave = (after < T_WAVE_DELAY_S) & is_low
-
-    # At a slow rate it may come later: then only what is less than a quarter as steep is one
-    without = np.append(after[:-1] + after[1:], np.inf)    # s from its beat to the next peak
-    is_slow = without[:len(after)] > SLOW_RR_S
-    beat = energy[peaks[:-1]]
-    if len(peaks) > 3:    # the largest may be an artefact
-        beat = np.minimum(beat, np.sort(energy[peaks])[-2])
-    is_lowest = energy[peaks[1:]] < beat / 4**2
-    is_t_wave |= (after < LATE_T_WAVE_DELAY_S) & is_slow & is_lowest
-    return np.delete(peaks, np.flatnonzero(is_t_wave) + 1)
+def _drop_t_waves(peaks, envelope):
+    """Leave out the T waves among peaks (int, samples): what is low and comes soon after a beat."""
+    is_soon = np.diff(peaks) < T_WAVE_DELAY_S * GRID
+    is_low = envelope[peaks[1:]] < T_WAVE_ENERGY * envelope[peaks[:-1]]
+    return np.delete(peaks, np.flatnonzero(is_soon & is_low) + 1)
 
 
-def _add_close_beats(peaks, envelope, fs):
+def _add_close_beats(peaks, envelope):
     """Add the beats that the rule's distance of 0.25 s left out, as it does near 240 bpm.
 
     They are half as high as the median beat, and farther than `REFRACTORY_S` from every peak. They
@@ -126,7 +156,7 @@ def _add_close_beats(peaks, envelope, fs):
     nevertheless, the rate cannot be measured, and no peaks are returned.
     """
     height = 0.5 * np.median(envelope[peaks])
-    refractory = round(REFRACTORY_S * fs)
+    refractory = round(REFRACTORY_S * GRID)
     summits = find_peaks(envelope, height=height, distance=refractory)[0]
     distance = np.abs(summits[:, None] - peaks).min(axis=1)
     close = np.union1d(peaks, summits[distance >= refractory])
@@ -135,40 +165,27 @@ def _add_close_beats(peaks, envelope, fs):
 
     rr = np.diff(close)
     short = np.quantile(rr, 0.25)
-    if short > SHORT_RR_S * fs:
+    if short > SHORT_RR_S * GRID:
         return peaks
     return close[:0] if rr.max() >= 1.5 * short else close
 
 
-def _has_noise_peak(peaks, energy, fs):
-    """Tell whether a peak (int, samples) is weak and little above the noise of its lead.
-
-    It may be noise: one more or fewer is another rate.
-    """
-    edge = CUT_BEAT_S * fs
-    is_inside = (peaks >= edge) & (peaks < len(energy) - edge)
-    size = energy[peaks]
-    weak = min(WEAK_ENERGY * np.median(size), NOISE_ENERGY_RATIO * np.quantile(energy, 0.02))
-    return bool((size[is_inside] < weak).any())
-
-
 def refine(
     lead: np.ndarray,
-    candidates: np.ndarray,
-    energy: np.ndarray,
-    envelope: np.ndarray,
     fs: float,
+    candidates: np.ndarray,
+    envelope: np.ndarray,
 ) -> np.ndarray:
     """Return the R peaks of a lead, to a fraction of a sample.
 
     Parameters
     ----------
     lead : ndarray, shape (samples,), mV
-    candidates : ndarray of int
-        Peaks of the envelope, in samples.
-    energy, envelope : ndarray, shape (samples,)
-        From `qrs_envelope`.
     fs : float, Hz
+    candidates : ndarray of int
+        Peaks of the envelope, places on `GRID`.
+    envelope : ndarray, shape (n,)
+        From `qrs_envelope`.
 
     Returns
     -------
@@ -176,25 +193,26 @@ def refine(
         Empty: there are no beats, or none that can be told from noise.
     """
     if len(candidates):
-        candidates = _drop_t_waves(candidates, energy, envelope, fs)
-        candidates = _add_close_beats(candidates, envelope, fs)
-    if not len(candidates) or _has_noise_peak(candidates, energy, fs):
+        candidates = _drop_t_waves(candidates, envelope)
+        candidates = _add_close_beats(candidates, envelope)
+    if not len(candidates):
         return np.zeros(0)
 
     smooth = _band_pass(lead, 1, 40, fs)
     smooth -= np.median(smooth)
-    aligned = _align(smooth, candidates, fs)
+    aligned = _align(smooth, candidates)
     are_beats = (_likeness(aligned) > MIN_LIKENESS
-                 and _share_repeated(aligned, fs) < MAX_REPEATED_SHARE)
-    return _place_peaks(smooth, candidates, aligned, fs) if are_beats else np.zeros(0)
+                 and _share_repeated(aligned) < MAX_REPEATED_SHARE)
+    peaks = _place_peaks(smooth, candidates, aligned) if are_beats else np.zeros(0)
+    return (peaks + 0.5) * len(lead) / len(smooth) - 0.5    # samples have a width
 
 
 # ------------------------------------------------------------------------- the place of each peak
 HALF_QRS_S = 0.1            # on either side of a beat's centre
 MAX_SHIFT_S = 0.06          # by which a peak of the envelope is moved at most
-OWN_TOP_S = 0.07            # around a beat unlike the others, in which its own top is looked for
+MIN_SIZE = 0.5              # of the median beat; a smaller one is unlike it
 EDGE_S = 0.05               # at the record's ends, in which no R peak is whole
-MIN_CORRELATION = 0.7       # with the median beat; a beat with less is unlike it
+MIN_CORRELATION = 0.8       # with the median beat; a beat with less is unlike it
 NADIR_RATIO = 1.6           # times the top: a beat's negative peak is its R peak
 MIN_LIKENESS = 0.9          # of heart beats; white noise reaches 0.6, of the QRS band 0.83
 REPEAT_CORRELATION = 0.8    # of a wave with the median beat, from which it is one more such wave,
@@ -212,16 +230,16 @@ class Aligned(NamedTuple):
     size: np.ndarray           # (samples,), SD of that window, over that of the median beat
 
 
-def _align(smooth, candidates, fs):
+def _align(smooth, candidates):
     """Move each peak by up to `MAX_SHIFT_S` to where the lead fits the median beat best."""
-    half = round(HALF_QRS_S * fs)
+    half = round(HALF_QRS_S * GRID)
     width = 2 * half + 1
     windows = sliding_window_view(np.pad(smooth, half), width)    # the i-th is centred on sample i
     square = uniform_filter1d(smooth**2, width, mode="constant")
     mean = uniform_filter1d(smooth, width, mode="constant")
     deviation = np.sqrt(np.maximum(square - mean**2, 0)) + 1e-12
 
-    reach = round(MAX_SHIFT_S * fs)
+    reach = round(MAX_SHIFT_S * GRID)
     reachable = candidates[:, None] + np.arange(-reach, reach + 1)
     reachable = np.clip(reachable, 0, len(smooth) - 1)
     centres = candidates
@@ -248,7 +266,7 @@ def _likeness(aligned):
     return (n * alike - 1) / (n - 1) if n > 1 else alike
 
 
-def _share_repeated(aligned, fs):
+def _share_repeated(aligned):
     """Return the share of beats with one more such wave within 0.2 s, before and after them.
 
     Ventricles need that time to recover: these are waves of a sine, or of a rate beyond 300 bpm of
@@ -256,42 +274,42 @@ def _share_repeated(aligned, fs):
     """
     is_similar = aligned.correlation > REPEAT_CORRELATION
     is_similar &= aligned.correlation * aligned.size > REPEAT_SIZE
-    delay = (np.flatnonzero(is_similar) - aligned.centres[:, None]) / fs
+    delay = (np.flatnonzero(is_similar) - aligned.centres[:, None]) / GRID
     low, high = REPEAT_DELAY_S
     is_after = (low < delay) & (delay < high)
     is_before = (low < -delay) & (-delay < high)
     return min(is_after.any(axis=1).mean(), is_before.any(axis=1).mean())
 
 
-def _place_peaks(smooth, candidates, aligned, fs):
+def _vertex(before, at, after):
+    """Return where between -0.5 and 0.5 a parabola through a summit and its neighbours peaks."""
+    bend = np.minimum(before - 2 * at + after, -1e-9)
+    return np.clip((before - after) / (2 * bend), -0.5, 0.5)
+
+
+def _place_peaks(smooth, candidates, aligned):
     """Return the R peak of each aligned beat, to a fraction of a sample.
 
     It is the median beat's top (or its nadir, if `NADIR_RATIO` times as large): so neither noise
-    nor the notch of a wide QRS complex moves it. A beat unlike the others, as an ectopic one, has
-    its own top. Complexes that the record's ends cut are left out.
+    nor the notch of a wide QRS complex moves it. A beat unlike the others, as an ectopic one, lies
+    where the other leads have it. Complexes that the record's ends cut are left out.
     """
-    centres, beat, correlation, _ = aligned
+    centres, beat, correlation, size = aligned
     half, last = len(beat) // 2, len(smooth) - 1
-    # A parabola through each summit of the correlation and its two neighbours
-    before, at, after = (correlation[np.clip(centres + i, 0, last)] for i in (-1, 0, 1))
-    bend = np.minimum(before - 2 * at + after, -1e-9)
-    vertex = np.clip((before - after) / (2 * bend), -0.5, 0.5)
-
-    is_negative = -beat.min() > NADIR_RATIO * beat.max()
-    top = beat.argmin() if is_negative else beat.argmax()
-    peaks = centres + vertex + top - half
+    near = [correlation[np.clip(centres + i, 0, last)] for i in (-1, 0, 1)]
+    wave = -beat if -beat.min() > NADIR_RATIO * beat.max() else beat
+    top = np.clip(wave.argmax(), 1, len(wave) - 2)
+    peaks = centres + _vertex(*near) + top + _vertex(*wave[top - 1:top + 2]) - half
 
     nearest = np.clip(np.rint(peaks).astype(int), 0, last)
     is_at_end = (candidates < half) | (candidates > last - half)
     is_cut = is_at_end & (smooth[nearest] / beat[top] < 0.5)
-    is_odd = (at < MIN_CORRELATION) | is_cut    # ectopic, or what the record leaves of one
-    reach = round(OWN_TOP_S * fs)
-    size = np.pad(np.abs(smooth), reach)
-    around = sliding_window_view(size, 2 * reach + 1)[candidates]
-    own_top = around.argmax(axis=1) + candidates - reach
-    peaks = np.where(is_odd, own_top, peaks)
+    # An ectopic beat, one that this lead shows badly, or what the record leaves of one
+    is_odd = (near[1] < MIN_CORRELATION) | (size[centres] < MIN_SIZE) | is_cut
+    usual = np.median((peaks - candidates)[~is_odd]) if not is_odd.all() else 0.0
+    peaks = np.where(is_odd, candidates + usual, peaks)
 
-    edge = EDGE_S * fs
+    edge = EDGE_S * GRID
     is_inside = (peaks >= edge) & (peaks < len(smooth) - edge)
     return np.unique(peaks[is_inside & ~(is_odd & is_at_end)])
 
@@ -313,9 +331,7 @@ def _find_gaps(lead, is_missing, fs):
     is_sloping = np.abs(step[1:]) > 1e-7
     is_gap = is_missing.copy()
     is_gap[1:-1] |= is_straight & is_sloping
-    ends = np.flatnonzero(np.diff(is_gap, prepend=False, append=False)).reshape(-1, 2)
-    length = np.diff(ends, axis=1)[:, 0]
-    return ends[length >= MIN_GAP_S * fs]
+    return find_runs(is_gap, MIN_GAP_S * fs)
 
 
 def rr_intervals(

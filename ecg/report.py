@@ -7,17 +7,23 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import classification_report
 
-from ecg import left_out, origin
+from ecg import left_out, metrics, origin
+from ecg.rate_step import RateStep
 
 COVERAGES = "1.00", "0.90", "0.75", "0.50", "0.25"    # shares of the records that are answered
 
 TEMPLATE = """
 {table}
-{untested}best class {best}, F1 {best_f1:.3f}
-{model}
-confidence {confidence[0]:.1%} +- {confidence[1]:.1%}
-{at_prevalence}{calibration}
+{untested}{model}
+{single}confidence {confidence[mean]:.1%} +- {confidence[deviation]:.1%}
+{calibration}
 accuracy at coverage {coverage}
+more figures, all with intervals: metrics.csv
+
+The test is drawn evenly from the classes, as far as they have records; what a call is worth depends
+on how common they are.
+{at_prevalence}
+{rate_step}
 
 Rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the commonest other class)
 {rule}
@@ -31,7 +37,20 @@ Heart rate and its variability by true class: mean +- deviation (records where m
 {vitals}
 reference range: {ranges}
 (HRV ranges are meant for longer recordings than 10 s)
-{ensemble}"""
+"""
+SHORT = {    # of a class, in a table of the report: by name in metrics.json
+    "precision": "PPV", "negative predictive value": "NPV", "specificity": "specificity",
+    "average precision": "average precision"}
+
+
+def print_classes(labels: pd.DataFrame, is_demo: bool) -> pd.Series:
+    """Print records and patients by class; return the classes' shares of the records, A to Z."""
+    if is_demo:
+        print("demo: synthetic records; name your own with --labels and --data-dir")
+    by_class = labels.groupby("ecg_category")["subject_id"]
+    print(by_class.agg(records="size", patients="nunique").to_string(index_names=False))
+    print(f"{len(labels)} records of {labels['subject_id'].nunique()} patients\n")
+    return by_class.size() / len(labels)
 
 
 def using(versions: dict[str, str], devices: str) -> str:
@@ -41,42 +60,77 @@ def using(versions: dict[str, str], devices: str) -> str:
 
 
 def with_intervals(scores: dict[str, list[float]]) -> str:
-    """Write scores, each [value, low, high], a line each."""
-    return "\n".join(f"{name} {value:.3f} (95 % interval {low:.2f}-{high:.2f})"
-                     for name, (value, low, high) in scores.items())
+    """Write both accuracies, each [value, low, high], a line each."""
+    lines = "{0} {1[0]:.3f} (95 % interval {1[1]:.2f}-{1[2]:.2f})"
+    return "\n".join(lines.format(name, scores[name])
+                     for name in ("accuracy", "balanced accuracy"))
 
 
 def calibration_lines(calibration: dict[str, Any]) -> str:
-    """Write calibration before and after temperature scaling, a line for each score."""
+    """Write calibration on the test before and after temperature scaling, a line for each score."""
+    before, after = (calibration[when] for when in ("before", "after"))
     lines = []
-    for place, scores in calibration.items():
-        for name, after in scores["after"].items():
-            before = scores["before"][name]
-            scaled = f", after temperature scaling {after:.3f}" if after != before else ""
-            lines.append(f"{name}, {place}: {before:.3f}{scaled}")
-    if calibration["test"]["after"] == calibration["test"]["before"]:
+    without = calibration["without rate step"]
+    for name, score in after.items():
+        scaled = f", after temperature scaling {score:.3f}" if score != before[name] else ""
+        step = f", without the rate step {without[name]:.3f}" if without[name] != score else ""
+        lines.append(f"{name}: {before[name]:.3f}{scaled}{step}")
+    if after == before:
         lines.append("temperature scaling was left out: nothing was trained, or it would not help "
                      "validation patients")
     return "\n".join(lines)
 
 
-def prevalence_line(figures: dict[str, Any]) -> str:
-    """Write the results at the prevalence of the label file's classes, where there are any."""
-    scores = figures.get("at prevalence")
-    if not scores:
+def rate_step_lines(step: RateStep, rate: np.ndarray, truth: np.ndarray, classes: list[str]) -> str:
+    """Write what the heart rate decides, and how far labels disagree with it."""
+    lines = [step.in_words()]
+    for place in step.places:
+        low, high = step.limits
+        own = rate[truth == classes[place]]
+        if len(own):
+            lines.append(
+                f"of {len(own)} records labelled {classes[place]} {np.mean(own < low):.0%} are "
+                f"below {low:.0f} bpm, {np.mean(own > high):.0%} above {high:.0f}")
+    if step.places:
+        lines.append(f"without a heart rate: {np.isnan(rate).sum()} records, in which no rate "
+                     "class gets more than 0.5")
+    return "\n".join(lines)
+
+
+def prevalence_lines(figures: dict[str, Any]) -> str:
+    """Write figures by class on the test and at the label file's prevalence, if there is any."""
+    of_file = figures.get("at prevalence")
+    if not of_file:
         return ""
-    f1 = np.mean([of["f1-score"] for of in scores["per class"].values() if of["support"]])
-    return (f"at the prevalence of {scores['label file']}: "
-            f"accuracy {scores['accuracy']:.3f}, macro F1 {f1:.3f}\n")
+    cells: dict[str, list[str]] = {"prevalence": [
+        f"{share:.1%}" for share in of_file["prevalence"].values()]}
+    for kind, short in SHORT.items():
+        pairs = [[scores[name][kind] for scores in (figures["by class"], of_file["by class"])]
+                 for name in of_file["by class"]]
+        cells[short] = [" / ".join(f"{score[0]:.3f}" if score else "-" for score in pair)
+                        for pair in pairs]
+    table = pd.DataFrame(cells, index=list(of_file["by class"]))
+    return (f"On the test / at the prevalence of {of_file['label file']}:\n"
+            f"{table.to_string()}\n")
 
 
 def threshold_line(name: str, threshold: dict[str, Any] | None) -> str:
-    """Write from which probability a class is called, and how well that does."""
+    """Write from which probability a class is called, and how well that does; "" if none is."""
     if threshold is None:
-        return f"{name}: too few validation records to choose a probability"
+        return ""
     scores = [f"{kind} {threshold[kind]:.3f}" for kind in ("sensitivity", "specificity")
               if threshold[kind] is not None]
     return f"{name} from a probability of {threshold['probability']:.4g}: {', '.join(scores)}"
+
+
+def threshold_lines(thresholds: dict[str, Any]) -> str:
+    """Write all decision thresholds, and of which classes there is none."""
+    lines = [threshold_line(name, threshold) for name, threshold in thresholds.items() if threshold]
+    few = [name for name, threshold in thresholds.items() if not threshold]
+    if few:
+        words = f"too few validation records (under {metrics.MIN_RECORDS}) to choose a probability"
+        lines.append(textwrap.fill(f"{words}: {', '.join(few)}", 100, subsequent_indent="    "))
+    return "\n".join(lines)
 
 
 def vitals_table(vitals: np.ndarray, kinds: list[tuple], truth: np.ndarray) -> str:
@@ -94,7 +148,7 @@ def vitals_table(vitals: np.ndarray, kinds: list[tuple], truth: np.ndarray) -> s
 
 
 def in_words(figures: dict[str, Any], truth: np.ndarray, predicted: np.ndarray,
-             vitals: np.ndarray, kinds: list[tuple]) -> str:
+             vitals: np.ndarray, kinds: list[tuple], step: RateStep) -> str:
     """Return the report as text.
 
     Parameters
@@ -107,35 +161,41 @@ def in_words(figures: dict[str, Any], truth: np.ndarray, predicted: np.ndarray,
         Heart rate and its variability; NaN where not measurable.
     kinds : list of (name, unit, reference range or None)
         Of `vitals`.
+    step : RateStep
+        Of the model.
     """
-    per_class = figures["per class"]
-    best = max(per_class, key=lambda name: per_class[name]["f1-score"])
-    absent = ", ".join(name for name, scores in per_class.items() if not scores["support"])
+    absent = ", ".join(name for name, n in figures["records by class"].items() if not n)
     coverage = figures["accuracy at coverage"]
-    alone = figures.get("balanced accuracy of each", [])
-    ensemble = (f"the {len(alone)} models of the ensemble alone: balanced accuracy "
-                f"{np.mean(alone):.3f} +- {np.std(alone, ddof=1):.3f}\n") if alone else ""
+    alone = list(figures.get("balanced accuracy of each", {}).values())
+    single = (f"single models: balanced accuracy {np.mean(alone):.3f} +- "
+              f"{np.std(alone, ddof=1):.3f} (n = {len(alone)})\n") if alone else ""
 
     return TEMPLATE.format(
         # By name, since a class neither tested nor predicted would count as 0 in the means
         table=classification_report(truth, predicted, digits=3, zero_division=0),
         untested=f"no test record of {absent}: nothing is known of it\n" if absent else "",
-        best=best,
-        best_f1=per_class[best]["f1-score"],
         model=with_intervals(figures["model"]),
+        single=single,
         confidence=figures["confidence"],
-        at_prevalence=prevalence_line(figures),
         calibration=calibration_lines(figures["calibration"]),
         coverage=", ".join(f"{float(share):.0%} {coverage[share]:.3f}" for share in COVERAGES),
+        at_prevalence=prevalence_lines(figures),
+        rate_step=rate_step_lines(step, vitals[:, 0], truth, list(figures["by class"])),
         rule=with_intervals(figures["rate rule"]),
         baseline=with_intervals(figures["logistic regression"]),
-        thresholds="\n".join(
-            threshold_line(name, threshold) for name, threshold in figures["thresholds"].items()),
+        thresholds=threshold_lines(figures["thresholds"]),
 
         vitals=vitals_table(vitals, kinds, truth),
         ranges=", ".join(f"{name} {limits[0]}-{limits[1]} {unit}".strip()
-                         for name, unit, limits in kinds if limits),
-        ensemble=ensemble)
+                         for name, unit, limits in kinds if limits))
+
+
+def nested_lines(figures: dict[str, Any] | None) -> list[str]:
+    """Write the cross-validation over all labelled people in lines, where there is any."""
+    if not figures:
+        return []
+    return [f"Adapting, by nested cross-validation over all {figures['patients']} labelled people",
+            with_intervals(figures)]
 
 
 def in_full(words: str, card: dict[str, Any]) -> str:
@@ -153,8 +213,20 @@ def in_full(words: str, card: dict[str, Any]) -> str:
         f"\nTest on {tested['records']} records of {tested['patients']} patients{unseen}",
         *filter(None, [origin.caution(card)]),
         words,
+        *nested_lines(tested.get("nested cross-validation")),
         f"left out: {unusable}",
         f"used although unusual: {remarks}",
         origin.about_results(card["labels_origin"], card.get("test_labels_origin", "")),
+        *textwrap.wrap(origin.label_error(card), 100),
         *([origin.SYNTHETIC] if card["synthetic"] else [])]
     return "\n".join(lines) + "\n"
+
+
+def at_end(settings: Any, seconds: float) -> str:
+    """Return the last lines of a run that took so long, for the script's `Settings`."""
+    words = (f"saved {settings.output}, and all that is needed to use it in the .json of that name"
+             f"\nto classify: python tools/classify.py FOLDER_OF_RECORDS --model {settings.output}")
+    if settings.quick:
+        words += (f"\n--quick: fewer records and epochs, {seconds:.0f} s; leave it out for the "
+                  "real figures")
+    return words

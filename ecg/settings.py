@@ -1,6 +1,6 @@
 """Build a command line from dataclasses: a flag for each field, with its group, help and range.
 
-Knows nothing of what the settings mean.
+Knows nothing of what the settings mean, but how those of a run and of a method are told apart.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def expectation(field: dataclasses.Field) -> str:
     if field.type is bool:
         return "true or false"
     if field.type is str:
-        return f"one of {', '.join(limits)}"
+        return f"one of {', '.join(limits)}" if limits else "text"
     number = "a whole number" if field.type is int else "a number"
     return f"{number} from {limits[0]} to {limits[1]}"
 
@@ -134,6 +134,11 @@ class Parser(argparse.ArgumentParser):
         return group
 
 
+def names_of(recipe: type) -> list[str]:
+    """Return the names of the settings of a method."""
+    return [field.name for field in dataclasses.fields(recipe) if field.name != "name"]
+
+
 def describe_fields(kind: type, names: list[str]) -> str:
     """Return a line for each of these fields of a dataclass: name, default, help text and range."""
     return "\n".join(
@@ -155,3 +160,38 @@ def parse_assignments(
             raise UserError(f"--set {text:.80}: no such setting{hint(name, names, old) or known}")
         values[name] = value
     return values
+
+
+def read_flags(
+    arguments: list[str] | None,
+    description: str | None,
+    settings: type,
+    recipe: type,
+    old: dict[str, str],
+) -> dict[str, Any]:
+    """Return as text what a command line sets; exit at --help or an unknown flag.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        By default those of this process.
+    description : str or None
+        Docstring of the program.
+    settings, recipe : dataclasses, whose fields are flags or, for --set, settings of the method
+    old : dict
+        Flags of former versions, each with a sentence that says what it is now.
+    """
+    method = names_of(recipe)
+    of_method = {"--" + name.replace("_", "-"): f"it is now --set {name}=VALUE" for name in method}
+    parser = Parser(
+        description,
+        of_method | old,
+        argument_default=argparse.SUPPRESS,    # so that only what is given is returned
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"settings of the method, for --set:\n{describe_fields(recipe, method)}")
+    parser.add_flags(settings, "your data")
+    parser.add_flags(settings, "this run").add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE",
+        help="change a setting of the method, listed below; may be given several times")
+    parser.add_flags(recipe, "what people tune")
+    return vars(parser.parse_args(arguments))

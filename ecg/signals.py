@@ -8,6 +8,17 @@ import pandas as pd
 BEYOND_ANY_CONVERTER = 1e9    # such a value is damage, like NaN and infinity
 
 
+def find_runs(is_so: np.ndarray, shortest: float) -> np.ndarray:
+    """Return the runs of True in `is_so` (samples,) that are `shortest` samples or longer.
+
+    Each row holds the first sample of a run and the first after it.
+    """
+    is_edge = np.diff(is_so, prepend=False, append=False)
+    runs = np.flatnonzero(is_edge).reshape(-1, 2)
+    length = runs[:, 1] - runs[:, 0]
+    return runs[length >= shortest]
+
+
 def as_leads(signal: Any, shortest: int = 1, n_leads: int = 12) -> np.ndarray:
     """Validate an ECG and fill its gaps.
 
@@ -30,7 +41,8 @@ def as_leads(signal: Any, shortest: int = 1, n_leads: int = 12) -> np.ndarray:
         Not real numbers of that shape.
     """
     leads = np.asarray(signal)
-    if leads.ndim != 2 or leads.shape[1] != n_leads or leads.dtype.kind not in "biuf":
+    is_right = leads.ndim == 2 and leads.shape[1] == n_leads
+    if not is_right or leads.dtype.kind not in "biuf":
         raise ValueError(f"expected real numbers of shape (samples, {n_leads}), got "
                          f"{leads.dtype} of shape {leads.shape}")
     if len(leads) < shortest:

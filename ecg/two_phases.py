@@ -8,6 +8,7 @@ layer is still saved as Keras's own.
 
 import itertools
 import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -155,3 +156,35 @@ def epoch_bar(keras: Any) -> Any:
             self.bar.close()
 
     return EpochBar()
+
+
+def epoch_lines(keras: Any, epochs: int, history: list[dict]) -> Any:
+    """Return a Keras callback that prints a line for each epoch, and adds its logs to `history`."""
+    start = time.monotonic()
+
+    def print_epoch(epoch: int, logs: dict) -> None:
+        history.append(logs)
+        names = "loss", "accuracy", "val_loss", "val_accuracy"
+        figures = "".join(f"  {name} {logs[name]:.3f}" for name in names)
+        print(f"epoch {epoch + 1:2}/{epochs}{figures}  {time.monotonic() - start:.0f} s")
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=print_epoch)
+
+
+def print_start(model: Any, training: Any, validation: Any, xla: bool) -> None:
+    """Print what a training begins with, and what the lines of its epochs mean."""
+    n_different = training.rows["waveform_path"].nunique()
+    print(f"{model.count_params():,} parameters, {len(training.targets)} training records "
+          f"({n_different} different ones) and {len(validation.targets)} validation records, XLA "
+          f"{'on' if xla else 'off'}\n"
+          "compiling the training step ...\n"
+          "(val_loss and val_accuracy: every class counts alike; seconds: since the start)")
+
+
+def print_stop(stopping: Any, recipe: Any) -> None:
+    """Print where early stopping ended a training, whose weights are kept and why."""
+    kept = ("its weights are kept" if recipe.keep_weights == "best" else
+            "kept are the last weights: of few validation patients, the best epoch is partly luck")
+    print(f"stopped after epoch {stopping.stopped_epoch + 1}: no better val_accuracy for "
+          f"{recipe.stop_patience} epochs; the best was {stopping.best:.3f} after epoch "
+          f"{stopping.best_epoch + 1};\n{kept}")

@@ -3,22 +3,24 @@
 In this order: `read_header`, `select_samples`, `read_leads`, `refuse_wrong_gain` and
 `keep_usable_leads`. Each raises `RecordError` with the reason why a record cannot be used.
 
-wfdb would trust a header's sizes and file names. Records of the usual form (format 16, all fields
-given) are read five times as fast as by wfdb, bit for bit the same; all others by wfdb.
+The header is read here alone. Samples of format 16 are read five times as fast as by wfdb, bit for
+bit the same; wfdb reads the others, from a header that holds what ours was understood to say.
 """
 
 import os
 import re
-from codecs import BOM_UTF8
+import tempfile
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import wfdb
 
-from ecg.errors import RecordError
-from ecg.signals import as_leads
+from ecg.errors import RecordError, printable
+from ecg.signals import as_leads, find_runs
 
 RECORD_SECONDS = 10         # of a longer record, the first, or those from a given start on
 MIN_SECONDS = 9.5           # a shorter one would be stretched by more than 5 % when resampled
@@ -30,46 +32,53 @@ MAX_AMPLITUDE_MV = 1000.0   # no electrode gives more, so such a sample counts a
 MAX_PEAK_MV = 30.0          # from a lead's median; peaks of 10 s beyond it are no heart's
 MAX_PEAK_SHARE = 0.01       # of a lead may be beyond it: a few bad samples, not a wrong gain
 UNUSUAL_PEAK_MV = 10.0      # a record with more is used, but is unusual
+MIN_HELD_S = 0.5            # for which most leads hold their value at once: no signal was recorded
+MAX_LIMB_ERROR = 0.3        # of the largest limb lead; rounding and filters give 0.01
 
 MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "\N{GREEK SMALL LETTER MU}v": 1e-3, "nv": 1e-6}
 MAX_HEADER_BYTES = 65_536   # far more than twelve leads need
 NO_SAMPLE = -32768          # what format 16 keeps where there is no sample
 LINE_ENDS = re.compile(rb"[\n\r\v\f\x1c-\x1e]+")    # as wfdb splits what it has read as ASCII
+SAMPLE_BYTES = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": 1.5,
+                "310": 4 / 3, "311": 4 / 3}
+STRANGE_FILES = {
+    b"version https://git-lfs": "a Git LFS pointer (run git lfs pull)",
+    BOM_UTF16_LE: "UTF-16, not UTF-8",
+    BOM_UTF16_BE: "UTF-16, not UTF-8"}
 
 RECORD_LINE = re.compile(
-    r"[\w.-]+(/\d+)?[ \t]+"                # name, number of segments if there are several
-    r"([1-9]\d?)[ \t]+"                    # number of signals
-    r"(\d{1,5}(?:\.\d+)?)\S*[ \t]+"       # sampling rate, Hz
-    r"(\d{1,12})(?!\S)",                   # samples
-    re.ASCII)
+    r"[\w.-]+(/[0-9]+)?[ \t]+"            # name, number of segments if there are several
+    r"([1-9][0-9]?)[ \t]+"                # number of signals
+    r"([0-9]{1,5}(?:\.[0-9]+)?(?:e[0-9])?)(?![\w.])\S*"      # sampling rate, Hz
+    r"(?:[ \t]*$|[ \t]+(?:([0-9]{1,12})(?!\S)|\S*[:/-]))")    # samples, or a time or date alone
 
 SIGNAL_LINE = re.compile(
-    r"(\w[\w.-]{0,99})[ \t]+"             # file name: no folder
-    r"\d{1,3}(?:x(\d{1,9}))?"             # format, samples per frame
-    r"(?::(\d{1,4}))?(?:\+\d{1,6})?[ \t]+"      # skew, offset in bytes
-    r"(?!-?[0.]+(?:e\S*)?[(/ \t])"        # a gain that is not 0, which wfdb would take for 200
-    r"-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"         # gain
-    r"(?:\(-?\d+\))?(?:/(\S+))?(?!\S)"     # baseline, unit
-    r"(?:[ \t]+-?\d+(?!\S)){0,5}"         # resolution, zero, first, checksum, block size
-    r"(?:[ \t]+(\S[^\t]*))?",             # lead
-    re.ASCII)
-
-# All fields given, format 16: file name, gain, baseline, checksum
-PLAIN_LINE = re.compile(
-    r"(\S+)[ \t]+16[ \t]+(\d+\.?\d*)\((-?\d{1,9})\)/\S+"
-    r"[ \t]+\d+[ \t]+-?\d+[ \t]+-?\d+[ \t]+(-?\d{1,9})[ \t]+0[ \t]+\S[^\t]*",
-    re.ASCII)
+    r"(?P<file>\w[\w.-]{0,99})[ \t]+"      # no folder
+    r"(?P<fmt>[0-9]{1,3})(?:x(?P<per_frame>[0-9]{1,9}))?"
+    r"(?::(?P<skew>[0-9]{1,4}))?(?:\+(?P<offset>[0-9]{1,6}))?[ \t]+"
+    r"(?!-?[0.]+(?:e\S*)?[(/ \t])"          # a gain that is not 0, which wfdb would take for 200
+    r"(?P<gain>-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?)"
+    r"(?:\((?P<baseline>-?[0-9]+)\))?(?:/(?P<unit>\S+))?(?!\S)"
+    r"(?P<numbers>(?:[ \t]+-?[0-9]+(?!\S)){0,5})"    # resolution, zero, first, checksum, block
+    r"(?:[ \t]+(?P<lead>\S[^\t]*))?")
 
 
 class Header(NamedTuple):
     """What a checked header says."""
 
-    fs: float                # sampling rate, Hz
+    fs: float                   # sampling rate, Hz
     samples: int
-    lines: list[str]         # one of each signal
-    names: list[str]         # of the signals
-    units: list[str]
-    skews: list[int]         # samples by which a signal lags behind in the file
+    signals: list[re.Match]     # of `SIGNAL_LINE`
+
+    def numbers(self, place: int) -> list[int]:
+        """Return that one of the numbers at each line's end, or 0."""
+        lines = [signal["numbers"].split() for signal in self.signals]
+        return [int(line[place]) if len(line) > place else 0 for line in lines]
+
+    @property
+    def skews(self) -> list[int]:
+        """Samples by which each signal lags behind in the file."""
+        return [int(signal["skew"] or 0) for signal in self.signals]
 
 
 def _check_file(file, root):
@@ -80,6 +89,13 @@ def _check_file(file, root):
         raise RecordError(f"link out of the data folder: {os.path.basename(file)}")
 
 
+def _refuse_strange(content):
+    """Name what a file is that begins as no record's does."""
+    for start, name in STRANGE_FILES.items():
+        if content.startswith(start):
+            raise RecordError(f"file is damaged: {name}")
+
+
 def _read_lines(file):
     """Return the lines of a header, without comments; `RecordError` if it is too long.
 
@@ -88,7 +104,8 @@ def _read_lines(file):
     with open(file, "rb") as stream:
         content = stream.read(MAX_HEADER_BYTES + 1)
     if len(content) > MAX_HEADER_BYTES:
-        raise RecordError("header is damaged")
+        raise RecordError("header is damaged: too long")
+    _refuse_strange(content)
 
     lines = []
     for raw in LINE_ENDS.split(content.removeprefix(BOM_UTF8)):
@@ -117,35 +134,45 @@ def read_header(path: str, data_dir: str) -> Header:
         The header is damaged or of a kind that is not supported, or names files that are missing
         or outside of `data_dir`.
     """
-    if "://" in path:    # wfdb would open the network, even where a folder of that name exists
+    if "://" in path:    # no file is meant
         raise RecordError("path looks like a URL")
     root = os.path.realpath(data_dir)
     _check_file(f"{path}.hea", root)
     lines = _read_lines(f"{path}.hea") or [""]
     record = RECORD_LINE.match(lines[0])
-    if record and record[1]:
+    if record is None:
+        why = "a folder in the record's name" if "/" in lines[0].partition(" ")[0] else "first line"
+        raise RecordError(f"header is damaged: {why}")
+    if record[1]:
         raise RecordError(f"several segments are not supported: {record[1][1:]:.9}")
 
     matches = [SIGNAL_LINE.match(line) for line in lines[1:]]
     signals = [match for match in matches if match]
-    if record is None or not len(matches) == len(signals) == int(record[2]):
-        raise RecordError("header is damaged")
-    per_frame = {match[2] for match in signals} - {None, "1"}
+    n = int(record[2])
+    if len(matches) != n:
+        raise RecordError(f"header is damaged: {len(matches)} signal lines, not {n} "
+                          "(comments begin with #)")
+    if len(signals) < n:
+        raise RecordError(f"header is damaged: line of signal {matches.index(None) + 1}")
+    per_frame = {signal["per_frame"] for signal in signals} - {None, "1"}
     if per_frame:
         raise RecordError(f"several samples per frame are not supported: x{max(per_frame)}")
 
-    if "::" in os.path.abspath(path):    # wfdb's file layer would take it for a chain of URLs
-        raise RecordError("path holds '::'")
-    for name in dict.fromkeys(match[1] for match in signals):
-        _check_file(os.path.join(os.path.dirname(path), name), root)
+    folder = os.path.dirname(path)
+    for name in dict.fromkeys(signal["file"] for signal in signals):
+        _check_file(os.path.join(folder, name), root)
+    samples = int(record[4]) if record[4] else _infer_samples(folder, signals)
+    return Header(float(record[3]), samples, signals)
 
-    return Header(
-        float(record[3]),
-        int(record[4]),
-        lines[1:],
-        [match[5] or "" for match in signals],
-        [match[4] or "mV" for match in signals],    # mV is what WFDB means where it says none
-        [int(match[3] or 0) for match in signals])
+
+def _infer_samples(folder, signals):
+    """Return the samples of each signal where the header names none: the file's size tells."""
+    first = signals[0]
+    if first["fmt"] not in SAMPLE_BYTES:
+        raise RecordError(f"length is not given: needed for format {first['fmt']}")
+    size = os.path.getsize(os.path.join(folder, first["file"])) - int(first["offset"] or 0)
+    n = sum(signal["file"] == first["file"] for signal in signals)
+    return int(size / SAMPLE_BYTES[first["fmt"]] / n)
 
 
 def select_samples(header: Header, start: float) -> tuple[int, int]:
@@ -163,52 +190,63 @@ def select_samples(header: Header, start: float) -> tuple[int, int]:
 
 def _find_leads(header, leads):
     """Return the places of these leads among a record's signals, and their factors to mV."""
-    names = [name.strip().casefold() for name in header.names]
+    there = [(signal["lead"] or "").strip() for signal in header.signals]
+    names = [name.casefold() for name in there]
     odd = [lead for lead in leads if names.count(lead.casefold()) != 1]
     if odd:
-        raise RecordError(f"lead missing or doubled: {' '.join(odd)}")
+        raise RecordError(printable(
+            f"lead missing or doubled: {' '.join(odd)}; there are {' '.join(there)}", 110))
 
     places = [names.index(lead.casefold()) for lead in leads]
-    units = [header.units[place] for place in places]
+    units = [header.signals[place]["unit"] or "mV" for place in places]    # WFDB's own default
     for unit in units:
         if unit.casefold() not in MILLIVOLTS:
             raise RecordError(f"unit is not a voltage: {unit!r:.20}")
     return places, [MILLIVOLTS[unit.casefold()] for unit in units]    # micro sign: a Greek mu
 
 
-def _read_plain(path, header, start, end):
-    """Read digital and physical samples (samples, signals), and the header's checksums.
-
-    None if the record is not of the usual form.
-    """
-    matches = [PLAIN_LINE.fullmatch(line) for line in header.lines]
-    fields = [match.groups() for match in matches if match]
-    if len(fields) < len(matches) or len({name for name, *_ in fields}) > 1:
+def _read_plain(folder, header, start, end):
+    """Read digital and physical samples (samples, signals) of format 16 in one file, else None."""
+    (name, fmt, offset), *others = {(signal["file"], signal["fmt"], signal["offset"])
+                                    for signal in header.signals}
+    if others or fmt != "16":
         return None
 
-    names, gains, baselines, checksums = zip(*fields, strict=True)
-    file = os.path.join(os.path.dirname(path), names[0])
-    shape = end - start, len(names)
-    digital = np.fromfile(file, "<i2", shape[0] * shape[1], offset=2 * start * shape[1])
+    shape = end - start, len(header.signals)
+    file = os.path.join(folder, name)
+    digital = np.fromfile(file, "<i2", shape[0] * shape[1],
+                          offset=int(offset or 0) + 2 * start * shape[1])
     if len(digital) < shape[0] * shape[1]:
-        raise RecordError(f"file is cut short: {names[0]}")
+        with open(file, "rb") as stream:
+            _refuse_strange(stream.read(99))
+        raise RecordError(f"file is cut short: {name}")
 
     digital = digital.reshape(shape)
-    signal = digital.T - np.array(baselines, float)[:, None]
-    signal /= np.array(gains, float)[:, None]
-    signal = signal.T
-    is_lost = digital == NO_SAMPLE
-    if is_lost.any():
-        signal[is_lost] = np.nan
-    return digital, signal, checksums
+    zeros = header.numbers(1)
+    baselines = [float(signal["baseline"] or zero)
+                 for signal, zero in zip(header.signals, zeros, strict=True)]
+    signal = digital.T - np.array(baselines)[:, None]
+    signal /= np.array([float(signal["gain"]) for signal in header.signals])[:, None]
+    signal[digital.T == NO_SAMPLE] = np.nan
+    return digital, signal.T
 
 
-def _read_any(path, start, end):
-    """Do so for a record of any form, by wfdb."""
-    record = wfdb.rdrecord(path, start, end, physical=False, ignore_skew=True)
-    if start and "8" in record.fmt:    # it holds differences, which add up from the start
+def _read_any(folder, header, start, end):
+    """Do so for any form, by wfdb, which is given the header as ours was understood."""
+    if start and "8" in {signal["fmt"] for signal in header.signals}:    # they are differences
         raise RecordError("format 8 is not supported after the start of a record")
-    return record.d_signal, record.dac(), record.checksum
+    names = list(dict.fromkeys(signal["file"] for signal in header.signals))
+    with tempfile.TemporaryDirectory(prefix="ecg-") as place:
+        for number, name in enumerate(names):
+            os.symlink(os.path.abspath(os.path.join(folder, name)), f"{place}/{number}.dat")
+        lines = [f"x {len(header.signals)} {header.fs:.9f} {header.samples}"]
+        for signal, zero in zip(header.signals, header.numbers(1), strict=True):
+            lines.append(f"{names.index(signal['file'])}.dat {signal['fmt']}"
+                         f"+{signal['offset'] or 0} {signal['gain']}"
+                         f"({signal['baseline'] or zero})/mV{signal['numbers']}")
+        Path(place, "x.hea").write_text("\n".join(lines) + "\n")
+        record = wfdb.rdrecord(f"{place}/x", start, end, physical=False)
+    return record.d_signal, record.dac()
 
 
 def _without_skew(signal, skews, samples):
@@ -250,15 +288,16 @@ def read_leads(
     places, factors = _find_leads(header, leads)
     end = min(first + samples + max(header.skews), header.samples)
     try:
-        digital, signal, checksums = (
-            _read_plain(path, header, first, end) or _read_any(path, first, end))
+        folder = os.path.dirname(path)
+        digital, signal = (
+            _read_plain(folder, header, first, end) or _read_any(folder, header, first, end))
     except RecordError:
         raise
     except Exception as error:    # wfdb raises whatever the damage leads to
         raise RecordError(f"cannot be read: {error!r:.99}") from error
 
     # Checksums are those of the whole record, or all 0 if the writer computed none
-    expected = np.array([int(x or 0) % 65_536 for x in checksums])
+    expected = np.array(header.numbers(3)) % 65_536
     if samples == header.samples and expected.any():
         is_wrong = np.einsum("ij->j", digital).astype(np.uint16) != expected
         wrong = [lead for lead, place in zip(leads, places, strict=True) if is_wrong[place]]
@@ -285,8 +324,31 @@ def refuse_wrong_gain(signal: np.ndarray, leads: Sequence[str]) -> None:
                           f"{' '.join(wrong)}")
 
 
-def keep_usable_leads(signal: np.ndarray) -> tuple[np.ndarray, str, np.ndarray]:
+def _find_held(signal, fs):
+    """Return where most of the leads that move at all hold one value at once, (samples, leads)."""
+    far = signal[::max(1, int(MIN_HELD_S * fs / 2))]
+    n_equal = (np.diff(far, axis=0) == 0).sum(axis=1)
+    if n_equal.max(initial=0) <= signal.shape[1] / 2:    # nearly always
+        return np.zeros((1, 1), bool)
+    is_held = np.diff(signal, axis=0, prepend=signal[:1]) == 0
+    moving = is_held[:, ~is_held.all(axis=0)]
+    is_gap = np.zeros((len(signal), 1), bool)
+    for start, end in find_runs(moving.sum(axis=1) > moving.shape[1] / 2, MIN_HELD_S * fs):
+        is_gap[start:end] = True
+    return is_gap & is_held
+
+
+def _add_up(leads):
+    """Tell whether I, II, III and aVR, the first leads (samples, 12), add up as Einthoven's do."""
+    i, ii, iii, avr = leads[::5, :4].T    # every fifth sample tells as well
+    errors = np.std([iii - ii + i, avr + (i + ii) / 2], axis=1)
+    return errors.max() <= MAX_LIMB_ERROR * leads[::5, :4].std(axis=0).max()
+
+
+def keep_usable_leads(signal: np.ndarray, fs: float) -> tuple[np.ndarray, str, np.ndarray]:
     """Interpolate gaps in a signal (samples, 12) in mV, and set leads without signal to zero.
+
+    Its leads are I, II, III, aVR and others; samples that most leads hold for long are gaps.
 
     Returns
     -------
@@ -300,19 +362,23 @@ def keep_usable_leads(signal: np.ndarray) -> tuple[np.ndarray, str, np.ndarray]:
         Fewer than `MIN_LEADS` carry a signal.
     """
     size = np.abs(signal)
-    is_valid = size <= MAX_AMPLITUDE_MV
+    is_valid = (size <= MAX_AMPLITUDE_MV) & ~_find_held(signal, fs)
     if not is_valid.all():
         signal = np.where(is_valid, signal, np.nan)
     leads = as_leads(signal)
     moves = np.ptp(leads, axis=0) >= MIN_LEAD_RANGE_MV
     is_usable = moves & (is_valid.mean(axis=0) >= 1 - MAX_GAP_SHARE)
     if is_usable.sum() < MIN_LEADS:
-        raise RecordError(f"too little signal: in {is_usable.sum()} leads, not {MIN_LEADS} or more")
+        is_tiny = np.ptp(leads, axis=0).astype(bool) & ~moves
+        hint = "; gain or unit?" if is_tiny.sum() > len(is_tiny) / 2 else ""
+        raise RecordError(
+            f"too little signal: in {is_usable.sum()} leads, not {MIN_LEADS} or more{hint}")
 
     unusual = {
         "gaps": not is_valid.all(),
         "flat lead": not moves.all(),
-        f"beyond {UNUSUAL_PEAK_MV:g} mV": (size > UNUSUAL_PEAK_MV).any()}
+        f"beyond {UNUSUAL_PEAK_MV:g} mV": (size > UNUSUAL_PEAK_MV).any(),
+        "limb leads do not add up": is_usable[:4].all() and not _add_up(leads)}
     remark = "; ".join(name for name, is_so in unusual.items() if is_so)
     if not is_usable.all():
         leads = np.where(is_usable, leads, 0.0)

@@ -1,4 +1,4 @@
-"""List the training records whose labels the models most disagree with, and explain the errors.
+"""List the training records whose labels the models most disagree with.
 
     python tools/check_labels.py                                    # the demo
     python tools/check_labels.py --labels my.csv --data-dir data    # and all flags of the script
@@ -24,7 +24,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 import too_feature as script
-from ecg import files
+from ecg import files, patients
 from ecg.errors import UserError, exit_code
 from ecg.left_out import count_reasons
 from ecg.metrics import soften
@@ -32,9 +32,8 @@ from ecg.output.read import probability_column
 from ecg.settings import Parser
 
 FOLDS = 5
-# The feature that decides on a class, by a part of the class's name, and what speaks for the class
-DECISIVE = {"brady": ("heart rate", "low"), "tachy": ("heart rate", "high"),
-            "fibrillation": ("CV_RR", "high: irregular"), "bundle": ("QRS width", "high: wide")}
+LISTED = 20    # records; all are in --csv
+# The features that decide on the five classes, with their headings
 FIGURES = {"heart rate": "heart rate bpm", "CV_RR": "CV_RR", "QRS width": "QRS width ms"}
 
 
@@ -61,8 +60,8 @@ def out_of_fold(records: script.Records, n_classes: int,
 
     probabilities = np.zeros((len(records.targets), n_classes))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=settings.seed)
-    patients = records.rows["subject_id"]
-    parts = folds.split(patients, records.targets, patients)
+    persons = patients.join_copies(records.rows, records.signals)
+    parts = folds.split(persons, records.targets, persons)
     for number, (seen, unseen) in enumerate(parts, 1):
         print(f"part {number} of {FOLDS}")
         held_out = pick(records, unseen)
@@ -104,37 +103,9 @@ def rank_by_doubt(records: script.Records, classes: list[str],
         "doubt", ascending=False, kind="stable")
 
 
-def medians_by_outcome(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Compare the deciding feature of each class between right and wrong predictions.
-
-    `table` has the label (`ecg_category`), the prediction (`called`) and the features of a record
-    in each row. The result has, for each class that a known feature decides on, that feature and
-    its median (and the number of records) for the records found, missed, false alarms, and
-    all others.
-    """
-    rows = []
-    for name in classes:
-        known = [figure for part, figure in DECISIVE.items() if part in name.casefold()]
-        if not known:
-            continue
-
-        feature, sign = known[0]
-        labelled = table["ecg_category"] == name
-        called = table["called"] == name
-        outcomes = {"found": labelled & called, "missed": labelled & ~called,
-                    "false alarm": ~labelled & called, "all others": ~labelled & ~called}
-        row = {"class": name, "figure": FIGURES[feature], "speaks for it": sign}
-        for outcome, which in outcomes.items():
-            values = table.loc[which, feature]
-            row[outcome] = f"{values.median():.3g} ({len(values)})"
-        rows.append(row)
-
-    return pd.DataFrame(rows)
-
-
-def print_tables(ranked: pd.DataFrame, classes: list[str], top: int) -> None:
-    """Print the most doubtful labels, and what decides on the classes."""
-    doubtful = ranked.head(top)
+def print_table(ranked: pd.DataFrame) -> None:
+    """Print the most doubtful labels, with the features that decide on classes."""
+    doubtful = ranked.head(LISTED)
     columns = ["waveform_path", "ecg_category", "of_label", "says", "probability", *FIGURES]
     header = ["record", "label", "p", "models say", "p", *FIGURES.values()]
     formats = {"waveform_path": lambda path: path if len(path) <= 20 else f"...{path[-17:]}",
@@ -144,17 +115,12 @@ def print_tables(ranked: pd.DataFrame, classes: list[str], top: int) -> None:
           "doubt, by models that\nnever saw their patients (p: probability)\n")
     print(doubtful.to_string(index=False, columns=columns, header=header, formatters=formats,
                              float_format="{:.2f}".format))
-    print("\nWhat decides, as medians (and numbers of records), where the models found a class, "
-          "missed it,\nor saw it where it was not\n")
-    print(medians_by_outcome(ranked, classes).to_string(index=False))
 
 
 # -------------------------------------------------------------------------------------------- main
 def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """Return this program's own arguments, and a list of the others, which are the script's."""
     parser = Parser(__doc__, epilog="All flags of too_feature.py are taken too.")
-    parser.add_argument("--top", type=int, default=20,
-                        help="number of records to list (default: %(default)s)")
     parser.add_argument("--csv", help="file for all records, with their out-of-fold probabilities; "
                         "cells are as in the label file, also those that a spreadsheet takes for "
                         "formulas (=, +, -, @)")
@@ -170,10 +136,10 @@ def run(own: argparse.Namespace, others: list[str]) -> None:
     if own.csv:
         files.check_target(own.csv, [settings.labels])
 
-    labels = script.read_labels(settings.labels)
+    labels, external = script.read_label_files(settings)
     script.ensure_demo(labels, settings.data_dir)
     classes = sorted(labels["ecg_category"].unique())
-    splits = script.split_patients(labels, settings.test_share, settings.val_share, settings.seed)
+    splits = script.split_labels(labels, classes, settings, external)
 
     # With the features of the large model, among which is the QRS width
     large = dataclasses.replace(settings.recipe, model="large")
@@ -190,7 +156,7 @@ def run(own: argparse.Namespace, others: list[str]) -> None:
     ranked = rank_by_doubt(records, classes, probabilities)
     if own.csv:
         files.write_whole(own.csv, lambda file: ranked.to_csv(file, index=False))
-    print_tables(ranked, classes, own.top)
+    print_table(ranked)
     print(f"\nleft out: {count_reasons(reason for _, reason in records.left_out)}")
 
 

@@ -4,18 +4,20 @@
     python tools/choose_records.py m.keras @list.txt --data-dir my_data   # paths from a file
     python tools/choose_records.py real_large my_data --plot pages        # an ECG page of each
 
-It writes a label file whose third column is empty: fill in the classes, then adapt the model with
+It writes a label file: fill in who the patient is in column 1, where it is empty, and the class in
+column 3. Then adapt the model with
 `python too_feature.py --start-from real_large --labels FILE --data-dir my_data`. A patient is told
-by the folder pNNNNNNNN; elsewhere each record counts as a patient.
+by the folder pNNNNNNNN, or by a label file that has the records (`--labels`).
 
 `--by uncertainty` takes the records whose class the model is least sure of. They are no sample of
-your patients: what is measured on them says nothing about the others. Choosing was no better than
-drawing all at random (benchmarks/adapt.py, with 20 and 40 labels of CPSC 2018).
+your patients: what is measured on them says nothing about the others, and a run on them says so.
+How records were drawn is in the .labels.json beside the file. Choosing was no better than drawing
+all at random (benchmarks/adapt.py, with 20 and 40 labels of CPSC 2018).
 """
 
 import argparse
+import json
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -26,23 +28,30 @@ from ecg.packages import require_packages
 require_packages()
 import pandas as pd
 
+import too_feature as script
 from ecg import files
 from ecg.errors import UserError, exit_code
-from ecg.patients import PATIENT_FOLDER
+from ecg.patients import PATIENT_FOLDER, identify
 from ecg.settings import Parser
 from tools import classify
 
 
-def patient_of(path: str) -> str:
-    """Return the patient of a record, as its folder tells; else the record's own path."""
-    folders = re.findall(PATIENT_FOLDER, path)
-    return folders[-1].removeprefix("p") if folders else path[-100:]    # a label file takes no more
+def patients_of(paths: list[str], folder: str, labels: str) -> pd.Series:
+    """Return by path who the patient of a record is, as its folder or a label file tells, or ""."""
+    of_folder = pd.Series(paths, dtype=str).str.extract(PATIENT_FOLDER, expand=False).fillna("")
+    rows = pd.DataFrame({"subject_id": of_folder.str.removeprefix("p"), "waveform_path": paths})
+    tables = [rows, *([script.read_labels(labels)] if labels else [])]
+    persons, _ = identify(tables, [folder] * len(tables))
+    return pd.Series(persons[0].to_numpy(), index=paths)
 
 
-def draw_one_per_patient(paths: list[str], seed: int) -> list[str]:
-    """Return one path of each patient, the patients and their records in random order."""
-    shuffled = pd.Series(sorted(paths), dtype=str).sample(frac=1, random_state=seed)
-    return shuffled[~shuffled.map(patient_of).duplicated()].tolist()
+def draw_one_per_patient(patients: pd.Series, seed: int) -> list[str]:
+    """Return one path of each patient, the patients and their records in random order.
+
+    `patients` are by path; where nobody is known, each record is drawn.
+    """
+    shuffled = patients.sort_index().sample(frac=1, random_state=seed)
+    return shuffled.index[~shuffled.duplicated() | (shuffled == "")].tolist()
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -53,6 +62,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("data", metavar="DATA", help="folder of records, or @file or - with a path on each line")
     add("--data-dir", help="folder that the paths of the label file start from (default: DATA, or "
         "the current folder for a list)")
+    add("--labels", default="", help="label file that tells the patients of records")
     add("--number", type=int, default=50, help="records to choose (default: %(default)s)")
     add("--by", choices=["random", "uncertainty"], default="random",
         help="how to choose: those by uncertainty are no sample (default: %(default)s)")
@@ -79,15 +89,19 @@ def run(flags: argparse.Namespace) -> None:
     if os.path.exists(flags.output) and not flags.force:
         raise UserError(f"--output {flags.output}: is there already, with labels perhaps; name "
                         "another file, or replace it with --force")
-    files.check_target(flags.output, [flags.data.removeprefix("@")])
+    beside = Path(flags.output).with_suffix(".labels.json")
+    files.check_target(flags.output, [flags.data.removeprefix("@"), flags.labels])
     loaded = classify.load(flags.model)
+    if flags.by == "uncertainty":    # with the rate step, whoever is near 60 bpm is uncertain
+        loaded = loaded._replace(model=loaded.core)
     folder, paths = find_paths(flags.data, flags.data_dir)
 
     usable = []
-    drawn = draw_one_per_patient(paths, flags.seed)
+    patients = patients_of(paths, folder, flags.labels)
+    drawn = draw_one_per_patient(patients, flags.seed)
     for result in classify.results([f"{folder}/{path}" for path in drawn], loaded):
         if result.left_out:
-            classify.say_left_out("choose_records.py", result)
+            classify.say_left_out(result, "choose_records.py")
             continue
         usable.append(result)
         if flags.by == "random" and len(usable) == flags.number:
@@ -99,16 +113,24 @@ def run(flags: argparse.Namespace) -> None:
         usable.sort(key=lambda result: result.probabilities.max())
     chosen = usable[:flags.number]
     labels = pd.DataFrame({"path": [os.path.relpath(result.record, folder) for result in chosen]})
-    labels.insert(0, "subject_id", labels["path"].map(patient_of))
+    labels.insert(0, "subject_id", labels["path"].map(patients))
     labels["category"] = ""
     files.write_whole(
         flags.output, lambda file: labels.to_csv(file, index=False, header=False))
+    files.write_whole(beside, lambda file: file.write_text(json.dumps({"chosen_by": flags.by})))
     if flags.plot:
         classify.draw_pages(chosen, loaded, flags.plot)
+    print(in_words(labels, len(paths), flags))
 
+
+def in_words(labels: pd.DataFrame, n_paths: int, flags: argparse.Namespace) -> str:
+    """Say what was chosen, who the patients are, and what to do."""
     sample = "drawn at random" if flags.by == "random" else "the least certain, which are no sample"
-    print(f"{len(chosen)} of {len(paths)} records to label, of as many patients, {sample}, are in "
-          f"{flags.output}: write a class into the third column, and delete rows without one")
+    n_unknown = (labels["subject_id"] == "").sum()
+    return (f"{len(labels)} of {n_paths} records to label, {sample}, are in {flags.output}: "
+            f"{len(labels) - n_unknown} of as many patients, {n_unknown} of patients that no "
+            "folder or --labels tells.\nFill in column 1 (the patient, where it is empty) and "
+            "column 3 (the class), and delete rows without")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,6 +11,10 @@ Where no model is named, it is that of your last run in this folder, else `real_
 notebook: `from tools.classify import classify, classify_record`. Exit code: 0 if all records were
 classified, 1 if some were left out (each with its reason on stderr), 2 if none could be.
 
+Where the model has a rate step, the heart rate decides between bradycardia, normal and tachycardia;
+`no heart rate` marks a record in which none of the three gets more than 0.5. --explain and
+--embeddings are about the model before that step.
+
 A model is refused unless it is one that this project builds. Of a record, nothing outside its own
 folder is read.
 """
@@ -40,6 +44,7 @@ from tqdm import tqdm
 import too_feature as script
 from ecg import adaptation, files, origin
 from ecg.cache import Prepared
+from ecg.demo import DEMO_FOLDER
 from ecg.errors import RecordError, UserError, exit_code, printable, user_errors
 from ecg.explain import Importance, explain, in_brief, spread, summed
 from ecg.left_out import count_reasons
@@ -53,7 +58,9 @@ MAX_NAMED = 12              # leads or features that an explanation names
 MIN_NAME_LETTERS = 12       # of a record in the table
 START = "start [s]"
 OF_A_WINDOW = "too little signal", "gain or unit?"    # after these, the next 10 s may be usable
-HEART_RATE, RATE_UNIT, _ = script.FEATURES[script.HEART_RATE]
+LEAD_II_SD = 1              # place of its standard deviation among the features
+MAX_GAIN_RATIO = 4          # of amplitudes to those learnt; hospitals differ by less than 2
+HEART_RATE, RATE_UNIT, RATE_RANGE = script.FEATURES[script.HEART_RATE]
 
 
 class Result(NamedTuple):
@@ -66,12 +73,18 @@ class Result(NamedTuple):
     features: np.ndarray | None = None         # (8 or more,)
     importance: Importance | None = None
     embedding: np.ndarray | None = None        # (n_inputs,): what the model's last layer sees
+    remark: str = ""                           # what is unusual about it, such as 'gaps'
+
+
+def say(text: str, program: str = "classify.py") -> None:
+    """Say something on stderr: stdout may be a table."""
+    print(f"{program}: {printable(text)}", file=sys.stderr)
 
 
 # --------------------------------------------------------------------------------------- records
 def without_extension(name: object) -> str:
     """Return a record's path without the extension of one of its files."""
-    return re.sub(r"\.(hea|dat)$", "", str(name))
+    return re.sub(r"\.(hea|dat|mat)$", "", str(name))
 
 
 def read_names(source: str) -> list[str]:
@@ -87,9 +100,9 @@ def read_names(source: str) -> list[str]:
 def find_records(names: Iterable[str | os.PathLike]) -> list[str]:
     """Return the paths, without extension, of the records that names stand for, each once.
 
-    A name is a record, with or without .hea or .dat; a folder, for all records below it; or `@file`
-    or `-`, for names of records in a file or on stdin, one on a line. `UserError` where a name
-    stands for no record.
+    A name is a record, with or without .hea, .dat or .mat; a folder, for all records below it; or
+    `@file` or `-`, for names of records in a file or on stdin, one on a line. `UserError` where a
+    name stands for no record.
     """
     paths = []
     for name in map(str, names):
@@ -113,12 +126,13 @@ def choose_model(name: str | os.PathLike | None = None, folder: str | os.PathLik
     Parameters
     ----------
     name : a path, or `real_large` or `real_default`, which are in models/
-        None: the model of a run or, if there is none, `real_large`.
+        None: the model of a run, else that of a run with --quick, else `real_large`.
     folder : where that run was started, by default the current folder
     """
-    own = os.path.join(folder, script.Settings.output)
-    if not name and os.path.exists(own):
-        return own
+    for output in (script.Settings.output, script.QUICK_SETTINGS["output"]):
+        own = os.path.join(folder, str(output))
+        if not name and os.path.exists(own):
+            return own
     return adaptation.find_model(str(name or adaptation.SHIPPED[0]))
 
 
@@ -136,11 +150,24 @@ def load(name: str | os.PathLike | None = None) -> Loaded:
 
 def warning(card: dict, paths: Iterable[str]) -> str:
     """Return what to be warned of before this model classifies these records, or ''."""
-    others = [path for path in paths if script.DEMO_FOLDER not in f"{Path(path).as_posix()}/"]
+    others = [path for path in paths if DEMO_FOLDER not in f"{Path(path).as_posix()}/"]
     if not card.get("synthetic") or not others:
         return ""
     return ("warning: this model has learnt from synthetic records, and these are others: expect "
             f"wrong answers, or name a model of real ones (--model {adaptation.SHIPPED[0]})")
+
+
+def notices(card: dict, found: list[Result]) -> Iterator[str]:
+    """Yield what is unusual about records as a set: remarks, and amplitudes unlike those learnt."""
+    remarks = count_reasons(text for result in found for text in result.remark.split("; "))
+    if remarks != "none":
+        yield f"used although unusual: {remarks}"
+
+    learnt = np.mean([scale["mean"][LEAD_II_SD] for scale in card["scaling"]])
+    median = pd.Series([result.features[LEAD_II_SD] for result in found]).median()
+    if max(median / learnt, learnt / median) > MAX_GAIN_RATIO:    # never of NaN
+        yield (f"notice: lead II has a median standard deviation of {median:.2g} mV, in the "
+               f"training records {learnt:.2g}: gain or unit?")
 
 
 # -------------------------------------------------------------------------------------- classify
@@ -162,8 +189,7 @@ def prepare_windows(path: str, recipe: Recipe) -> Iterator[tuple]:
         window = prepare(path, recipe, start)
         if start and window.reason.startswith("too short"):
             if not window.reason.startswith("too short: 0 s"):
-                print(f"classify.py: not classified: {printable(path)} from {start} s on: "
-                      f"{window.reason}", file=sys.stderr)
+                say(f"not classified: {path} from {start} s on: {window.reason}")
             return
 
         yield path, start, window
@@ -206,16 +232,16 @@ def results(paths: list[str], loaded: Loaded, jobs: int = 0, with_importance: bo
             predicted = iter(script.predict(loaded.model, records))
             embeddings = iter(script.predict(body, records) if body else [])
 
-        for path, start, (ecg, measured, reason, _) in chunk:
+        for path, start, (ecg, measured, reason, remark) in chunk:
             if reason:
                 yield Result(path, start, reason)
                 continue
             probabilities = next(predicted)
             importance = None
             if with_importance:
-                importance = explain(loaded.model, ecg, measured, probabilities.argmax())
+                importance = explain(loaded.core, ecg, measured, probabilities.argmax())
             yield Result(path, start, "", probabilities, measured, importance,
-                         next(embeddings, None))
+                         next(embeddings, None), remark)
 
 
 def classify(records, model_path=None, jobs: int = 0,
@@ -269,10 +295,9 @@ def name_of(result: Result) -> str:
     return result.record if result.start is None else f"{result.record} from {result.start} s on"
 
 
-def say_left_out(program: str, result: Result) -> None:
-    """Say on stderr why a record could not be used: stdout may be a table."""
-    print(f"{program}: left out {printable(name_of(result))}: {printable(result.left_out)}",
-          file=sys.stderr)
+def say_left_out(result: Result, program: str = "classify.py") -> None:
+    """Say why a record could not be used."""
+    say(f"left out {name_of(result)}: {result.left_out}", program)
 
 
 def as_record(result: Result, loaded: Loaded) -> dict[str, Any]:
@@ -320,20 +345,17 @@ def as_frame(records: list[dict], loaded: Loaded) -> pd.DataFrame:
 def as_line(row: dict[str, Any], classes: list[str], letters: int) -> dict[str, Any]:
     """Return what the table shows of a record: `letters` of its two most probable classes.
 
-    A star marks features outside their reference range.
+    A star marks a heart rate outside its reference range.
     """
     first, second = sorted(classes, key=lambda name: -row[f"p {name}"])[:2]
     values = {name: row[feature_column(name, unit)] for name, unit, _ in script.FEATURES}
-    outside = [name for name, _, limits in script.FEATURES
-               if limits and (values[name] < limits[0] or values[name] > limits[1])]
-    remarks = [f"no {name}" for name, value in values.items() if np.isnan(value)]
-    remarks += [f"{name}*" for name in outside if name != HEART_RATE]
-
+    low, high = RATE_RANGE
+    star = "*" if values[HEART_RATE] < low or values[HEART_RATE] > high else " "
     return ({"start s": row[START]} if START in row else {}) | {
         "class": f"{first[:letters]:{letters}}", "p": row[f"p {first}"],
         "second": f"{second[:letters]:{letters}}", "p2": row[f"p {second}"],
-        RATE_UNIT: f"{values[HEART_RATE]:.0f}" + ("*" if HEART_RATE in outside else " "),
-        "remarks": " ".join(remarks)}
+        RATE_UNIT: f"{values[HEART_RATE]:.0f}{star}",
+        "remarks": " ".join(f"no {name}" for name, value in values.items() if np.isnan(value))}
 
 
 def as_table(frame: pd.DataFrame, classes: list[str], width: int) -> str:
@@ -346,12 +368,8 @@ def as_table(frame: pd.DataFrame, classes: list[str], width: int) -> str:
     room = max(MIN_NAME_LETTERS, width - 3 - table.to_string(**form).index("\n"))
     table.index = frame["record"].str[-room:].tolist()    # the end tells records apart
 
-    ranges = [f"{name} {limits[0]}-{limits[1]} {unit}".strip()
-              for name, unit, limits in script.FEATURES if limits]
-    meaning = (f"* outside the reference range: {', '.join(ranges)} (HRV ranges are meant for "
-               "longer recordings than 10 s)")
-    return (f"{table.to_string(line_width=width, **form)}\n\n"
-            f"{textwrap.fill(meaning, min(width, 100))}")
+    meaning = "* outside the reference range: heart rate {}-{} bpm".format(*RATE_RANGE)
+    return f"{table.to_string(line_width=width, **form)}\n\n{meaning}"
 
 
 def as_words(record: dict[str, Any], width: int) -> str:
@@ -359,14 +377,17 @@ def as_words(record: dict[str, Any], width: int) -> str:
     moved = record["importance"]
     window = f" from {record['start']} s on" if "start" in record else ""
     heading = (f"{record['record']}{window}: from {moved['baseline']:.3f} (flat ECG, average "
-               f"features) to {moved['probability']:.3f} for {record['predicted']} by")
+               f"features) to {moved['probability']:.3f} for {record['predicted']}, without any "
+               "rate step, by")
     lines = [textwrap.fill(heading, width, subsequent_indent="  ")]
     for kind in ("lead", "second", "feature"):
         changes = pd.Series(moved[kind])
         largest = changes.abs().nlargest(MAX_NAMED).index
         names = changes.index if kind == "second" else largest    # seconds stay in order
         words = [f"{name} {changes[name]:+.3f}".replace(" ", "\0") for name in names]
-        line = f"  {kind + 's':9}{changes.sum():+.3f}: {', '.join(words)}"
+        # By lead and by second, the same amount is divided: it is said once
+        amount = "the same" if kind == "second" else f"{changes.sum():+.3f}"
+        line = f"  {kind + 's':9}{amount}: {', '.join(words)}"
         lines.append(textwrap.fill(line, width, subsequent_indent=" " * 19).replace("\0", " "))
 
     return "\n".join([*lines, f"  {'missed':9}{moved['rest']:+.3f}"])
@@ -431,7 +452,7 @@ def draw_pages(found: list[Result], loaded: Loaded, folder: str) -> None:
         drawn, = style.save(figure, Path(folder, name), ["png"], dpi=150)
 
     what = drawn if len(found) == 1 else f"{len(found)} pages in {folder}"
-    print(f"classify.py: drawn: {printable(what)}", file=sys.stderr)
+    say(f"drawn: {what}")
 
 
 # ------------------------------------------------------------------------------------------ main
@@ -483,15 +504,15 @@ def run(flags: argparse.Namespace) -> int:
     model_path = choose_model(flags.model)
     loaded = load(model_path)
     if flags.model is None:
-        print(f"classify.py: no --model is named: using {printable(model_path)}", file=sys.stderr)
+        say(f"no --model is named: using {model_path}")
     if text := warning(loaded.card, paths):
-        print(f"classify.py: {text}", file=sys.stderr)
+        say(text)
 
     body = None
     if flags.embeddings:
         files.check_target(flags.embeddings, [model_path])    # before the work
         body, _ = adaptation.split_model(
-            script.load_tensorflow()[1], loaded.model, f"--embeddings, {model_path}")
+            script.load_tensorflow()[1], loaded.core, f"--embeddings, {model_path}")
 
     classified = []
     is_quick = len(paths) <= FEW_RECORDS or not flags.explain
@@ -499,13 +520,15 @@ def run(flags: argparse.Namespace) -> int:
     for result in tqdm(in_turn, "explaining", len(paths), disable=is_quick):
         classified.append(result)
         if result.left_out:
-            say_left_out("classify.py", result)
+            say_left_out(result)
 
     found = [result for result in classified if not result.left_out]
     if not found:
         counts = count_reasons(result.left_out for result in classified)
         raise UserError(f"none of the {len(paths)} records can be used: {counts}")
 
+    for text in notices(loaded.card, found):
+        say(text)
     records = [as_record(result, loaded) for result in classified]
     print_results(records, loaded, model_path, flags)    # first: the disk may be full
     if flags.embeddings:

@@ -2,7 +2,6 @@
 
     python tools/export_onnx.py my_model.keras                     # writes my_model.onnx
     python tools/export_onnx.py my_model.keras --output x.onnx
-    python tools/export_onnx.py my_model.keras --output x.onnx --check    # only compares the two
 
 It needs three more packages: pip install onnx==1.18.0 onnxruntime==1.23.2 tf2onnx==1.17.0
 Inputs are "ecg" (n, sequence_length, 12) and "features" (n, 8 or more), float32 as `prepare_record`
@@ -31,7 +30,7 @@ import numpy as np
 import too_feature as script
 from ecg import adaptation, files, origin
 from ecg.card import contract
-from ecg.errors import UserError, exit_code, user_errors
+from ecg.errors import UserError, exit_code
 from ecg.explain import flat_layers
 from ecg.settings import Parser
 
@@ -51,22 +50,18 @@ def check_packages() -> None:
 
 
 # ---------------------------------------------------------------------------------------- convert
-def make_exportable(model) -> None:
-    """Take from a model, in place, what ONNX cannot say; its probabilities stay the same."""
+def to_onnx(model, metadata: dict[str, str]) -> bytes:
+    """Convert a model of this project, which changes it; return the content of an ONNX file."""
+    import onnx
+
     _, keras = script.load_tensorflow()
-    for layer in flat_layers(model):
+    for layer in flat_layers(model):    # what ONNX cannot say; the probabilities stay the same
         if isinstance(layer, keras.layers.LSTM):
             layer.cell.dropout = 0.0    # Keras draws its mask even where it is not used
         elif isinstance(layer, keras.layers.Normalization):    # its tensors would become inputs
             layer.mean = np.array(layer.mean)
             layer.variance = np.array(layer.variance)
 
-
-def to_onnx(model, metadata: dict[str, str]) -> bytes:
-    """Convert a model of this project, which changes it; return the content of an ONNX file."""
-    import onnx
-
-    make_exportable(model)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         model.export(f"{folder}/model.onnx", format="onnx", verbose=False)
@@ -121,7 +116,7 @@ def trial_inputs(samples: int, leads: int, n_features: int) -> tuple[np.ndarray,
 def compare(model, content: bytes) -> float:
     """Compare a model with an ONNX file's content; return the largest difference.
 
-    `ValueError` if it gives something else, or a probability differs by 1e-5 or more.
+    `ValueError` if a probability differs by 1e-5 or more.
     """
     import onnxruntime
 
@@ -141,22 +136,17 @@ def compare(model, content: bytes) -> float:
 
 # ------------------------------------------------------------------------------------------- main
 def run(flags: argparse.Namespace) -> None:
-    """Export a model, or only compare."""
+    """Export a model."""
     path = adaptation.find_model(flags.model)
     output = Path(flags.output or Path(path).with_suffix(".onnx"))
     if output.suffix != ".onnx":
         raise UserError(f"--output {output}: expected a file name that ends in .onnx")
     check_packages()
+    files.check_target(output)
     loaded = script.load(path)
-
-    if flags.check:
-        with user_errors(f"{output}: not the model {path}", Exception):    # a stranger's file
-            worst = compare(loaded.model, output.read_bytes())
-    else:
-        files.check_target(output)
-        content = to_onnx(loaded.model, describe(loaded, path))
-        worst = compare(script.load(path).model, content)
-        files.write_whole(output, lambda file: file.write_bytes(content))
+    content = to_onnx(loaded.model, describe(loaded, path))
+    worst = compare(script.load(path).model, content)
+    files.write_whole(output, lambda file: file.write_bytes(content))
     print(f"{output}: the same probabilities as {path}, to {worst:.0e}")
 
 
@@ -166,8 +156,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", help=".keras file with its .json next to it, or real_large or "
                                       "real_default")
     parser.add_argument("--output", help="file to write (default: the model's name with .onnx)")
-    parser.add_argument("--check", action="store_true",
-                        help="compare an existing ONNX file with the model and write nothing")
     return exit_code("export_onnx.py", run, parser.parse_args(arguments))
 
 

@@ -18,7 +18,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -44,6 +44,8 @@ URLS = ["https://physionet.org/files/mimic-iv-ecg/1.0/",
 SUMS = "SHA256SUMS.txt"
 ENDINGS = ".dat", ".hea"    # in the order of fetching: a record that has its header is whole
 RECORD_MB = 0.12
+SPARES = 0.05               # share of each class that is fetched in addition
+CONNECTIONS = 4
 MAX_RECORD_SECONDS = 120    # of a transfer of one of a record's files
 MAX_SUMS_SECONDS = 7200     # of a transfer of the list of checksums, which has 200 MB
 MAX_SILENCE = 30            # s without a byte
@@ -60,32 +62,24 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
         __doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog="All settings of the script are taken too, such as --labels, --data-dir, --seed, "
                "--train-samples, --test-share: see python too_feature.py --help")
-    parser.add_argument("--spares", type=float, default=0.05,
-                        help="share of each class to fetch in addition, to replace bad records")
     parser.add_argument("--url", nargs="+", default=URLS,
                         help=f"folder of the dataset, which holds {SUMS}; of several, the next "
                              "is asked where one fails or is slow")
-    parser.add_argument("--connections", type=int, default=4, choices=range(1, 9),
-                        help="number of files to fetch at the same time")
     parser.add_argument("--dry-run", action="store_true",
                         help="print the number of records and their size, and fetch nothing")
     parser.add_argument("--all", action="store_true", help="fetch every labelled record")
-
-    own, others = parser.parse_known_args(arguments)
-    if not 0 <= own.spares <= 1:
-        parser.error(f"--spares {own.spares}: expected a number from 0 to 1")
-    return own, others
+    return parser.parse_known_args(arguments)
 
 
 def wanted_records(labels: pd.DataFrame, settings: script.Settings,
-                   spares: float = 0.05) -> pd.DataFrame:
+                   external: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the rows of `labels` that the script draws with `settings`, with their `split`.
 
-    To each class of each split a share of `spares` is added: the next in rank, with which the
+    To each class of each split a share of `SPARES` is added: the next in rank, with which the
     script replaces records that it cannot use.
     """
     labels, classes = script.take_classes(labels, settings)
-    splits = script.split_labels(labels, classes, settings)
+    splits = script.split_labels(labels, classes, settings, external)
     samples = {"train": settings.train_samples, "validation": settings.val_samples,
                "test": ALL if settings.test_labels else settings.test_samples}
     if settings.test_data_dir:    # an external test set, which is not in this dataset
@@ -95,7 +89,7 @@ def wanted_records(labels: pd.DataFrame, settings: script.Settings,
     for name, records in splits.items():
         n_classes = records["ecg_category"].nunique()
         per_class = max(1, samples[name] // n_classes)
-        per_class += math.ceil(spares * per_class)    # a larger draw holds the smaller one
+        per_class += math.ceil(SPARES * per_class)    # a larger draw holds the smaller one
         drawn = script.balanced_sampling(records, n_classes * per_class, settings.seed,
                                          repeat=False)
         wanted.append(drawn.assign(split=name))
@@ -176,10 +170,10 @@ def is_outdated(urls: list[str], listed: Path) -> bool | None:
     return None
 
 
-def parse_checksums(lines: Iterable[bytes], names: set[str]) -> dict[str, str]:
+def parse_checksums(content: bytes, names: set[str]) -> dict[str, str]:
     """Return {name: SHA-256} of these files; `RecordError` if this is not the dataset's list."""
     sums = {}
-    for line in lines:
+    for line in io.BytesIO(content):
         digest, _, name = line.decode(errors="replace").partition(" ")
         if len(digest) != 64:
             raise RecordError(f"{SUMS}: damaged, or no list of checksums: {line[:80]!r}")
@@ -194,12 +188,10 @@ def read_checksums(session: requests.Session, urls: list[str], listed: Path,
                    names: set[str], is_old: bool) -> dict[str, str]:
     """Return {name: SHA-256} of these files by the dataset's list, which is kept if it is right."""
     if not is_old:
-        with contextlib.suppress(RecordError), listed.open("rb") as lines:
-            return parse_checksums(lines, names)
+        with contextlib.suppress(RecordError):
+            return parse_checksums(listed.read_bytes(), names)
 
-    def parse(content: bytes) -> dict[str, str]:
-        return parse_checksums(io.BytesIO(content), names)
-
+    parse = functools.partial(parse_checksums, names=names)
     print(f"fetching {SUMS} (200 MB, kept until the release has a newer one)", flush=True)
     with user_errors("--url", RecordError):
         content = download(session, urls, SUMS, MAX_SUMS_SECONDS, parse)
@@ -207,7 +199,7 @@ def read_checksums(session: requests.Session, urls: list[str], listed: Path,
     return parse(content)
 
 
-def fetch_all(urls: list[str], folder: Path, paths: list[str], connections: int) -> dict[str, str]:
+def fetch_all(urls: list[str], folder: Path, paths: list[str]) -> dict[str, str]:
     """Put records of the dataset at `urls` into the same tree below `folder`.
 
     Returns {path: what prevented it} of those that are not to be had.
@@ -242,7 +234,7 @@ def fetch_all(urls: list[str], folder: Path, paths: list[str], connections: int)
             files.write_whole(target, functools.partial(Path.write_bytes, data=content))
         return ""
 
-    with ThreadPool(connections) as pool:    # these threads end with the program
+    with ThreadPool(CONNECTIONS) as pool:    # these threads end with the program
         reasons = list(tqdm(pool.imap(fetch, paths), "records", len(paths)))
     return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
@@ -251,11 +243,13 @@ def fetch_all(urls: list[str], folder: Path, paths: list[str], connections: int)
 def run(own: argparse.Namespace, others: list[str]) -> int:
     """Print what is wanted and fetch it; return the exit code."""
     settings = script.parse_settings(others)
-    labels = script.read_labels(settings.labels)
+    labels, external = script.read_label_files(settings)
     if labels["waveform_path"].str.startswith("demo/").all():
         raise UserError("the demo: there is nothing to fetch, run python too_feature.py")
 
-    rows = labels.assign(split="all") if own.all else wanted_records(labels, settings, own.spares)
+    rows = labels.assign(split="all")
+    if not own.all:
+        rows = wanted_records(labels, settings, external)
     plan = rows.groupby(["split", "ecg_category"]).size().to_frame("records")
     print(plan.assign(MB=plan["records"] * RECORD_MB).round(1).to_string())
     print(f"{len(rows)} records, about {len(rows) * RECORD_MB:.0f} MB", flush=True)
@@ -265,13 +259,15 @@ def run(own: argparse.Namespace, others: list[str]) -> int:
     paths = rows["waveform_path"].tolist()
     urls = [url.rstrip("/") + "/" for url in own.url]
     try:
-        failed = fetch_all(urls, Path(settings.data_dir).absolute(), paths, own.connections)
+        failed = fetch_all(urls, Path(settings.data_dir).absolute(), paths)
     except KeyboardInterrupt as stop:
         raise type(stop)("stopped; what was fetched is kept, and this goes on from there: "
                          + shlex.join(["python", *sys.argv])) from stop
 
     for path, error in failed.items():
         print(printable(f"failed: {path}: {error}"), file=sys.stderr)
+    if "--output" not in " ".join(others):    # so that it writes over no model of other labels
+        others += ["--output", Path(settings.labels).with_suffix(".keras").name]
     command = shlex.join(["python", os.path.relpath(script.__file__), *others])
     print(f"{len(paths) - len(failed)} of {len(paths)} records are in {settings.data_dir}; "
           f"to train on them:\n{command}")

@@ -9,7 +9,6 @@ any 12-lead ECG from Python: `ecg.output.ecg_page.draw_ecg`.
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
     print(*make_all(options.folder), sep="\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
     parser = Parser(__doc__)
     parser.add_argument("folder", help="results folder of a run")

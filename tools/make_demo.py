@@ -6,7 +6,6 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"{n} synthetic records written below {options.data_dir}/demo")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
     parser = Parser(__doc__)
     parser.add_argument(

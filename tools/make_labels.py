@@ -40,34 +40,31 @@ RULES_VERSION = 3    # raise it with every change of what a statement means
 
 
 # -------------------------------------------------------------------------- what a statement means
-class Meaning:
-    """What a statement can mean, as it is named in reports and files."""
+# What a statement can mean, as it is named in reports and files
+AF = "Atrial Fibrillation"
+BBB = "Bundle Branch Block"
+BRADY = "Bradycardia"
+TACHY = "Tachycardia"
+NORMAL = "Normal"
 
-    AF = "Atrial Fibrillation"
-    BBB = "Bundle Branch Block"
-    BRADY = "Bradycardia"
-    TACHY = "Tachycardia"
-    NORMAL = "Normal"
-
-    NEUTRAL = "neutral"
-    OTHER = "other finding"
-    DOUBT = "uncertain or negated"
-    PACED = "pacemaker"
-    POOR = "poor data quality"
-    BORDERLINE = "borderline"
-    SLOW = "bradycardia not of the sinus"
-    FAST = "tachycardia not of the sinus"
-    UNKNOWN = "unknown"
-
+NEUTRAL = "neutral"
+OTHER = "other finding"
+DOUBT = "uncertain or negated"
+PACED = "pacemaker"
+POOR = "poor data quality"
+BORDERLINE = "borderline"
+SLOW = "bradycardia not of the sinus"
+FAST = "tachycardia not of the sinus"
+UNKNOWN = "unknown"
 
 # How many records of each class the thesis has. The classes are in order of precedence: a record of
 # several gets the first. Every other meaning but NEUTRAL keeps a record from being normal.
 THESIS = {
-    Meaning.AF: 240_717,
-    Meaning.BBB: 10_317,
-    Meaning.BRADY: 32_508,
-    Meaning.TACHY: 60_809,
-    Meaning.NORMAL: 21_950,
+    AF: 240_717,
+    BBB: 10_317,
+    BRADY: 32_508,
+    TACHY: 60_809,
+    NORMAL: 21_950,
 }
 CLASSES = list(THESIS)
 
@@ -93,99 +90,91 @@ QUALIFIER = (r"((rhythm |origin )?(undetermined|indeterminate)|borderline|relati
              r"inc(omp(l(ete)?)?)?|intermittent|transient|rate[- ](related|dependent)|atypical|"
              r"aberran\w+|functional|pattern|morphology|or .*)")
 
-
-class Rule(NamedTuple):
-    """A normalised statement that `pattern` matches as a whole has this meaning."""
-
-    pattern: str
-    meaning: str
-    note: str
-
-
+# A normalised statement that a pattern matches as a whole has the meaning beside it.
 # The first rule that matches decides. If it gives a class, the rules below it can add classes.
 RULES = [
-    Rule(r"(age not entered|report made without|pediatric|(un)?confirmed).*",
-         Meaning.NEUTRAL, "notes about the patient or the report"),
+    # Notes about the patient or the report
+    (r"(age not entered|report made without|pediatric|(un)?confirmed).*", NEUTRAL),
 
     # The recording
-    Rule(r".*\b(data quality|poor quality|unsuitable|(measurement|analysis|sequence) error|faulty|"
-         r"reversal|artifacts?|wander|noise|leads?(\(s\))? .*missing)\b.*",
-         Meaning.POOR, "also if the quality only 'may affect' the interpretation"),
-    Rule(r"(partial )?missing leads?\b.*",
-         Meaning.POOR, "'Missing lead(s): V1', also where only a part of a lead is missing"),
-    Rule(r"technically unsatisfactory( tracing)?",
-         Meaning.POOR, "between dashes: '--- Technically unsatisfactory tracing ---'"),
-    Rule(r"technical error",
-         Meaning.POOR, "as a summary: 'Summary: Technical error'"),
-    Rule(r".*\binterspaces? too high\b.*",
-         Meaning.POOR, "electrodes in a wrong place, 'omitted from the analysis'"),
-    Rule(r"none available",
-         Meaning.NEUTRAL, "as a summary: the cart gave none"),
-    Rule(r"repeat ecg",
-         Meaning.NEUTRAL, "advice, not a finding"),
+    # Also if the quality only 'may affect' the interpretation
+    (r".*\b(data quality|poor quality|unsuitable|(measurement|analysis|sequence) error|faulty|"
+     r"reversal|artifacts?|wander|noise|leads?(\(s\))? .*missing)\b.*", POOR),
+    # 'Missing lead(s): V1', also where only a part of a lead is missing
+    (r"(partial )?missing leads?\b.*", POOR),
+    # Between dashes: '--- Technically unsatisfactory tracing ---'
+    (r"technically unsatisfactory( tracing)?", POOR),
+    # As a summary: 'Summary: Technical error'
+    (r"technical error", POOR),
+    # Electrodes in a wrong place, 'omitted from the analysis'
+    (r".*\binterspaces? too high\b.*", POOR),
+    # As a summary: the cart gave none
+    (r"none available", NEUTRAL),
+    # Advice, not a finding
+    (r"repeat ecg", NEUTRAL),
 
     # Pacemakers
-    Rule(r".*\b(wandering|shifting|ectopic|junctional)( atrial)? pacemaker.*",
-         Meaning.OTHER, "a natural pacemaker"),
-    Rule(r"(?!no |absence ).*\b([av]{0,2}(paced?|pacer|pacing)|pacemakers?|stimulation|ppm|"
-         r"(pm|icd) rhythm)\b.*",
-         Meaning.PACED, "possible ones too"),
+    # A natural pacemaker
+    (r".*\b(wandering|shifting|ectopic|junctional)( atrial)? pacemaker.*", OTHER),
+    # Possible ones too
+    (r"(?!no |absence ).*\b([av]{0,2}(paced?|pacer|pacing)|pacemakers?|stimulation|ppm|"
+     r"(pm|icd) rhythm)\b.*", PACED),
 
     # Doubt and negation
-    Rule(r"rbbb with rad - possible left posterior fascicular block",
-         Meaning.BBB, "only the fascicular block is in doubt"),
-    Rule(r".*(\?|\b(poss\w*|prob\w*|(un)?likely|quest\w*|cons(ider)?|susp\w*|may|suggest\w*|might|"
-         r"could|cannot|rule[sd]?[- ]out|r/o|versus|vs|un(certain|clear|confirmed)|equivocal|"
-         r"doubtful|query|apparent(ly)?|presum\w+)\b).*",
-         Meaning.DOUBT, "uncertain"),
-    Rule(r".*\b(no|not|none|never|without|absen(ce|t)|negative|denied|excl\w*|resolved|replaced|"
-         r"prev\w*|prior|former(ly)?|earlier|before|past|ago|hist(ory)?|hx|h/o|now|conver\w+|"
-         r"revert\w+|cardiover\w+|ablat\w+|terminated|ended|gone)\b.*",
-         Meaning.DOUBT, "negated or of the past"),
-    Rule(rf"(?=.*[,;(-])(.*[,;(-] ?)?{QUALIFIER}\)?( ?[,;(-].*)?",
-         Meaning.DOUBT, "'RBBB, partial', 'tachycardia (undetermined)', 'incomplete - LBBB'"),
+    # Only the fascicular block is in doubt
+    (r"rbbb with rad - possible left posterior fascicular block", BBB),
+    # Uncertain
+    (r".*(\?|\b(poss\w*|prob\w*|(un)?likely|quest\w*|cons(ider)?|susp\w*|may|suggest\w*|might|"
+     r"could|cannot|rule[sd]?[- ]out|r/o|versus|vs|un(certain|clear|confirmed)|equivocal|"
+     r"doubtful|query|apparent(ly)?|presum\w+)\b).*", DOUBT),
+    # Negated or of the past
+    (r".*\b(no|not|none|never|without|absen(ce|t)|negative|denied|excl\w*|resolved|replaced|"
+     r"prev\w*|prior|former(ly)?|earlier|before|past|ago|hist(ory)?|hx|h/o|now|conver\w+|"
+     r"revert\w+|cardiover\w+|ablat\w+|terminated|ended|gone)\b.*", DOUBT),
+    # 'RBBB, partial', 'tachycardia (undetermined)', 'incomplete - LBBB'
+    (rf"(?=.*[,;(-])(.*[,;(-] ?)?{QUALIFIER}\)?( ?[,;(-].*)?", DOUBT),
 
     # The classes of rhythm and conduction
-    Rule(rf"(?!.*flut){START}((coarse|fine|rapid|slow) )*(atrial fibrillation|a-?fib){END}",
-         Meaning.AF, "at any rate; 'fibrillation/flutter' is undecided, so it is not AF"),
-    Rule(r"(?!.*(\binc(\b|omp)|pre-?excit|wpw|wolff|delta wave|(cardia\W+ventricular|\bvt\b|"
-         r"((?<!supra)ventricular|wide qrs) (tachy|rhythm|escape)|aberr).*(bundle|bbb)))"
-         rf"{START}(complete )?((left |right )?bundle.branch block|[lr]bbb){END}",
-         Meaning.BBB, "not incomplete ones, nor of beats that are ventricular, pre-excited or "
-         "aberrant; 'of LBBB type' is a conduction defect"),
-    Rule(rf"{DEGREE}({ORIGIN} bradycardia{END}|bradycardia\b.*\b{ORIGIN}{RHYTHM}.*)",
-         Meaning.SLOW, "also 'bradycardia, junctional'; see --rate-origin"),
-    Rule(rf"{DEGREE}({ORIGIN} tachycardia{END}|tachycardia\b.*\b{ORIGIN}{RHYTHM}.*)",
-         Meaning.FAST, "also 'tachycardia, ventricular'; see --rate-origin"),
-    Rule(rf"{DEGREE}(sinus )?bradycardia{END}",
-         Meaning.BRADY, "of the sinus or of no stated origin, regular or not"),
-    Rule(rf"{DEGREE}(sinus )?tachycardia{END}",
-         Meaning.TACHY, "the same; also '... - otherwise normal ECG'"),
+    # At any rate; 'fibrillation/flutter' is undecided, so it is not AF
+    (rf"(?!.*flut){START}((coarse|fine|rapid|slow) )*(atrial fibrillation|a-?fib){END}", AF),
+    # Not incomplete ones, nor of beats that are ventricular, pre-excited or aberrant; 'of LBBB
+    # type' is a conduction defect
+    (r"(?!.*(\binc(\b|omp)|pre-?excit|wpw|wolff|delta wave|(cardia\W+ventricular|\bvt\b|"
+     r"((?<!supra)ventricular|wide qrs) (tachy|rhythm|escape)|aberr).*(bundle|bbb)))"
+     rf"{START}(complete )?((left |right )?bundle.branch block|[lr]bbb){END}", BBB),
+    # Also 'bradycardia, junctional'; see --rate-origin
+    (rf"{DEGREE}({ORIGIN} bradycardia{END}|bradycardia\b.*\b{ORIGIN}{RHYTHM}.*)", SLOW),
+    # Also 'tachycardia, ventricular'; see --rate-origin
+    (rf"{DEGREE}({ORIGIN} tachycardia{END}|tachycardia\b.*\b{ORIGIN}{RHYTHM}.*)", FAST),
+    # Of the sinus or of no stated origin, regular or not
+    (rf"{DEGREE}(sinus )?bradycardia{END}", BRADY),
+    # The same; also '... - otherwise normal ECG'
+    (rf"{DEGREE}(sinus )?tachycardia{END}", TACHY),
 
     # Normal, or nearly
-    Rule(r"(normal |regular )?sinus rhythm|(ecg )?within normal limits",
-         Meaning.NORMAL, "if no other finding is stated"),
-    Rule(r"normal (ecg|electrocardiogram)( based on available leads)?",
-         Meaning.NORMAL, "if no other finding is stated"),
-    Rule(r"available leads normal ecg",
-         Meaning.NORMAL, "the same in another order, as a summary"),
-    Rule(r"sinus arrhythmia",
-         Meaning.NEUTRAL, "mostly breathing; normal only together with a normal statement"),
-    Rule(r"normal ecg except for rate|otherwise normal ecg",
-         Meaning.OTHER, "the statement about the rate decides"),
-    Rule(r"borderline( ecg)?",
-         Meaning.BORDERLINE, "see --include-borderline"),
+    # If no other finding is stated
+    (r"(normal |regular )?sinus rhythm|(ecg )?within normal limits", NORMAL),
+    (r"normal (ecg|electrocardiogram)( based on available leads)?", NORMAL),
+    # The same in another order, as a summary
+    (r"available leads normal ecg", NORMAL),
+    # Mostly breathing; normal only together with a normal statement
+    (r"sinus arrhythmia", NEUTRAL),
+    # The statement about the rate decides
+    (r"normal ecg except for rate|otherwise normal ecg", OTHER),
+    # See --include-borderline
+    (r"borderline( ecg)?", BORDERLINE),
 
     # Everything else that is known
-    Rule(r"early transition",
-         Meaning.OTHER, "of the QRS complex, from V1 to V6"),
-    Rule(r"with (rapid|slow|uncontrolled) (ventricular response|v-rate)",
-         Meaning.OTHER, "a continuation that has lost its beginning; see `statements`"),
-    Rule(r".*(abnormal|atypical|borderline|incomplete|flutter|fibrillation|rhythm|arrhythmia|"
-         r"ectop|escape|premature|\bp[av]cs?\b|geminy|cardia|dissociation|aberran|complex|block|bbb|"
-         r"l[ap]fb|ivcd|conduction|wpw|wolff|pre-?excit|interval|prolonged|axis|deviation|infarct|"
-         r"isch|injury|\bst\b|st-t|repol|\b[tqr][- ]wave|hypertrophy|[lr]vh|enlargement|voltage).*",
-         Meaning.OTHER, "a finding that is not normal"),
+    # Of the QRS complex, from V1 to V6
+    (r"early transition", OTHER),
+    # A continuation that has lost its beginning; see `statements`
+    (r"with (rapid|slow|uncontrolled) (ventricular response|v-rate)", OTHER),
+    # A finding that is not normal
+    (r".*(abnormal|atypical|borderline|incomplete|flutter|fibrillation|rhythm|arrhythmia|"
+     r"ectop|escape|premature|\bp[av]cs?\b|geminy|cardia|dissociation|aberran|complex|block|bbb|"
+     r"l[ap]fb|ivcd|conduction|wpw|wolff|pre-?excit|interval|prolonged|axis|deviation|infarct|"
+     r"isch|injury|\bst\b|st-t|repol|\b[tqr][- ]wave|hypertrophy|[lr]vh|enlargement|voltage).*",
+     OTHER),
 ]
 
 
@@ -234,10 +223,10 @@ def statements(cells):
 @functools.cache
 def meanings(text):
     """Return what a normalised statement means: its classes, or one meaning that is no class."""
-    matching = [rule.meaning for rule in RULES
-                if len(text) < MAX_LETTERS and re.fullmatch(rule.pattern, text)]
+    matching = [meaning for pattern, meaning in RULES
+                if len(text) < MAX_LETTERS and re.fullmatch(pattern, text)]
     if not matching:
-        return (Meaning.UNKNOWN,)
+        return (UNKNOWN,)
 
     if matching[0] not in CLASSES:
         return (matching[0],)
@@ -258,21 +247,21 @@ def judge(texts, options):
     """Return the `Verdict` on a report, given its statements."""
     said = {options.taken_for.get(meaning, meaning)
             for text in texts for meaning in meanings(text)}
-    said.discard(Meaning.NEUTRAL)
-    if said != {Meaning.NORMAL}:
-        said.discard(Meaning.NORMAL)    # a record with any other finding is not normal
+    said.discard(NEUTRAL)
+    if said != {NORMAL}:
+        said.discard(NORMAL)    # a record with any other finding is not normal
 
     classes = [name for name in CLASSES if name in said]
     reason = ""
-    if Meaning.PACED in said:
-        reason = Meaning.PACED
-    elif Meaning.POOR in said:
-        reason = Meaning.POOR
+    if PACED in said:
+        reason = PACED
+    elif POOR in said:
+        reason = POOR
     elif not said:
         reason = "empty"
-    elif not classes and Meaning.UNKNOWN in said:
+    elif not classes and UNKNOWN in said:
         reason = "no class; a statement that no rule knows"
-    elif not classes and Meaning.DOUBT in said:
+    elif not classes and DOUBT in said:
         reason = "no class; uncertain or negated"
     elif not classes:
         reason = "no class; other findings"
@@ -283,11 +272,11 @@ def judge(texts, options):
 
 
 def read_reports(table, options):
-    """Return the verdict on each row's report, and how many records carry each unknown statement.
+    """Return the verdict on each row's report, and how often each unknown statement occurs.
 
     Many records have the same report, so each different one is read once.
     """
-    reports = list(zip(*(table[name] for name in table if name.startswith("report_")), strict=True))
+    reports = list(table.filter(regex="^report_").itertuples(index=False, name=None))
     n_records = Counter(reports)
     verdicts = {}
     unknown = Counter()
@@ -295,7 +284,7 @@ def read_reports(table, options):
         texts = statements(report)
         verdicts[report] = judge(texts, options)
         for text in texts:
-            if meanings(text) == (Meaning.UNKNOWN,):
+            if meanings(text) == (UNKNOWN,):
                 unknown[text[:80]] += n
 
     judged = pd.DataFrame([verdicts[report] for report in reports], columns=Verdict._fields)
@@ -360,7 +349,7 @@ def is_release(path, digest):
 def read_measurements(options):
     """Return each record's verdict and RR interval (ms), and facts about them for the summary."""
     site = ["cart_id"] if options.site else []
-    table = read_table(options.measurements, "report_0", "rr_interval", *site)
+    table = read_table(options.measurements, "report_0", "rr_interval", "ecg_time", *site)
     verdicts, unknown = read_reports(table, options)
 
     rr = pd.to_numeric(table["rr_interval"], errors="coerce")
@@ -369,7 +358,7 @@ def read_measurements(options):
     facts = {
         "rr_interval": {"missing": int(rr.isna().sum()),
                         "implausible": int((rr.notna() & ~is_plausible).sum())},
-        "unknown": pd.Series(unknown, dtype="int64").sort_index().nlargest(50).to_dict(),
+        "unknown": dict(unknown.most_common(50)),
     }
 
     described = table.filter(["subject_id", "study_id", "ecg_time", "cart_id"])
@@ -378,10 +367,10 @@ def read_measurements(options):
 
 def read_record_list(options):
     """Return the list of records, whose paths are checked."""
-    table = read_table(options.records, "path")
+    table = read_table(options.records, "path", "ecg_time")
     refuse(options.records, table["path"], ~table["path"].str.fullmatch(SAFE_PATH),
            "a path in the data folder")
-    return table.filter(["subject_id", "study_id", "ecg_time", "path"])
+    return table[["subject_id", "study_id", "ecg_time", "path"]]
 
 
 # --------------------------------------------------------------------------------------- the labels
@@ -390,8 +379,8 @@ def join_tables(measured, listed, check_rate):
     records = measured.merge(listed, on="study_id", suffixes=("", "_listed"))
     rate = 60_000 / records["rr_interval"]    # bpm
     category = records["ecg_category"]
-    off_rate = ((category == Meaning.BRADY) & (rate > 60)
-                | (category == Meaning.TACHY) & (rate < 100))
+    off_rate = ((category == BRADY) & (rate > 60)
+                | (category == TACHY) & (rate < 100))
 
     left_out = np.select(
         [records["subject_id"] != records["subject_id_listed"], records["left_out"] != "",
@@ -427,10 +416,6 @@ def summarise(records, n_measured, n_listed):
     off_rate = rated.groupby("ecg_category")["off_rate"].mean()
     several = records["several"] & records["left_out"].isin(["", SEVERAL])
 
-    other_times = None    # where ecg_time is not in both tables
-    if "ecg_time_listed" in records:
-        other_times = int((records["ecg_time"] != records["ecg_time_listed"]).sum())
-
     return {
         "records": len(kept),
         "patients": int(kept["subject_id"].nunique()),
@@ -441,9 +426,9 @@ def summarise(records, n_measured, n_listed):
             **records["left_out"].value_counts().drop("", errors="ignore").to_dict(),
         },
         "several_classes": int(several.sum()),
-        "off_rate": off_rate.reindex([Meaning.BRADY, Meaning.TACHY],
+        "off_rate": off_rate.reindex([BRADY, TACHY],
                                      fill_value=0.0).to_dict(),
-        "ecg_time_differs": other_times,
+        "ecg_time_differs": int((records["ecg_time"] != records["ecg_time_listed"]).sum()),
     }
 
 
@@ -459,25 +444,21 @@ def print_summary(summary, options):
         verdict = "this is release 1.0" if is_true else "this is not release 1.0 (rows left out?)"
         print(f"{getattr(options, source).name}: {verdict}")
 
-    if summary["ecg_time_differs"] is None:
-        print("ecg_time is not in both tables and was not compared")
-    else:
-        print(f"ecg_time differs between the tables in {summary['ecg_time_differs']:,} records")
-
     rr = summary["rr_interval"]
     low, high = RR_RANGE
-    too_fast = summary["off_rate"][Meaning.BRADY]
-    too_slow = summary["off_rate"][Meaning.TACHY]
+    too_fast = summary["off_rate"][BRADY]
+    too_slow = summary["off_rate"][TACHY]
     classes = pd.DataFrame.from_dict(summary["classes"], orient="index")
 
     print(f"""\
+ecg_time differs between the tables in {summary["ecg_time_differs"]:,} records
 rr_interval is missing in {rr["missing"]:,} records and not {low} to {high} ms in \
 {rr["implausible"]:,}; their rates are not checked
 
 {classes.map("{:,}".format).to_string()}
 {summary["records"]:,} records of {summary["patients"]:,} patients; \
 {summary["several_classes"]:,} had several classes
-The thesis counts {THESIS[Meaning.AF]:,} records of atrial fibrillation, which cannot be reached:
+The thesis counts {THESIS[AF]:,} records of atrial fibrillation, which cannot be reached:
 all wordings together, uncertain ones too, stand in {AF_STATEMENTS:,} statements of release 1.0,
 and so in no more of its records.
 By rr_interval {too_fast:.1%} of bradycardia is above 60 bpm, {too_slow:.1%} of \
@@ -520,17 +501,17 @@ def parse_options(arguments=None):
     flag("--check-rate", help="leave out bradycardia above 60 bpm and tachycardia below 100 bpm by "
          "rr_interval (in ms; a record where it is not 200 to 3000 stays)")
 
-    take("--keep-paced", const=(Meaning.PACED, Meaning.OTHER),
+    take("--keep-paced", const=(PACED, OTHER),
          help="label paced records too, but never as normal")
-    take("--keep-poor-quality", const=(Meaning.POOR, Meaning.NEUTRAL),
+    take("--keep-poor-quality", const=(POOR, NEUTRAL),
          help="ignore statements about poor data quality, missing leads and technical errors")
-    take("--include-borderline", const=(Meaning.BORDERLINE, Meaning.NEUTRAL),
+    take("--include-borderline", const=(BORDERLINE, NEUTRAL),
          help="ignore 'Borderline ECG'")
 
     options = parser.parse_args(arguments)
     options.taken_for = dict(options.taken_for)
     if options.rate_origin == "any":
-        options.taken_for |= {Meaning.SLOW: Meaning.BRADY, Meaning.FAST: Meaning.TACHY}
+        options.taken_for |= {SLOW: BRADY, FAST: TACHY}
     return options
 
 
@@ -539,7 +520,6 @@ def make_labels(options):
     sources = [path for path in (options.measurements, options.records, options.folds) if path]
     sidecar = options.output.with_suffix(".labels.json")
     check_target(options.output, sources)
-    check_target(sidecar, sources)
     if options.output.exists() and not options.force:
         raise UserError(f"{options.output} is there already, and may have been edited by hand; "
                         "choose another --output, or replace it with --force")

@@ -267,7 +267,7 @@ def draw_tested(results: Results, row: int) -> Figure:
         signal, fs, results.run["leads"], r_peaks,
         title=f"Label {label}, predicted {predicted}",
         text=write_probabilities(names, results.probabilities[row]),
-        note=origin.note(results.run),
+        note=origin.note(results.run, is_tested=True),
         measured=short(f"{write_measured(values)}, record {printable(tested['record'])}", 100))
 
 

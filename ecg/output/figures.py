@@ -1,6 +1,6 @@
 """Draw the figures of a run, from the files of its results folder alone.
 
-Figures go to `figures/` in that folder, as PDF (fonts embedded) and as PNG (200 dpi), in the widths
+Figures go to `figures/` in that folder, as PDF (fonts embedded) and as PNG (300 dpi), in the widths
 of a paper's column or page. Class names in Chinese, Japanese or Korean need a font that has them,
 such as Noto Sans CJK.
 """
@@ -23,9 +23,8 @@ from ecg.card import feature_title
 from ecg.errors import user_errors
 from ecg.origin import SYNTHETIC_MARK
 from ecg.output import style
-from ecg.output.areas import areas
 from ecg.output.ecg_page import write_pages
-from ecg.output.model_card import model_card
+from ecg.output.model_card import model_card, reporting_checklist, with_interval
 from ecg.output.page import page
 from ecg.output.read import Results, feature_column, read_results
 from ecg.output.style import BLUE, COLOURS, VERMILLION, drawable, styled, wrap
@@ -177,7 +176,7 @@ def training_curves(results: Results) -> Figure:
 
 
 # ------------------------------------------------------------------------------------- ROC and PR
-def _draw_class(roc, pr, positive, p, subjects, name, look):
+def _draw_class(roc, pr, positive, p, look):
     """Draw both curves of a class against the rest; none is defined if one of the two is empty.
 
     Returns
@@ -186,66 +185,77 @@ def _draw_class(roc, pr, positive, p, subjects, name, look):
         How far both pass the corner of a perfect classifier, as the side of a square.
     """
     if positive.all() or not positive.any():
-        roc.plot([], [], label=f"  –  {name}", **look)
-        pr.plot([], [], label="  –", **look)
+        roc.plot([], [], **look)
+        pr.plot([], [], **look)
         return 0.0, 0.0
 
-    with_intervals = ["{:.3f} ({:.2f}–{:.2f})".format(*area)
-                      for area in areas(positive, p, subjects)]
     false_rate, true_rate, _ = scores.roc_curve(positive, p, drop_intermediate=False)
-    roc.plot(false_rate, true_rate, label=f"{with_intervals[0]}  {name}", **look)
-
+    roc.plot(false_rate, true_rate, **look)
     precision, recall, _ = scores.precision_recall_curve(positive, p)
-    label = f"{with_intervals[1]}  {positive.mean():.2f}"
-    pr.plot(recall, precision, drawstyle="steps-post", label=label, **look)
+    pr.plot(recall, precision, drawstyle="steps-post", **look)
     return (np.maximum(false_rate, 1 - true_rate).min(),
             np.maximum(1 - recall, 1 - precision).min())
 
 
 def _zoom(axes, reaches, is_left):
-    """Show the corner of a perfect classifier, twice as wide as all curves need, or all."""
-    side = max(0.1, 2 * max(reaches))
-    side = side if side < 0.5 else 1
+    """Show all of the axes, and inside it the corner, twice as wide as all curves need."""
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    side = max(0.05, 2 * max(reaches))
+    if side >= 0.5:
+        return
     margin = 0.02 * side
     x = (-margin, side) if is_left else (1 - side, 1 + margin)
-    axes.set(xlim=x, ylim=(1 - side, 1 + margin), aspect="equal", anchor="N")
-    axes.locator_params(nbins=5)
-    if side < 1:
-        axes.set_title(f"the upper {'left' if is_left else 'right'} corner, {side:.2g} wide")
+    inset = axes.inset_axes(
+        (0.3 if is_left else 0.14, 0.14, 0.56, 0.56), xlim=x, ylim=(1 - side, 1 + margin))
+    for line in axes.lines:
+        inset.plot(*line.get_data(), line.get_linestyle(), color=line.get_color(),
+                   linewidth=line.get_linewidth(), drawstyle=line.get_drawstyle())
+    inset.locator_params(nbins=3)
+    if is_left:
+        inset.yaxis.tick_right()    # on the left is the diagonal
+    axes.indicate_inset_zoom(inset)
 
 
 @styled()
 def roc_precision_recall(results: Results) -> Figure:
-    """Draw each class against the rest, in the corner where the curves pass.
+    """Draw each class against the rest, and the corner where the curves pass once more, larger.
 
-    The legends give areas with 95 % intervals, and the prevalence, which is what chance gives for
-    precision.
+    Below are the areas with 95 % intervals of metrics.json, and the prevalence, which is what
+    chance gives for precision.
     """
     names = drawable(results.classes)
-    figure = new_figure(style.PAGE, 4.25 + 0.17 * len(names), results)
-    roc, pr = figure.subplots(1, 2)
-    roc.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
-    subjects = results.table["subject_id"].to_numpy()
+    legend_height = 0.35 + 0.18 * len(names)    # inches
+    figure = new_figure(style.PAGE, 3.7 + legend_height, results)
+    (roc, pr), below = figure.subplots(2, 2, height_ratios=[3.6, legend_height])
     reaches = []
-    for number, name in enumerate(names):
+    for number in range(len(names)):
         look = {
             "color": COLOURS[number % len(COLOURS)],
             "linestyle": DASHES[number % len(DASHES)],
         }
-        p = results.probabilities[:, number]
-        positive = results.true == number
-        short = style.short(name, 24)
-        reaches.append(_draw_class(roc, pr, positive, p, subjects, short, look))
+        reaches.append(_draw_class(
+            roc, pr, results.true == number, results.probabilities[:, number], look))
+
+    figures_of = list(results.metrics["by class"].values())
+    prevalence = [f"{np.mean(results.true == number):.2f}" for number in range(len(names))]
+    lines = list(roc.lines)
+    for axes, kind, title, others in (
+            (below[0], "AUROC", "area under the ROC curve (95 % interval)",
+             [style.short(name, 20) for name in names]),
+            (below[1], "average precision", "average precision (95 % interval)  prevalence",
+             prevalence)):
+        labels = [f"{with_interval(own[kind])}  {other}"
+                  for own, other in zip(figures_of, others, strict=True)]
+        axes.legend(lines, labels, title=title, loc="upper center", handlelength=2.4,
+                    labelspacing=0.35, borderaxespad=0)
+        axes.set_axis_off()
 
     of_roc, of_pr = zip(*reaches, strict=True)
+    roc.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
     _zoom(roc, of_roc, is_left=True)
     _zoom(pr, of_pr, is_left=False)
     roc.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (recall)")
     pr.set(xlabel="recall", ylabel="precision")
-    for axes, title in (
-            (roc, "area under the ROC curve (95 % interval)"),
-            (pr, "average precision (95 % interval)  prevalence")):
-        axes.legend(title=title, loc="upper center", bbox_to_anchor=(0.5, -0.17), handlelength=3)
     return figure
 
 
@@ -274,7 +284,7 @@ def reliability(results: Results) -> Figure:
         fmt="o-", markersize=4, capsize=2, elinewidth=0.8,
         color=BLUE, label="records (95 % Wilson intervals)")
     top.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
-    error = results.metrics["calibration"]["test"]["after"]["expected calibration error"]
+    error = results.metrics["calibration"]["after"]["expected calibration error"]
     top.set_title(f"expected calibration error {error:.3f}")
     top.legend(loc="upper center", bbox_to_anchor=(0.45, -0.04))
 
@@ -382,7 +392,7 @@ FIGURES: dict[str, Callable[[Results], Figure]] = {
 
 
 def make_all(folder: Path | str) -> list[Path]:
-    """Draw all figures and write model card and index.html, from the files of a results folder.
+    """Draw all figures; write model card, checklist and index.html, from the files of a folder.
 
     There are no training curves of a run that starts from a model: no epoch was trained.
 
@@ -404,5 +414,7 @@ def make_all(folder: Path | str) -> list[Path]:
                 paths += style.save(draw(results), results.folder / "figures" / name)
         paths.append(write_pages(results))
         paths.append(write_text(results.folder / "MODEL_CARD.md", model_card(results)))
+        paths.append(write_text(
+            results.folder / "reporting_checklist.md", reporting_checklist(results)))
         paths.append(write_text(results.folder / "index.html", page(results)))
     return paths

@@ -1,15 +1,17 @@
 """The model card of a run, in Markdown, from the files of its results folder alone."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ecg import origin
+from ecg import cohort, intervals, origin
 from ecg.card import contract, in_markdown
 from ecg.errors import markdown
 from ecg.output.read import Results, read_texts
+from ecg.report import SHORT
 
 # Settings that name places on somebody's machine: not for a card that is passed on. The origin of
 # the labels is stated under another heading.
@@ -32,7 +34,25 @@ BASELINES = {    # by name in metrics.json
     "logistic regression": "baseline: logistic regression on the same features",
 }
 
-CARD = """# Model card: ECG classifier
+EVENLY = """\
+The test is drawn evenly from the classes, as far as they have records. What a call is worth depends
+on how common they are: positive (PPV) and negative predictive value (NPV), specificity and average
+precision, on the test and at the prevalence of the label file."""
+
+CARD = """---
+license: mit    # this project's; that of your records may ask for another
+library_name: keras
+tags: [ecg, electrocardiography, 12-lead, time-series-classification]
+model-index:
+- name: {name}
+  results:
+  - task: {{type: time-series-classification}}
+    dataset: {{type: ecg, name: ECGs of {metrics[patients]} test patients}}
+    metrics:
+    - {{type: accuracy, value: {metrics[model][accuracy][0]:.4f}}}
+    - {{type: balanced_accuracy, value: {metrics[model][balanced accuracy][0]:.4f}}}
+---
+# Model card: ECG classifier
 
 {synthetic}Tells 10-second, 12-lead ECGs apart: {classes}. **{not_medical}**
 
@@ -48,14 +68,17 @@ unless it has been tested on them.
 
 {run[records]} records of {run[patients]} patients; SHA-256 of the label file
 {run[labels_sha256]}.{trained_on}
-Below, the records (patients) that a run draws from; training repeats records of a short class, the
-test never does. Patient numbers in more than one split: {n_shared}.
+Below, the records that were used, each once (training repeats those of a short class), and their
+patients. Patient numbers in more than one split: {n_shared}.
 
-{splits}
+{table1}
 
-Left out as unusable: {left_out}.
+What became of each row of the label file:
+
+{flow}
 
 **{origin}** The results say how well the model agrees with these labels, right or wrong.
+{label_error}
 
 ## Inputs and outputs
 
@@ -69,17 +92,30 @@ Left out as unusable: {left_out}.
 
 Heart rate alone tells the slow, the fast and else the commonest other class.
 
+{overall}
+
+Calibration slope and intercept: of a logistic regression of being right on the logit of the
+confidence; ideal are 1 and 0.
+
 {by_class}
+
+{intervals}
+
+{at_prevalence}{thresholds}
 
 Threshold: the decision threshold at 95 % sensitivity, chosen on validation patients; sensitivity
 and specificity there are those on test patients. –: too few records.
 
-Confidence {metrics[confidence][0]:.1%}, standard deviation {metrics[confidence][1]:.1%}.
+Confidence {metrics[confidence][mean]:.1%}, standard deviation {metrics[confidence][deviation]:.1%}.
 {temperature}
 
 {calibration}
 
 Accuracy at coverage, where the least certain records are left undecided: {by_coverage}.
+
+{cohort.EXPLORATORY}
+
+{groups}
 
 ## Limits
 
@@ -90,7 +126,6 @@ Accuracy at coverage, where the least certain records are left undecided: {by_co
 - Probabilities are calibrated on validation patients of {calibrated} data, every class counting
   alike.
 - Ten seconds are shorter than the reference ranges of heart rate variability are meant for.
-- Results by sex, age or origin are unknown: the label file does not hold them.
 
 ## Versions and settings
 
@@ -98,6 +133,9 @@ Accuracy at coverage, where the least certain records are left undecided: {by_co
 
 {settings}
 """
+
+
+CHECKLIST = Path(__file__).with_name("reporting_checklist.txt")
 
 
 def markdown_table(heading: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
@@ -109,40 +147,63 @@ def markdown_table(heading: Iterable[object], rows: Iterable[Iterable[object]]) 
 
 def escaped_table(frame: pd.DataFrame) -> str:
     """Return a table of texts in Markdown, which acts on none of them."""
-    return markdown_table(frame.columns, frame.map(markdown).to_numpy())
+    return markdown_table(map(markdown, frame.columns), frame.map(markdown).to_numpy())
 
 
 # ------------------------------------------------------------------------------- tables, as texts
+def with_interval(score: list[float | None] | None) -> str:
+    """Return value and interval of a figure of metrics.json as text."""
+    if not score:
+        return "–"
+    value, low, high = score
+    return f"{value:.3f} ({'too few' if low is None else f'{low:.2f}–{high:.2f}'})"
+
+
 def accuracies(metrics: dict[str, Any]) -> pd.DataFrame:
-    """Return both accuracies of the model and its baselines, with their intervals."""
-    kinds = ["balanced accuracy", "accuracy"]
-    rows = [[words, *("{:.3f} ({:.2f}–{:.2f})".format(*metrics[name][kind]) for kind in kinds)]
+    """Return the figures of predicted classes, of the model and its baselines."""
+    kinds = ["balanced accuracy", "accuracy", "macro F1", "Cohen's kappa"]
+    rows = [[words, *(with_interval(metrics[name][kind]) for kind in kinds)]
             for name, words in BASELINES.items()]
     return pd.DataFrame(rows, columns=["95 % interval over patients", *kinds])
 
 
+def overall(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return how well the probabilities are calibrated."""
+    kinds = ["Brier score", "expected calibration error", "calibration slope",
+             "calibration intercept"]
+    return pd.DataFrame([[with_interval(metrics["model"][kind]) for kind in kinds]], columns=kinds)
+
+
 def scores_by_class(metrics: dict[str, Any]) -> pd.DataFrame:
-    """Return precision, recall, F1 score and decision threshold of each class."""
+    """Return all figures of each class against the rest."""
+    kinds = "AUROC", "average precision", "recall", "precision", "F1", "specificity"
+    rows = [[name, metrics["records by class"][name], *(with_interval(scores[kind])
+                                                       for kind in kinds)]
+            for name, scores in metrics["by class"].items()]
+    return pd.DataFrame(rows, columns=["class", "test records", *kinds])
+
+
+def at_prevalence(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return what a call is worth on the test and where classes are as common as in a file."""
+    of_file = metrics.get("at prevalence", {"by class": {}})
+    rows = [[name, place, f"{share:.1%}", *(with_interval(scores[kind]) for kind in SHORT)]
+            for name in of_file["by class"]
+            for place, share, scores in (
+                ("test", metrics["records by class"][name] / metrics["records"],
+                 metrics["by class"][name]),
+                ("label file", of_file["prevalence"][name], of_file["by class"][name]))]
+    return pd.DataFrame(rows, columns=["class", "as in the", "prevalence", *SHORT.values()])
+
+
+def thresholds(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return the decision threshold of each class."""
+    kinds = "probability", "sensitivity", "specificity"
     rows = []
-    for name, scores in metrics["per class"].items():
-        n_tested = scores["support"]
-        threshold = metrics["thresholds"][name] or {}
-        values = [scores[kind] if n_tested else None
-                  for kind in ("precision", "recall", "f1-score")]
-        values += map(threshold.get, ("probability", "sensitivity", "specificity"))
-        cells = ["–" if value is None else f"{value:.3f}" for value in values]
-        rows.append([name, f"{n_tested:.0f}", *cells])
-
-    return pd.DataFrame(rows, columns=[
-        "class", "test records", "precision", "recall", "F1", "threshold", "sensitivity there",
-        "specificity there"])
-
-
-def left_out_by_reason(results: Results) -> pd.DataFrame:
-    """Return how many records were left out, by reason."""
-    why = read_texts(results.folder / "left_out.csv")["why"]
-    counts = why.str.split(":").str[0].value_counts().sort_index()
-    return pd.DataFrame({"reason": counts.index, "records": counts.to_numpy()})
+    for name, threshold in metrics["thresholds"].items():
+        values = map((threshold or {}).get, kinds)
+        rows.append([name, *("–" if value is None else f"{value:.3f}" for value in values)])
+    return pd.DataFrame(rows, columns=["class", "threshold", "sensitivity there",
+                                       "specificity there"])
 
 
 def listed_settings(run: dict[str, Any]) -> dict[str, Any]:
@@ -153,22 +214,11 @@ def listed_settings(run: dict[str, Any]) -> dict[str, Any]:
             if value not in ("", None) and name not in UNLISTED}
 
 
-def _splits(split, classes):
-    """Return the records (patients) of each class in each split; `split` is split.csv."""
-    rows = [(name, split[split["ecg_category"] == name]) for name in classes]
-    parts = list(dict.fromkeys(split["split"]))
-    table = []
-    for name, own in [*rows, ("all", split)]:
-        subjects = [own["subject_id"][own["split"] == part] for part in parts]
-        table.append([name, *(f"{len(each)} ({each.nunique()})" for each in subjects)])
-    return pd.DataFrame(table, columns=["class", *parts])
-
-
 def _calibration(metrics):
     """Return both calibration scores before and after temperature scaling."""
     kinds = ["expected calibration error", "Brier score"]
-    rows = [[f"{where}, {when}", *(f"{scores[when][kind]:.3f}" for kind in kinds)]
-            for where, scores in metrics["calibration"].items() for when in ("before", "after")]
+    rows = [[when, *(f"{scores[kind]:.3f}" for kind in kinds)]
+            for when, scores in metrics["calibration"].items()]
     return pd.DataFrame(rows, columns=["temperature scaling", *kinds])
 
 
@@ -218,21 +268,21 @@ def _data(results):
     """Return what the section on the data says."""
     run = results.run
     split = read_texts(results.folder / "split.csv")
+    label_error = origin.label_error(run)
     pairs = split[["subject_id", "split"]].drop_duplicates()
-    left_out = [f"{markdown(reason)} ({n})" for reason, n in left_out_by_reason(results).to_numpy()]
     return {
         "trained_on": _trained_on(run),
         "n_shared": (pairs["subject_id"].value_counts() > 1).sum(),
-        "splits": escaped_table(_splits(split, run["classes"])),
-        "left_out": ", ".join(left_out) or "none",
+        "table1": escaped_table(read_texts(results.folder / "table1.csv")),
+        "flow": "\n".join(f"- {markdown(line)}" for line in run["flow"]),
         "origin": _origin(run),
+        "label_error": f"{label_error} {origin.SOURCES}" if label_error else "",
     }
 
 
 def _results(run, metrics):
     """Return what the section on the results says."""
-    absent = [markdown(name) for name, scores in metrics["per class"].items()
-              if not scores["support"]]
+    absent = [markdown(name) for name, n in metrics["records by class"].items() if not n]
     untested = f" **No test record of {', '.join(absent)}: nothing is known of it.**"
     coverages = [f"{float(coverage):.0%} {accuracy:.3f}" for coverage, accuracy
                  in metrics["accuracy at coverage"].items() if float(coverage) * 100 % 25 == 0]
@@ -241,14 +291,20 @@ def _results(run, metrics):
     if run["recipe"]["epochs"] == 0:
         temperature = "Nothing was trained: weights and temperature are those of the start."
 
+    common = at_prevalence(metrics)
     return {
         "claim": _claim(run),
         "untested": untested if absent else "",
         "accuracies": escaped_table(accuracies(metrics)),
+        "overall": escaped_table(overall(metrics)),
         "by_class": escaped_table(scores_by_class(metrics)),
+        "intervals": intervals.IN_WORDS,
+        "at_prevalence": f"{EVENLY}\n\n{escaped_table(common)}\n\n" if len(common) else "",
+        "thresholds": escaped_table(thresholds(metrics)),
         "temperature": temperature,
         "calibration": escaped_table(_calibration(metrics)),
         "by_coverage": ", ".join(coverages),
+        "groups": escaped_table(cohort.group_table(metrics["groups"])),
     }
 
 
@@ -257,6 +313,8 @@ def model_card(results: Results) -> str:
     run = results.run
     synthetic = f"**{origin.TRAINED_ON_SYNTHETIC} Nothing here is about real patients.**\n\n"
     return CARD.format(
+        name=json.dumps(results.folder.resolve().name),
+        cohort=cohort,
         run=run,
         metrics=results.metrics,
         synthetic=synthetic if run["synthetic"] else "",
@@ -268,4 +326,26 @@ def model_card(results: Results) -> str:
         calibrated="this" if run["recipe"]["epochs"] else "the start's",
         versions=_listed(run["versions"]),
         settings=_listed(listed_settings(run)),
+    )
+
+
+def reporting_checklist(results: Results) -> str:
+    """Return TRIPOD+AI's 27 items in Markdown: where the run answers each, or what is missing."""
+    run, metrics = results.run, results.metrics
+    table = accuracies(metrics).set_index("95 % interval over patients")["balanced accuracy"]
+    return CHECKLIST.read_text(encoding="utf-8").format(
+        run=run,
+        metrics=metrics,
+        classes=", ".join(map(markdown, run["classes"])),
+        model_accuracy=table.iloc[0],
+        baseline_accuracies="; ".join(f"{name} {score}" for name, score in table.iloc[1:].items()),
+        seed=run["settings"]["seed"],
+        calibration=", ".join(
+            f"{kind} {with_interval(metrics['model'][kind])}" for kind in overall(metrics)),
+        versions=_listed(run["versions"]),
+        n_features=len(run["features"]),
+        external="yes" if run["settings"].get("test_labels") else "none (internal validation)",
+        updating="adapted from another model: see item 8" if origin.starts(run) else "none",
+        **{name: "–" if words == "" else words for name, words in _data(results).items()}
+        | {"flow": "; ".join(map(markdown, run["flow"]))},
     )

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from ecg import origin
+from ecg import cohort, intervals, origin, rate_step
 from ecg.errors import printable
 from ecg.output import ecg_page, style
-from ecg.output.model_card import accuracies, left_out_by_reason, listed_settings, scores_by_class
-from ecg.output.read import Results, feature_column, probability_column
+from ecg.output import model_card as tables
+from ecg.output.model_card import listed_settings
+from ecg.output.read import Results, feature_column, probability_column, read_texts
 
 DPI = 100            # of ECGs: 1,169 pixels wide
 PICTURES = {         # heading and what can be seen, by file name
@@ -24,7 +25,7 @@ PICTURES = {         # heading and what can be seen, by file name
     "features": ("Features", "Features by true class."),
 }
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; max-width: 1100px;
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; max-width: 1200px;
   padding: 0 16px 64px; }
 h1 { font-size: 1.6em; } h2 { margin-top: 2em; border-bottom: 1px solid #ddd; }
 
@@ -37,7 +38,9 @@ figure.broad img { max-width: none; width: max(100%, 720px); box-sizing: border-
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1em 0; }
 th, td { padding: 4px 10px; border: 1px solid #ddd; text-align: right; vertical-align: top; }
+td:not(:first-child) { white-space: nowrap; }
 th:first-child, td:first-child, .confusion th { text-align: left; }
+td:first-child { min-width: 7em; }
 .confusion td { text-align: center; } .confusion a { color: inherit; display: block; }
 
 .notice { background: #FFF4DA; padding: 8px 12px; border-left: 4px solid #E69F00; }
@@ -66,9 +69,11 @@ PAGE = """<!DOCTYPE html>
 {metrics[patients]} patients{unseen} (95 % interval over patients).</p>
 <p class="notice">{notice}</p>
 {accuracies}
+{overall}
 <nav><a href="#confusion">Confusion matrix</a> <a href="#classes">Classes</a>
-<a href="#errors">Errors</a> <a href="#pictures">Pictures</a> <a href="#examples">Examples</a>
-<a href="#left_out">Left out</a> <a href="#settings">Settings and versions</a>
+<a href="#groups">Groups</a> <a href="#errors">Errors</a> <a href="#pictures">Pictures</a>
+<a href="#examples">Examples</a> <a href="#cohort">Patients and records</a>
+<a href="#settings">Settings and versions</a>
 <a href="MODEL_CARD.md">Model card</a></nav>
 
 <h2 id="confusion">Confusion matrix</h2>
@@ -78,8 +83,16 @@ records.</p>
 
 <h2 id="classes">Classes</h2>
 {classes}
+<p>{intervals}</p>
+{at_prevalence}
+{thresholds}
 <p>Decision threshold at 95 % sensitivity: 95 % of the class's validation records have at least this
 probability; sensitivity and specificity are those on test patients. –: too few records.</p>
+<p>{rate_step}.</p>
+
+<h2 id="groups">Groups of patients</h2>
+<p>{cohort.EXPLORATORY} Groups are columns of the label file, such as age and sex.</p>
+{groups}
 
 <h2 id="errors">Errors</h2>
 <p>{n_wrong} of {metrics[records]} test records were classified otherwise than labelled. Shown are
@@ -92,14 +105,17 @@ the {n_errors} most confident: either the model is wrong, or the label.</p>
 <h2 id="examples">Examples</h2>
 {examples}
 
-<h2 id="left_out">Left out</h2>
-{left_out}
+<h2 id="cohort">Patients and records</h2>
+<p>The records that were used, each once, and their patients.</p>
+{table1}
+<p>What became of each row of the label file:</p>
+<ul>{flow}</ul>
 
 <h2 id="settings">Settings and versions</h2>
 <details><summary>{n_settings} settings</summary>{settings}</details>
 {versions}
 <p>What the model takes and gives, its data and its limits: <a href="MODEL_CARD.md">model card</a>.
-{not_medical}</p>
+{not_medical} {sources}</p>
 </body>
 </html>
 """
@@ -120,7 +136,7 @@ def html_table(frame: pd.DataFrame) -> str:
 
 def table(frame: pd.DataFrame) -> str:
     """Return a table of cells that are text."""
-    return html_table(frame.map(safe))
+    return html_table(frame.map(safe).rename(columns=safe))
 
 
 def picture(content: bytes, words: str, broad: bool = True) -> str:
@@ -231,8 +247,9 @@ def page(results: Results) -> str:
     """Return index.html of a results folder, from its files alone, after its figures."""
     run, metrics = results.run, results.metrics
     errors = [_error(results, number, row) for number, row in enumerate(results.errors, start=1)]
-    scores = accuracies(metrics)
-    left_out = left_out_by_reason(results)
+    scores = tables.accuracies(metrics)
+    common = tables.at_prevalence(metrics)
+    label_error = origin.label_error(run)
     settings = pd.DataFrame(listed_settings(run).items(), columns=["setting", "value"])
     versions = pd.DataFrame(run["versions"].items(), columns=["package", "version"])
 
@@ -242,19 +259,29 @@ def page(results: Results) -> str:
         balanced_accuracy=scores["balanced accuracy"][0],
         metrics=metrics,
         unseen=origin.unseen(run, run["recipe"]["epochs"] != 0),
-        notice=safe(f"{origin.caution(run)} {origin.note(run)}".strip()),
+        notice=safe(" ".join(filter(None, [
+            origin.caution(run), origin.note(run, is_tested=True), label_error]))),
         accuracies=table(scores),
         confusion=_confusion(results),
-        classes=table(scores_by_class(metrics)),
+        overall=table(tables.overall(metrics)),
+        classes=table(tables.scores_by_class(metrics)),
+        intervals=intervals.IN_WORDS,
+        at_prevalence=f"<p>{tables.EVENLY}</p>{table(common)}" if len(common) else "",
+        thresholds=table(tables.thresholds(metrics)),
+        groups=table(cohort.group_table(metrics["groups"])),
+        cohort=cohort,
+        rate_step=rate_step.of_card(run).in_words(),
 
         n_wrong=np.sum(results.true != results.predicted),
         n_errors=len(errors),
         errors="\n".join(errors),
         pictures=_pictures(results),
         examples=_examples(results),
-        left_out="<p>No record was left out.</p>" if left_out.empty else table(left_out),
+        table1=table(read_texts(results.folder / "table1.csv")),
+        flow="".join(f"<li>{safe(line)}</li>" for line in run["flow"]),
         n_settings=len(settings),
         settings=table(settings),
         versions=table(versions),
         not_medical=origin.NOT_MEDICAL,
+        sources=origin.SOURCES if label_error else "",
     )

@@ -42,7 +42,7 @@ ASIAN_FONTS = [
 INSTALLED = fontManager.get_font_names()
 FONTS = ["DejaVu Sans", *(name for name in ASIAN_FONTS if name in INSTALLED)]
 
-DPI = 200
+DPI = 300
 OPTIONS: dict[str, Any] = {    # of files, by kind
     "png": {"pil_kwargs": {"compress_level": 3}},    # in two thirds of the time of level 6
     "pdf": {"metadata": {"CreationDate": None}},     # the same bytes each time

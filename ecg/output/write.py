@@ -5,18 +5,20 @@
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ecg import cohort
 from ecg.files import write_whole
 from ecg.output.read import feature_column, probability_column
 
 ReadEcg = Callable[[str], tuple[np.ndarray, float, np.ndarray]]
 FIGURES = "confusion_matrix", "training_curves", "roc_precision_recall", "reliability", "features"
+METRICS = ["section", "of", "figure", "value", "low", "high"]    # columns of metrics.csv
 MAX_ERRORS = 8    # most confident ones, whose ECGs are kept and drawn
 
 
@@ -40,6 +42,21 @@ def predictions(tested: Any, probabilities: np.ndarray, classes: Sequence[str],
     columns |= zip(map(probability_column, classes), probabilities.T, strict=True)
     names = [feature_column(name, unit) for name, unit, _ in features]
     return pd.DataFrame(columns | dict(zip(names, tested.features.T, strict=True)))
+
+
+def flat(metrics: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple]:
+    """Yield a row of metrics.csv for each number of metrics.json, with its interval if it has one.
+
+    `section` is all of the path but its last two names: "at prevalence, by class".
+    """
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            yield from flat(value, (*path, name))
+        elif not isinstance(value, str):
+            section = ", ".join(path[:-1] or path)
+            of = path[-1] if len(path) > 1 else ""
+            numbers = value if isinstance(value, list) else [value, None, None]
+            yield section, of, name, *numbers
 
 
 def choose_examples(true: np.ndarray, probabilities: np.ndarray) -> list[int]:
@@ -85,25 +102,33 @@ def ecgs(tested: Any, probabilities: np.ndarray, read_ecg: ReadEcg) -> bytes:
     return archive.getvalue()
 
 
+def remove_pages(folder: Path) -> None:
+    """Remove the figures and pages of an earlier run."""
+    drawn = [
+        f"figures/{name}.{kind}"
+        for name in (*FIGURES, "ecgs")
+        for kind in ("pdf", "png")]
+    for name in (*drawn, "index.html", "MODEL_CARD.md", "reporting_checklist.md"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def write_results(
     folder: Path,
     card: dict[str, Any],
     text: str,
-    splits: dict[str, pd.DataFrame],
+    split: pd.DataFrame,
     tested: Any,
     mean: np.ndarray,
     read_ecg: ReadEcg,
 ) -> None:
-    """Write all files of a results folder but its figures and pages, each as a whole.
-
-    Those of an earlier run are removed.
+    """Write all files of a results folder but its figures and pages; old ones of these go.
 
     Parameters
     ----------
     folder : the results folder
     card : the model's card, ready for JSON: classes, features, history, left_out, metrics and more
     text : the report, as printed
-    splits : rows of the label file (subject_id, waveform_path, ecg_category) by name of the split
+    split : what `ecg.cohort.join` returned
     tested : the n records of the test, as the script's `Records`
     mean : ndarray, shape (n, n_classes), their probabilities, the mean over the repeats
     read_ecg : called with a waveform_path of the test; returns signal (samples, 12) in mV, its rate
@@ -114,11 +139,7 @@ def write_results(
     UserError
         If a file cannot be written.
     """
-    for name in (*FIGURES, "ecgs"):
-        for kind in ("pdf", "png"):
-            (folder / f"figures/{name}.{kind}").unlink(missing_ok=True)
-    for name in ("index.html", "MODEL_CARD.md"):
-        (folder / name).unlink(missing_ok=True)
+    remove_pages(folder)
 
     others = "history", "left_out", "metrics"    # parts of the card that have files of their own
     run = {name: value for name, value in card.items() if name not in others}
@@ -129,9 +150,13 @@ def write_results(
     tables = {
         "predictions": predictions(tested, mean, card["classes"], card["features"]),
         "history": pd.concat(epochs),
+        "metrics": pd.DataFrame(flat(card["metrics"]), columns=METRICS),
         "left_out": pd.DataFrame(card["left_out"], columns=["record", "why"]),
-        "split": pd.concat([rows.assign(split=name) for name, rows in splits.items()]),
+        "split": split,
+        "flow": cohort.flow(split, card),
+        "table1": cohort.table1(split, cohort.groups_of(split)),
     }
+
     write_text(folder / "report.txt", text)
     write_text(folder / "metrics.json", json.dumps(card["metrics"], indent=1))
     write_text(folder / "run.json", json.dumps(run, indent=1))

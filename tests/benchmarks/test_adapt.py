@@ -8,9 +8,7 @@ import pytest
 
 import too_feature as script
 from benchmarks import adapt, shipped
-from benchmarks.common import Store
 from ecg import adaptation
-from tests.support.models import recipe_of
 
 
 @pytest.fixture
@@ -48,35 +46,7 @@ def test_the_last_layer_sees_the_labels_of_local_records_only(bench):
     np.testing.assert_array_equal(adapt.last_layer(bench, local, draw), probabilities)
 
 
-def test_all_draws_are_pooled_and_compared_with_the_start_and_nothing_is_predicted_twice(
-        bench, monkeypatch, tmp_path):
-    def wrong(bench, local, draw):
-        return np.eye(2)[1 - bench.pool.targets[draw.test]]
-
-    def right(bench, local, draw):
-        assert len(local) == 10
-        return np.eye(2)[bench.pool.targets[draw.test]]
-
-    monkeypatch.setattr(adapt, "METHODS", {"as it is": (wrong, [0]), "better": (right, [10])})
-    draws = adapt.make_draws(bench.pool, 4)
-    text = adapt.table(bench, Store(tmp_path), {}, draws)
-    assert "| as it is | 0.000 (0.000 to 0.000) |  |" in text
-    assert "| better |  | 1.000, +1.000 (+1.000 to +1.000), beats |  |" in text
-    assert len(list(tmp_path.iterdir())) == 2 * 4
-    monkeypatch.setattr(adapt, "METHODS", {"as it is": (None, [0]), "better": (None, [10])})
-    assert adapt.table(bench, Store(tmp_path), {}, draws) == text
-
-
 # -------------------------------------------------------------------------------- shipped models
-def test_training_on_all_takes_as_many_steps_as_it_was_to_take():
-    labels = pd.DataFrame({"ecg_category": ["Normal"] * 900 + ["Other"] * 100})
-    settings = script.Settings(train_samples=600, recipe=recipe_of("large"))
-    for_all = shipped.for_all(settings, labels)
-    assert for_all.train_samples == 1800
-    assert for_all.recipe.epochs == for_all.recipe.stop_patience == 10    # of 30
-    assert shipped.for_all(settings, labels[::100]).recipe.epochs == 30 * 600 // 18
-
-
 def test_amplitudes_that_nobody_knows_count_as_not_measurable():
     rows = pd.DataFrame({"waveform_path": ["files/z/1", "files/zz/z1"]})
     records = script.Records(rows, None, np.ones((2, 8), np.float32), np.zeros(2, int))

@@ -1,14 +1,11 @@
 """Baselines of the accuracy benchmark, on cases that can be worked out by hand."""
 
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import too_feature as script
 from benchmarks import baselines
-from benchmarks.folds import Fold
-from benchmarks.systems import Task
 
 CLASSES = ["Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
 AF, BRADY, BLOCK, NORMAL, TACHY = range(5)
@@ -44,22 +41,3 @@ def test_the_readable_rule_names_no_class_that_the_labels_lack():
     features = np.array([features_of(120, 0.9, 130), features_of(70, 0, 90)])
     called = baselines.read_criteria(features, ["Normal", "Tachycardia"], np.array([5, 5]), 0.4)
     assert called.tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(("name", "recipe", "first"), [
-    ("regression8", "default", 0), ("regression", "large", script.HEART_RATE)])
-def test_the_regression_learns_from_training_records_alone(name, recipe, first):
-    n = len(script.feature_names(script.RECIPES[recipe]))
-    truth = np.arange(60) % 3
-    features = np.zeros((60, n))
-    features[:, script.HEART_RATE] = np.array([50, 80, 110])[truth]
-    targets = np.where(np.arange(60) < 30, truth, (truth + 1) % 3)    # tests say something else
-    pool = SimpleNamespace(
-        classes=list("abc"), targets=targets, inputs=lambda recipe: (None, features))
-    task = Task(pool, Fold(np.arange(30), None, None), 42, None, {"regularisation": 1.0})
-
-    fitted = baselines.BASELINES[name].fit(task)
-    probabilities = fitted.predict(np.arange(60))
-    assert probabilities.argmax(axis=1).tolist() == truth.tolist()
-    assert probabilities.sum(axis=1) == pytest.approx(np.ones(60))
-    assert fitted.parameters == 3 * (n - first + 4 + 1)    # four hinges, and a bias

@@ -30,16 +30,6 @@ def test_averages_leave_out_classes_with_few_records():
     assert one_each(3, 0, 2).averaged.tolist() == [0, 2]    # where none has enough, all
 
 
-def test_recall_and_macro_f1_are_averaged_over_seeds():
-    scorer = scorer_of((1, 0), (2, 0), (3, 1), n_classes=3)
-    predicted = np.array([[0, 0, 1],     # recalls 1 and 1
-                          [0, 1, 0]])    # recalls 1/2 and 0, F1 1/2 and 0
-    recall = scorer.recall(predicted)[0]
-    assert recall[:2].tolist() == [0.75, 0.5]
-    assert np.isnan(recall[2])    # without a record
-    assert scorer.macro_f1(predicted) == pytest.approx((1 + 1 / 4) / 2)
-
-
 # -------------------------------------------------------------------------------------- bootstrap
 def test_patients_are_resampled_with_all_of_their_records():
     scorer = scorer_of((1, 0), (1, 0), (2, 0))
@@ -47,12 +37,6 @@ def test_patients_are_resampled_with_all_of_their_records():
     # Drawn are both patients, patient 1 twice, or patient 2 twice; 1/3 would split a patient
     assert set(recall[1:].round(6)) == {round(2 / 3, 6), 1.0, 0.0}
     assert recall[0] == pytest.approx(2 / 3)    # the records as they are
-
-
-def test_a_class_that_a_resample_misses_is_left_out_of_its_average():
-    scorer = scorer_of((1, 0), (2, 1))
-    scorer.times = np.array([[1, 1], [2, 0], [0, 2]])
-    assert scorer.balanced(np.array([[0, 0]])).tolist() == [0.5, 1.0, 0.0]
 
 
 @pytest.mark.parametrize(("gains", "verdict"), [
@@ -69,12 +53,3 @@ def test_beats_and_loses_need_an_interval_of_paired_differences_without_0(gains,
 
 
 # ---------------------------------------------------------------------------------- probabilities
-def test_trust_is_averaged_over_seeds_also_at_another_prevalence():
-    targets = np.array([0, 1])
-    sure = np.array([[1.0, 0.0], [1.0, 0.0]])    # of class 0: wrong once, by 2
-    right = np.eye(2)
-    found = scores.trust(np.stack([sure, right]), targets, np.array([3.0, 1.0]))
-    assert (found["expected calibration error"], found["Brier score"]) == (1 / 4, 1 / 2)
-    # At this prevalence only one of four is of class 1
-    assert found["expected calibration error at the training's prevalence"] == 1 / 8
-    assert found["Brier score at the training's prevalence"] == 1 / 4

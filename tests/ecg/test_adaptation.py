@@ -9,6 +9,7 @@ import pytest
 
 from ecg import adaptation
 from ecg.adaptation import LastLayer
+from ecg.rate_step import NO_STEP
 
 N, INPUTS, CLASSES = 60, 6, 3
 
@@ -54,23 +55,6 @@ def test_a_class_without_a_record_keeps_its_weights(start, inputs):
     assert distance(fitted, start) > 0.1
 
 
-def test_the_fit_is_the_least_of_loss_and_prior(start, inputs):
-    """Against numbers, not the gradient: no small step in any direction is better."""
-    targets = elsewhere(start, inputs)
-
-    def cost(layer):
-        logits = layer.logits(inputs)
-        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        weights = adaptation.class_weights(targets)
-        return -(weights * log_p[np.arange(N), targets]).sum() + 5 * distance(layer, start) ** 2
-
-    fitted = adaptation.fit_last_layer(inputs, targets, start)
-    rng = np.random.default_rng(2)
-    for _ in range(20):
-        step = rng.normal(0, 0.02, start.weights.shape), rng.normal(0, 0.02, CLASSES)
-        assert cost(LastLayer(*map(np.add, fitted, step))) > cost(fitted)
-
-
 # ----------------------------------------------------------------------------------------- choose
 @pytest.mark.parametrize(("change", "is_elsewhere", "chosen", "bias"), [
     (9, False, "start", 0), (1.5, True, "fitted", 1.5), (3, True, "half way", 1.5)])
@@ -100,18 +84,25 @@ def test_no_patient_is_both_fitted_and_judged():
     assert pd.crosstab(fold, targets).to_numpy().min() >= 3    # classes are spread evenly
 
 
-def test_folds_are_those_that_the_figures_in_results_were_measured_with():
-    fold = adaptation.patient_folds(np.arange(12), np.arange(12) % 3, seed=42)
-    assert fold.tolist() == [1, 0, 0, 2, 1, 4, 3, 2, 3, 0, 4, 1]
+def test_cross_validation_fits_and_chooses_without_whom_it_judges(monkeypatch, inputs):
+    fitted, chosen = [], []
+    zero = LastLayer(np.zeros((INPUTS, 5)), np.zeros(5))
+    patients = np.arange(N) // 3
 
+    def adapt(inputs, targets, own, start, seed, decide):    # a layer that names its own fold
+        fitted.append(set(own))
+        return adaptation.Adapted(zero._replace(bias=np.eye(5)[len(fitted) - 1]), "fitted", {})
 
-def test_a_class_of_one_record_does_not_decide():
-    targets = np.array([0] * 10 + [1] * 10 + [2])
-    start = np.eye(3)[targets]
-    start[:3] = [0, 1, 0]    # three wrong
-    fitted = np.eye(3)[targets]
-    fitted[-1] = [1, 0, 0]    # the only one of its class is wrong
-    assert adaptation.score(fitted, targets) > adaptation.score(start, targets)
+    def choose(is_seen):
+        chosen.append(set(patients[is_seen]))
+        return NO_STEP
+
+    monkeypatch.setattr(adaptation, "adapt", adapt)
+    predicted = adaptation.cross_validate(
+        inputs, patients % CLASSES, patients, zero, 42, choose, np.ones((N, 1)))
+    assert len(fitted) == 5 and fitted == chosen
+    for number, own in enumerate(fitted):
+        assert own == set(patients) - set(patients[predicted == number])
 
 
 def test_a_shipped_model_is_found_by_its_name():

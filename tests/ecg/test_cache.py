@@ -75,16 +75,6 @@ def test_any_number_of_processes_gives_the_same_rows_in_the_same_order(
     assert prepared == []
 
 
-def test_two_processes_share_the_work(data, tmp_path, expected):
-    """The first record of each half waits for the other: so one process could not do both."""
-    met = tmp_path / "met"
-    met.mkdir()
-    for path in PATHS[0], PATHS[20]:
-        (data / f"{path}.act").write_text(f"meet\n{met}\n2")
-    assert prepare_all(data, jobs=2) == expected
-    assert len(set(os.listdir(met)) - {str(os.getpid())}) == 2
-
-
 def test_a_worker_that_is_killed_is_an_error_and_finished_batches_are_kept(
         data, store, prepared, expected):
     act = data / f"{PATHS[-1]}.act"
@@ -112,8 +102,8 @@ def test_another_key_or_code_makes_new_rows_and_keeps_the_old(
     assert before.items() < content_of(store).items()
 
 
-@pytest.mark.parametrize("what", ["another signal", "another header", "another time",
-                                  "a longer file", "a record fixed", "a record lost"])
+@pytest.mark.parametrize("what", ["another signal", "another header", "a longer file",
+                                  "a record fixed", "a record lost"])
 def test_a_changed_record_is_prepared_again_and_only_its_batch(
         what, data, store, prepared, expected):
     i = 7 if what == "a record fixed" else 35
@@ -127,8 +117,6 @@ def test_a_changed_record_is_prepared_again_and_only_its_batch(
         time = header.stat().st_mtime_ns
         header.write_text("gain 2\n")
         os.utime(header, ns=(time, time))
-    elif what == "another time":
-        os.utime(signal, (1, 1))
     elif what == "a longer file":
         time = signal.stat().st_mtime_ns
         signal.write_bytes(bytes(2400) + signal.read_bytes())
@@ -142,7 +130,7 @@ def test_a_changed_record_is_prepared_again_and_only_its_batch(
     start = i // BATCH * BATCH
     assert prepared == [f"{data}/{path}" for path in PATHS[start:start + BATCH]]
     changed = [j for j in range(40) if after[j] != expected[j]]
-    assert changed == ([] if what == "another time" else [i])
+    assert changed == [i]
 
 
 def test_another_list_of_records_gives_the_rows_of_that_list(data, store, expected):
@@ -152,25 +140,6 @@ def test_another_list_of_records_gives_the_rows_of_that_list(data, store, expect
     for places in (range(40), range(39, -1, -1), [0, 1, 2, 3], [3, 2, 1, 0], [3], [1]):
         rows = prepare_all(data, store, [PATHS[i] for i in places])
         assert rows == [expected[i] for i in places]
-
-
-def test_after_an_interruption_only_the_missing_batches_are_prepared(
-        data, store, prepared, expected):
-    act = data / f"{PATHS[25]}.act"
-    act.write_text("interrupt")
-    with pytest.raises(KeyboardInterrupt):
-        prepare_all(data, store)
-    act.unlink()
-    prepared.clear()
-    assert prepare_all(data, store) == expected
-    assert prepared == [f"{data}/{path}" for path in PATHS[20:]]
-
-
-def test_batches_of_many_records_are_large_as_each_keeps_a_file_open(
-        records, store, expected, monkeypatch):
-    monkeypatch.setattr(cache, "MANY", 20)
-    assert prepare_all(records, store) == expected
-    assert len(content_of(store)) == 1
 
 
 class Dangerous:
@@ -190,12 +159,11 @@ def npy(array):
 
 
 @pytest.mark.parametrize("damage", [
-    lambda content, _: b"", lambda content, _: content[:len(content) // 2],
-    lambda content, _: content[:-1], lambda content, _: bytes(len(content)),
-    lambda content, _: b"<html>\n" * 20_000, lambda content, _: npy(np.zeros((4, 7))),
+    lambda content, _: b"", lambda content, _: content[:-1],
+    lambda content, _: npy(np.zeros((4, 7))),
     lambda content, proof: npy(np.array([Dangerous(proof)] * 4, dtype=object)),
     lambda content, proof: pickle.dumps(Dangerous(proof))],
-    ids=["empty", "half", "cut", "zeros", "text", "another array", "objects", "pickle"])
+    ids=["empty", "cut", "another array", "objects", "pickle"])
 def test_a_damaged_file_is_prepared_again_and_never_unpickled(
         damage, records, store, prepared, expected, tmp_path):
     prepare_all(records, store, PATHS[:4])
@@ -219,18 +187,10 @@ def test_rows_of_version_2_and_scratch_files_of_killed_runs_are_removed(records,
     assert set(content_of(store)) == {name, f".part-2-{name}", "mine.rows", ".mine.npy"}
 
 
-@pytest.mark.parametrize("where", ["file", "file/folder"])
-def test_a_cache_folder_that_cannot_be_made_is_an_error_that_names_it(where, records, tmp_path):
+def test_a_cache_folder_that_cannot_be_made_is_an_error_that_names_it(records, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=re.escape(str(tmp_path / where))):
-        prepare_all(records, tmp_path / where)
-
-
-def test_what_was_written_and_cannot_be_read_is_an_error(records, store, monkeypatch):
-    """As where workers of another machine have a folder of that name for themselves."""
-    monkeypatch.setattr(cache, "load", lambda batch: None)
-    with pytest.raises(UserError, match="--no-cache"):
-        prepare_all(records, store)
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / "file" / "folder"))):
+        prepare_all(records, tmp_path / "file" / "folder")
 
 
 # --------------------------------------------------------------------------------------- signals
@@ -246,8 +206,8 @@ def stored(records, tmp_path_factory):
 
 
 @pytest.mark.parametrize("index", [
-    0, -1, np.int64(3), slice(3, 9), slice(None, None, -7), slice(5, 5), [3, 3, 0, -1],
-    np.array([], int), np.arange(38) % 3 == 0], ids=lambda index: repr(index)[:20])
+    -1, slice(None, None, -7), slice(5, 5), [3, 3, 0, -1], np.arange(38) % 3 == 0],
+    ids=lambda index: repr(index)[:20])
 def test_signals_are_indexed_like_an_array(index, stored):
     signals, array = stored
     assert signals.shape == array.shape == (38, 500, 12)
@@ -255,12 +215,6 @@ def test_signals_are_indexed_like_an_array(index, stored):
     np.testing.assert_array_equal(signals[index], array[index])
     signals[index].fill(7)    # which changes nothing but this copy
     np.testing.assert_array_equal(signals[:], array)
-
-
-@pytest.mark.parametrize("index", [38, -39, [0, 38], np.ones(37, bool)], ids=str)
-def test_signals_that_are_not_there_are_an_index_error(index, stored):
-    with pytest.raises(IndexError):
-        stored[0][index]
 
 
 def test_stored_signals_stay_on_disk_until_they_are_asked_for(records, tmp_path):

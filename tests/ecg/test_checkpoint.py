@@ -1,4 +1,7 @@
-"""What is promised of a training run that goes on from its state: it ends as if uninterrupted."""
+"""The state of a training run: of a run stopped early, of another run, and damaged.
+
+That a resumed run ends as if uninterrupted is tested in `tests/pipeline/test_resume.py`.
+"""
 
 import json
 import os
@@ -8,79 +11,28 @@ import numpy as np
 import pytest
 
 import too_feature as script
-from ecg import checkpoint
 from ecg.checkpoint import Checkpoint
 from ecg.errors import UserError
 
 _, keras = script.load_tensorflow()
 KEY = {"seed": 1, "records": [123]}
-N_EPOCHS = 4
-
-
-class Interrupted(Exception):  # noqa: N818 - it is not an error
-    pass
-
-
-def train(folder, resume=False, stop_after=None):
-    """Train a small model with dropout and lowered learning rates, as a run does."""
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input((6, 2))
-    hidden = keras.layers.Dense(4, "tanh")(keras.layers.Flatten()(inputs))
-    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Dropout(0.3)(hidden)))
-    model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=False)
-    model.optimizer.build(model.trainable_variables)
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(24, 6, 2)).astype(np.float32)
-    y = rng.normal(size=(24, 1)).astype(np.float32)
-
-    state = Checkpoint(folder, KEY, resume)
-    history = [*state.history]
-    counting = [keras.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True),
-                keras.callbacks.ReduceLROnPlateau(patience=1, min_delta=9, min_lr=1e-6)]
-
-    def interrupt(epoch, logs):
-        if epoch + 1 == stop_after:
-            raise Interrupted
-
-    at_end = keras.callbacks.LambdaCallback
-    callbacks = [*counting, at_end(on_epoch_end=lambda _, logs: history.append(dict(logs))),
-                 state.callback(keras, counting, history), at_end(on_epoch_end=interrupt)]
-    model.fit(x, y, batch_size=24, initial_epoch=state.done, epochs=N_EPOCHS, verbose=0,
-              callbacks=callbacks, shuffle=False, validation_data=(x[:8], y[:8] + 1))
-    return model, history, counting
 
 
 @pytest.fixture
 def state(tmp_path):
-    """The state of a run that was interrupted after two epochs."""
-    with pytest.raises(Interrupted):
-        train(tmp_path, stop_after=2)
+    """The state of a run that was stopped early, after an epoch of nine."""
+    callback = Checkpoint(tmp_path, KEY, resume=False).callback(keras, [], [{"loss": 1.0}])
+    model = keras.Sequential([keras.Input((50,)), keras.layers.Dense(50)])
+    model.compile("sgd", "mse")
+    model.stop_training = True
+    callback.set_model(model)
+    callback.set_params({"epochs": 9})
+    callback.on_epoch_end(0)
     return tmp_path / "state.npz"
 
 
-def test_a_resumed_run_ends_with_the_same_weights_history_and_counters(state, tmp_path, capsys):
-    model, history, counting = train(tmp_path, resume=True)
-    assert "going on after epoch 2" in capsys.readouterr().out
-    expected, its_history, its_counting = train(tmp_path / "whole")
-    for one, other in zip(model.get_weights(), expected.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert history == its_history
-    assert len({logs["learning_rate"] for logs in history}) > 1    # the plateau was counted
-    for one, other in zip(counting, its_counting, strict=True):
-        for name in checkpoint.COUNTERS:
-            assert vars(one).get(name) == vars(other).get(name)
-
-
-def test_a_run_that_was_stopped_early_has_done_all_epochs(tmp_path):
-    callback = Checkpoint(tmp_path, KEY, resume=False).callback(keras, [], [{"loss": 1.0}])
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    callback.set_model(model)
-    callback.set_params({"epochs": 9})
-    for stopped, done in ((False, 1), (True, 9)):
-        model.stop_training = stopped
-        callback.on_epoch_end(0)
-        assert Checkpoint(tmp_path, KEY, resume=True).done == done
+def test_a_run_that_was_stopped_early_has_done_all_epochs(state):
+    assert Checkpoint(state.parent, KEY, resume=True).done == 9
 
 
 def test_a_state_of_another_run_is_refused_with_what_differs(state):

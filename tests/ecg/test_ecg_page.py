@@ -69,19 +69,6 @@ def test_a_trace_that_leaves_its_row_halves_the_gain_and_the_page_says_so(peak, 
     assert ("HALF THE GAIN" in shown) == (gain == 5)
 
 
-def test_no_triangle_is_on_a_label():
-    beats = np.arange(0, 5000, 100)
-    signal = np.zeros((5000, 12))
-    for height in (0.2, 1.0, 1.9):    # mV
-        signal[beats] = height
-        figure = ecg_page.draw_ecg(signal, 500, script.LEADS, beats)
-        draw(figure)
-        places = figure.axes[0].transData.transform(lines_of(figure)["R peaks"][0])
-        labels = [text.get_window_extent() for text in texts(figure) if text.get_text() == "II"]
-        assert len(labels) == 2
-        assert not [place for place in places for box in labels if box.padded(12).contains(*place)]
-
-
 def test_an_ecg_is_coloured_where_a_lead_is_important():
     importance = np.random.default_rng(0).uniform(-1, 1, (5000, 12))
     importance[7, 1] = np.nan
@@ -143,12 +130,3 @@ def test_the_page_of_a_test_record_says_and_draws_what_is_known_of_it(tmp_path):
     assert np.allclose(lines_of(figure)["V5"][0][:, 1], 22 + 100 + 10 * (
         signal[3750:, 10] - np.median(signal[:, 10])))
     assert np.allclose(lines_of(figure)["R peaks"][0][:, 0], 31 + np.array(r_peaks) / 20)
-
-
-def test_probabilities_fit_above_the_paper():
-    names, p = [f"class {i} and more " * 6 for i in range(12)], np.linspace(0, 1, 12)
-    text = ecg_page.write_probabilities(names, p)
-    assert text.count("\n") == 2
-    assert re.findall(r"\d\.\d\d", text) == [f"{x:.2f}" for x in p]
-    broad = ecg_page.write_probabilities(["心" * 10] * 9, np.zeros(9))
-    assert max(map(style.breadth, broad.split("\n"))) <= 120

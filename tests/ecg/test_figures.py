@@ -14,12 +14,13 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from matplotlib.text import Text
 from sklearn import metrics as scores
 
 import too_feature as script
 from ecg import origin
-from ecg.output import areas, ecg_page, figures, model_card, read, style
+from ecg.output import ecg_page, figures, model_card, read, style
 from tests.support.results import CLASSES, FEATURES, draw, texts, words, write_results
 from tools import figures as program
 
@@ -101,28 +102,6 @@ def test_training_curves_are_the_history(results):
         "validation", "stopped early, after epoch 5 to 6"]
 
 
-@pytest.mark.parametrize(("freeze_bn_after", "best"), [(0, 2), (5, 4)])
-def test_training_curves_mark_the_best_epoch_of_the_last_phase(freeze_bn_after, best, tmp_path):
-    results = write_results(tmp_path / "run", repeats=1)
-    recipe = {**results.run["recipe"], "keep_weights": "best", "freeze_bn_after": freeze_bn_after,
-              "batch_size": 10, "epochs": 6}
-    results = with_run(results, recipe=recipe, settings={"train_samples": 22})
-    history = pd.read_csv(tmp_path / "run/history.csv").assign(
-        val_accuracy=[0.1, 0.9, 0.2, 0.8, 0.8, 0.3])    # 20 records, 2 steps: frozen after 3
-    history.to_csv(tmp_path / "run/history.csv", index=False)
-    figure = figures.training_curves(results)
-    circle, = (line for line in figure.axes[1].lines if line.get_marker() == "o")
-    assert circle.get_xydata().tolist() == [[best, history["val_accuracy"][best - 1]]]
-    assert "stopped" not in words(figure)
-
-
-def test_a_training_on_a_cosine_has_no_curve_of_the_learning_rate(tmp_path):
-    results = write_results(tmp_path / "run")
-    path = tmp_path / "run/history.csv"
-    pd.read_csv(path).drop(columns="learning_rate").to_csv(path, index=False)
-    assert len(figures.training_curves(results).axes) == 2
-
-
 def ranked_area(positive, p):
     """The share of pairs, one of the class and one of the rest, in the right order."""
     pairs = p[positive][:, None] - p[~positive]
@@ -130,10 +109,10 @@ def ranked_area(positive, p):
 
 
 def test_roc_and_precision_recall(results):
-    roc, pr = figures.roc_precision_recall(results).axes
+    roc, pr, *below = figures.roc_precision_recall(results).axes
     of_roc, of_pr = ([text.get_text().strip() for text in axes.get_legend().get_texts()]
-                     for axes in (roc, pr))
-    assert (of_roc[2], of_pr[2]) == ("–  Never tested", "–")
+                     for axes in below)
+    assert (of_roc[2], of_pr[2]) == ("–  Never tested", "–  0.00")
     for i in (0, 1, 3, 4):
         positive, p = results.true == i, results.probabilities[:, i]
         called = p >= np.sort(p)[::-1][:, None]    # all different: each is a point of both curves
@@ -141,7 +120,7 @@ def test_roc_and_precision_recall(results):
         false = (called & ~positive).sum(axis=1) / (~positive).sum()
         precision = (called & positive).sum(axis=1) / called.sum(axis=1)
         steps = pr.lines[i].get_xydata()
-        assert np.allclose(roc.lines[i + 1].get_xydata()[1:], np.column_stack([false, recall]))
+        assert np.allclose(roc.lines[i].get_xydata()[1:], np.column_stack([false, recall]))
         assert np.allclose(steps[-2::-1], np.column_stack([recall, precision])[:len(steps) - 1])
 
         area, average = ranked_area(positive, p), sum(precision * np.diff(recall, prepend=0))
@@ -149,41 +128,6 @@ def test_roc_and_precision_recall(results):
         assert re.fullmatch(rf"{average:.3f} \(.*–.*\)  {positive.mean():.2f}", of_pr[i])
     looks = {(line.get_color(), line.get_linestyle()) for line in pr.lines}
     assert len(looks) == len({colour for colour, _ in looks}) == 5
-
-
-def test_areas_and_intervals_are_those_of_a_plain_bootstrap_of_patients():
-    rng = np.random.default_rng(1)
-    positive = rng.random(60) < 0.4
-    p = np.round(rng.normal(positive, 1), 1)    # with ties
-    subjects = rng.integers(0, 20, 60)
-    found = areas.areas(positive, p, subjects)
-    assert found[0][0] == pytest.approx(ranked_area(positive, p))
-    assert found[1][0] == pytest.approx(scores.average_precision_score(positive, p))
-    plain = []
-    for _ in range(1500):
-        rows = np.concatenate([np.flatnonzero(subjects == i) for i in rng.integers(0, 20, 20)])
-        plain.append((ranked_area(positive[rows], p[rows]),
-                      scores.average_precision_score(positive[rows], p[rows])))
-    intervals = np.percentile(plain, [2.5, 97.5], axis=0).T
-    assert [area[1:] for area in found] == pytest.approx(intervals, abs=0.03)
-
-
-def test_a_perfect_area_has_an_interval_with_width():
-    area, average = areas.areas(np.arange(10) < 4, 1 - np.arange(10) / 10, np.arange(10))
-    assert area == average == [1, pytest.approx(0.5555, abs=1e-3), 1]    # Jeffreys', 4 of 4
-
-
-@pytest.mark.parametrize(("reach", "side"), [(0.001, 0.1), (0.2, 0.4), (0.6, 1)])
-def test_roc_shows_the_corner_that_the_curves_need(reach, side, results):
-    p = np.zeros((90, 5))
-    for i in range(5):    # so large a share of the others has the probability of the class
-        p[results.true == i, i] = 1
-        others = np.flatnonzero(results.true != i)
-        p[others[:round(reach * len(others))], i] = 1
-    roc = figures.roc_precision_recall(results._replace(probabilities=p)).axes[0]
-    assert roc.get_xlim()[1] == pytest.approx(side, abs=0.02)
-    assert roc.get_ylim()[0] == pytest.approx(1 - side, abs=0.02)
-    assert ("corner" in roc.get_title()) == (side < 1)
 
 
 def test_reliability(results):
@@ -226,16 +170,6 @@ def test_features_are_boxes_by_class_over_their_reference_range(results):
         assert band.intervalx.tolist() == pytest.approx(reference)
 
 
-def test_of_more_features_the_most_telling_are_shown_first(results):
-    table = results.table.copy()
-    table["QRS width [ms]"] = 100 + results.true + np.where(np.arange(90) % 7, 0, np.nan)
-    table["SDNN [ms]"] = 1.0    # tells nothing
-    figure = figures.features(results._replace(table=table))
-    assert figure.axes[0].get_title() == "QRS width [ms]"
-    assert "SDNN" not in "".join(axes.get_title() for axes in figure.axes)
-    assert "the 8 of 9 features that differ most between the classes" in words(figure)
-
-
 # ---------------------------------------------------------------------------------------- looks
 def tick_labels(axis):
     """Return the labels of an axis that are drawn."""
@@ -263,40 +197,11 @@ def test_all_text_is_readable_and_on_the_page(which, drawn):
                         if pair[0].overlaps(pair[1])], name
 
 
-@pytest.mark.parametrize("which", ["odd names of patients", "twelve classes"])
-def test_cells_of_the_confusion_matrix_are_square_and_hold_their_text(which, drawn):
-    figure = drawn(which)["confusion_matrix"]
-    draw(figure)
-    cells = figure.axes[0]
-    side, height = cells.bbox.size / len(RUNS[which]["classes"])
-    assert height == pytest.approx(side, rel=0.03)
-    assert all(text.get_window_extent().width < side for text in cells.texts)
-
-
-def test_nothing_measured_is_said(drawn):
-    figure = drawn("one record, nothing measured")["features"]
-    assert words(figure).count("not measured") == 8
-
-
 def test_letters_that_no_font_has_become_a_number_and_all_others_are_drawn(drawn):
     assert style.drawable(["心", "é", "\U0010fffd", "a\ue000", "_$"])[1:] == [
         "é", "class 3", "class 4", "_$"]
     shown = words(drawn("odd names of patients")["roc_precision_recall"])
     assert all(f"  {name}" in shown for name in ODD[:4])    # no mathematics, none hidden
-
-
-def test_chinese_letters_are_twice_as_broad():
-    assert style.short("心房颤动", 8) == "心房颤动"
-    assert style.short("AF 心房颤动", 6) == "AF 心…"
-    assert style.short("Normal rhythm", 8) == "Normal…"
-    assert style.wrap("心房颤动 AF", 6) == ["心房颤", "动 AF"]
-    assert figures.two_lines(["心" * 40]) == ["心" * 13 + "\n" + "心" * 12 + "…"]
-
-
-def test_widths_are_a_papers(drawn):
-    widths = {name: round(figure.get_figwidth(), 2) for name, figure in drawn("usual").items()}
-    assert widths == {"confusion_matrix": 3.5, "training_curves": 7.2, "roc_precision_recall": 7.2,
-                      "reliability": 3.5, "features": 7.2, "ecg": 11.69}
 
 
 def test_synthetic_data_is_marked_and_no_other(drawn, written):
@@ -328,34 +233,46 @@ def test_model_card(results):
                  "200 records of 100 patients", "abc123",
                  f"90 test records of {results.table['subject_id'].nunique()} patients",
                  "more than one split: 0.",
-                 "header is damaged (1), too short (2)", "python 3.11.7", "seed 7",
+                 "- label file: 200 rows", "python 3.11.7", "seed 7",
                  "No test record of Never tested", "recipe default"):
         assert text in card
     assert "/home/me" not in card
     split = pd.read_csv(results.folder / "split.csv")
     train = split[(split["ecg_category"] == "Normal") & (split["split"] == "train")]
-    assert f"| Normal | {len(train)} ({train['subject_id'].nunique()}) |" in card
+    assert f"| Normal | train | {len(train)} | {train['subject_id'].nunique()} |" in card
+
+
+def test_a_model_card_begins_with_what_hubs_of_models_read(results):
+    head = yaml.safe_load(model_card.model_card(results).split("---\n")[1])
+    (entry,) = head["model-index"]
+    values = {metric["type"]: metric["value"] for metric in entry["results"][0]["metrics"]}
+    scores = results.metrics["model"]
+    assert head["license"] == "mit" and "ecg" in head["tags"]
+    assert entry["name"] == results.folder.name
+    assert values == {"accuracy": round(scores["accuracy"][0], 4),
+                      "balanced_accuracy": round(scores["balanced accuracy"][0], 4)}
 
 
 def test_the_tables_of_a_model_card_are_those_of_the_predictions(results):
     card = model_card.model_card(results)
     true, predicted, p = results.true, results.predicted, results.probabilities
     right, confidence = true == predicted, p.max(axis=1)
-    assert "| Never tested | 0 | – | – | – | – | – | – |" in card
+    assert "| Never tested | 0 | – | – | – | " in card
     recalls = []
     for i in (0, 1, 3, 4):
         precision, recall, f1 = (score(true == i, predicted == i) for score in (
             scores.precision_score, scores.recall_score, scores.f1_score))
         recalls.append(recall)
-        numbers = f"{sum(true == i)} | {precision:.3f} | {recall:.3f} | {f1:.3f} |"
-        assert f"| {CLASSES[i]} | {numbers}" in card
+        row = card.split(f"| {CLASSES[i]} | {sum(true == i)} | ")[1].split(" |")
+        assert [cell.split()[0] for cell in row[2:5]] == [
+            f"{score:.3f}" for score in (recall, precision, f1)]
     assert re.search(rf"\| this model \| {np.mean(recalls):.3f} \(.*\| {right.mean():.3f} \(", card)
     rule = np.where(results.table["heart rate [bpm]"] > 100, 4, 0)
     assert re.search(rf"heart rate alone \|.*\| {np.mean(true == rule):.3f} \(", card)
     error = sum(abs(sum(right[here]) - sum(confidence[here])) for here in (
         (confidence * 10).astype(int) == i for i in range(10))) / 90
     brier = np.mean(((p - np.eye(5)[true]) ** 2).sum(axis=1))
-    assert f"| test, after | {error:.3f} | {brier:.3f} |" in card
+    assert f"| after | {error:.3f} | {brier:.3f} |" in card
     sure = right[np.argsort(-confidence, kind="stable")]
     assert f"50% {sure[:45].mean():.3f}" in card
 
@@ -372,7 +289,7 @@ def test_model_card_takes_no_name_for_markup(written):
     assert r"\<b\>bold\</b\> \| pipe" in card and "<b>" not in card
     widths = {line.count("|") - line.count(r"\|") for line in card.splitlines()
               if line.startswith("| ") and "pipe" in line}
-    assert widths == {5, 9}    # the tables of splits and of classes
+    assert widths == {5, 8, 9, 10}    # table 1; prevalence, classes and groups
 
 
 @pytest.mark.parametrize("epochs", [0, 5])
@@ -393,7 +310,7 @@ def test_the_program_draws_all_and_changes_nothing_else(results, tmp_path, capsy
     assert program.main([str(folder)]) == 0
     printed = set(capsys.readouterr().out.split())
     expected = {f"figures/{name}.{kind}" for name in figures.FIGURES for kind in ("pdf", "png")}
-    expected |= {"figures/ecgs.pdf", "MODEL_CARD.md", "index.html"}
+    expected |= {"figures/ecgs.pdf", "MODEL_CARD.md", "reporting_checklist.md", "index.html"}
     assert printed == {str(folder / name) for name in expected}
     assert {str(path) for path in folder.rglob("*.*")} == printed | set(map(str, before))
     assert {path: path.read_bytes() for path in before} == before

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from ecg import files
@@ -25,11 +24,6 @@ def claim_elsewhere(folder):
     ).stderr
 
 
-def test_a_file_is_written_into_a_folder_that_is_made_for_it(tmp_path):
-    files.write_whole(tmp_path / "new" / "a.txt", lambda scratch: scratch.write_text("content"))
-    assert (tmp_path / "new" / "a.txt").read_text() == "content"
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError])
 def test_where_writing_fails_the_old_file_stays_and_nothing_else_is_left(tmp_path, error):
     file = tmp_path / "a.txt"
@@ -45,31 +39,10 @@ def test_where_writing_fails_the_old_file_stays_and_nothing_else_is_left(tmp_pat
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_a_scratch_file_has_the_ending_of_the_file_as_keras_decides_by_it(tmp_path):
-    endings = []
-
-    def write(scratch):
-        endings.append(scratch.suffix)
-        scratch.touch()
-
-    files.write_whole(tmp_path / "model.keras", write)
-    assert endings == [".keras"]
-
-
 def test_a_full_or_forbidden_folder_is_a_user_error_that_names_the_file(tmp_path):
     (tmp_path / "plain").touch()
     with pytest.raises(UserError, match=r"plain/a\.txt: .*choose another folder"):
         files.write_whole(tmp_path / "plain" / "a.txt", lambda scratch: scratch.touch())
-
-
-def test_arrays_come_back_from_npy_and_npz(tmp_path):
-    array = np.arange(6.0).reshape(2, 3)
-    (tmp_path / "a.npy").write_bytes(files.npy(array))
-    (tmp_path / "a.npz").write_bytes(files.npz(array, name=array + 1))
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), array)
-    with np.load(tmp_path / "a.npz") as stored:
-        np.testing.assert_array_equal(stored["arr_0"], array)
-        np.testing.assert_array_equal(stored["name"], array + 1)
 
 
 def test_an_output_is_never_an_input_under_whatever_name(tmp_path):
@@ -80,12 +53,6 @@ def test_an_output_is_never_an_input_under_whatever_name(tmp_path):
     for name in ("labels.csv", "link.csv", "hard.csv"):
         with pytest.raises(UserError, match="is read as well as written"):
             files.check_target(tmp_path / name, [tmp_path / "missing.csv", source])
-
-
-def test_another_file_may_be_replaced(tmp_path):
-    (tmp_path / "old.csv").touch()
-    files.check_target(tmp_path / "old.csv", [tmp_path / "labels.csv"])
-    files.check_target(tmp_path / "new.csv")
 
 
 @pytest.mark.parametrize(("name", "message"), [
@@ -132,12 +99,3 @@ def test_next_to_a_model_only_its_own_scratch_files_are_removed(tmp_path):
         (tmp_path / name).touch()
     files.claim(tmp_path / "results", tmp_path / "a.keras")
     assert sorted(os.listdir(tmp_path)) == [".part-1-b.keras", "results"]
-
-
-def test_the_hash_of_the_code_covers_the_script_and_ecg_but_not_what_draws_results(monkeypatch):
-    hashed = []
-    monkeypatch.setattr(files, "sha256", lambda *paths: hashed.extend(paths))
-    files.code_sha256.__wrapped__()
-    names = {str(path.relative_to(files.ROOT)) for path in hashed}
-    assert {"too_feature.py", "ecg/cache.py", "ecg/r_peaks.py"} <= names
-    assert not any(name.startswith("ecg/output") for name in names)

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal as dsp
 
-import too_feature as script
 from ecg import demo, large_features
 from ecg.signals import as_leads
 from tests.support.ecgs import drawn, signals, simulated
@@ -23,11 +22,6 @@ def measure(signal, r_peaks, fs=500, rr=None):
         values = large_features.extra_features(signal, fs, r_peaks, rr)
     assert not np.isinf(values).any()
     return dict(zip(NAMES, values, strict=True))
-
-
-def test_every_feature_has_a_name_of_its_own_and_a_unit_but_mv():
-    assert len({*NAMES, *(name for name, _, _ in script.FEATURES)}) == len(NAMES) + 8
-    assert not any("mV" in unit for _, unit, _ in large_features.EXTRA_FEATURES)
 
 
 @given(signals(475, 700), st.sampled_from([50, 61.5, 250]),

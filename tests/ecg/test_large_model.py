@@ -8,7 +8,6 @@ import too_feature as script
 from ecg.baseline import LinearBaseline
 from ecg.large_features import EXTRA_FEATURES
 from ecg.large_model import blend_with_regression, create_large_model
-from tests.support.runs import LABELS, card_of, run_script
 
 INPUTS = len(script.FEATURES) + len(EXTRA_FEATURES)
 
@@ -88,37 +87,3 @@ def test_features_that_are_missing_count_as_the_mean_and_far_ones_are_cut_off():
     far, farther = at(mean + 2 * 1e3), at(mean + 2 * 1e30)
     assert np.array_equal(far, farther)
     assert not np.allclose(far, at(mean), atol=1e-4)
-
-
-def test_heart_rates_are_spared_noise_and_dropout_and_amplitudes_are_not_used():
-    model = built(100)
-    branch = script.load_tensorflow()[1].Model(model.inputs[1], [
-        layer.output for layer in model.layers if layer.name.startswith("concatenate")
-        and layer.output.shape[1:] == (2 + INPUTS - script.HEART_RATE,)])
-    features = np.arange(INPUTS, dtype=float)[None] / INPUTS
-    for training in (False, True):
-        values = np.asarray(branch(features, training=training))[0]
-        median_heart_rate = len(script.FEATURES)    # the first of the large model's own
-        assert values[:2] == pytest.approx(features[0, [script.HEART_RATE, median_heart_rate]])
-        rest = features[0, script.HEART_RATE:]
-        assert np.allclose(values[2:], rest, atol=1e-6) != training
-
-
-@pytest.mark.slow
-def test_from_labels_to_a_saved_large_model_that_gives_its_figures_again(demo_dir, tmp_path):
-    result = run_script(
-        tmp_path, "--recipe", "large", "--labels", LABELS, "--data-dir", demo_dir, "--output",
-        "large.keras", "--train-samples", "100", "--val-samples", "25", "--test-samples", "25",
-        "--epochs", "3")
-    assert result.returncode == 0, result.stderr
-    card = card_of(tmp_path / "large.keras")
-    assert len(card["history"][0]) == 3
-    model, classes, recipe, _ = script.load(tmp_path / "large.keras")
-    assert recipe.model == "large"
-
-    settings = script.Settings(recipe=recipe, labels=str(LABELS), data_dir=str(demo_dir),
-                               test_samples=25, cache=False)
-    split = script.split_patients(script.read_labels(settings.labels))["test"]
-    test = script.load_split("test", split, classes, settings)
-    predicted = script.predict(model, test).argmax(axis=1)
-    assert np.mean(predicted == test.targets) == card["metrics"]["model"]["accuracy"][0]

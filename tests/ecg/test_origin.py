@@ -129,17 +129,31 @@ def test_an_evaluation_is_as_synthetic_as_the_model_whatever_it_is_tested_on():
     assert run_from(FIRST, "B", synthetic=True)["synthetic"]
 
 
-@pytest.mark.parametrize(("start", "is_trained", "words", "warned"), [
-    (None, True, " that training never saw", False),
-    ("B", True, " that adapting never saw", False),
-    ("A", False, "; nothing was trained", True)])
-def test_what_is_said_of_test_patients_is_true(start, is_trained, words, warned):
-    card = run_from(FIRST, start, is_trained) if start else FIRST
+NOT_CHECKED = "; whether the start has learnt from their recordings was not checked"
+
+
+@pytest.mark.parametrize(("start", "is_trained", "more", "words", "warned"), [
+    (None, True, {}, " with no number, folder or recording in common with training", ""),
+    (None, True, {"equal_numbers": 3}, " with no recording in common with training",
+     "3 test patients have a number or folder"),
+    (None, True, {"test_chosen_by": "uncertainty"},
+     " with no number, folder or recording in common with training", "no sample of the hospital"),
+    ("B", True, {}, f" with no number, folder or recording in common with adapting{NOT_CHECKED}",
+     ""),
+    ("A", False, {}, f"; nothing was trained{NOT_CHECKED}", origin.MAY_HAVE_SEEN),
+    ("B", False, {"start_knows": 0},
+     "; nothing was trained; the start has learnt from none of their recordings", ""),
+    ("B", False, {"start_knows": 9}, "; nothing was trained",
+     "9 of the test recordings are recordings that the start has learnt from")])
+def test_what_is_said_of_test_patients_is_true(start, is_trained, more, words, warned):
+    card = {**(run_from(FIRST, start, is_trained) if start else FIRST), **more}
     assert origin.unseen(card, is_trained) == words
-    assert origin.caution(card) == (origin.MAY_HAVE_SEEN if warned else "")
+    assert warned in origin.caution(card)
+    assert bool(origin.caution(card)) == bool(warned)
 
 
 @pytest.mark.parametrize("junk", [
+    {"start_knows": "\x1b"},
     {"start_from": 1}, {"start_from": [None]}, {"start_from": [{"model": "x"}]},
     {"start_from": [{"model": "\x1b", "sha256": "", "labels_origin": "x"}]},
     {"trained_on": [1]}, {"trained_on": "\x1b"}])

@@ -64,15 +64,6 @@ def test_it_learns_as_keras_own_compiled_anew_before_and_while_it_is_frozen(ours
     assert moved == {"kernel", "bias"}    # Dense goes on
 
 
-def test_it_is_saved_as_keras_own_and_loads_without_ours(ours, tmp_path):
-    model = ours[0]
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
-    assert type(loaded.layers[1]) is keras.layers.BatchNormalization
-    x = np.random.default_rng(1).normal(size=(5, 3))
-    np.testing.assert_array_equal(loaded.predict_on_batch(x), model.predict_on_batch(x))
-
-
 @pytest.mark.parametrize(("steps", "xla", "at_once"), [
     (3, True, 3), (29, True, 1), (60, True, 20), (60, False, 1)])
 def test_as_many_steps_go_at_once_as_divide_an_epoch(steps, xla, at_once):
@@ -85,5 +76,3 @@ def test_batches_are_fed_in_their_order_whatever_goes_at_once():
     values = [(int(inputs[0][0, 0]), int(targets[1])) for (inputs, targets), _ in zip(
         fed, range(10), strict=False)]
     assert values == [(i, i) for i in range(10)]
-
-

@@ -25,9 +25,3 @@ def ensemble_run(demo_dir, tmp_path_factory):
 
     folder = once(tmp_path_factory, "ensemble-run", make)
     return finished_run(folder / "model.keras", demo_dir)
-
-
-@pytest.fixture(params=["demo_run", "ensemble_run"])
-def any_run(request):
-    """Each of the two finished runs."""
-    return request.getfixturevalue(request.param)

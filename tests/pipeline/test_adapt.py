@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import too_feature as script
-from ecg import adaptation, files, origin
+from ecg import adaptation, files, origin, recordings
 from tests.support import models
 from tests.support.runs import LABELS, TINY, card_of
 
@@ -69,14 +69,6 @@ def test_the_start_is_not_replaced_by_what_is_made_of_it(tmp_path, refused):
     assert "m.keras is read as well as written" in line
 
 
-def test_flags_that_would_do_nothing_are_refused(tmp_path, refused):
-    path = models.save_card(tmp_path / "m.keras")
-    assert "--start-from" in refused("--epochs", 0)
-    assert "--epochs 0 to evaluate" in refused("--start-from", path, "--epochs", 3)
-    assert "--repeats 2" in refused("--start-from", path, "--repeats", 2)
-    assert "cannot be loaded" in refused("--start-from", tmp_path / "none.keras")
-
-
 def test_other_inputs_or_classes_are_refused_by_one_line_with_both(tmp_path, refused):
     path = models.save_card(tmp_path / "m.keras", "large")
     line = refused("--labels", LABELS, "--start-from", path, "--recipe", "default")
@@ -94,34 +86,51 @@ def test_an_ensemble_is_refused_before_records_are_read(tmp_path, refused):
     assert "an ensemble" in refused("--labels", LABELS, "--start-from", path)
 
 
-def test_labels_that_the_start_was_trained_on_are_told_of_before_the_work(tmp_path, capsys):
-    path = models.save_card(tmp_path / "m.keras", labels_sha256=files.sha256(LABELS))
-    settings = script.Settings(labels=str(LABELS), start_from=str(path))
-    card = script.describe_run(settings, script.read_labels(LABELS), models.CLASSES, True)
-    script.describe_start(settings, card | {"labels_origin": "two nurses"})
-    assert f"notice: {origin.MAY_HAVE_SEEN}" in capsys.readouterr().out
-
-
 # ----------------------------------------------------------------------------------------- adapt
-def test_only_the_last_layer_changes_and_each_record_counts_once(start, monkeypatch, capsys):
-    seen = []
-    adapt = adaptation.adapt
-    moved = adaptation.LastLayer(np.ones((32, 5)), np.arange(5.0))
+def test_only_the_last_layer_changes_and_each_record_counts_once(start, capsys):
+    model, _, history = script.train(noise(20), noise(8), 5, settings_of(start))
+    assert history == []
+    for before, after in zip(script.load(start).model.get_weights()[:-2],
+                             model.get_weights()[:-2], strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert "last layer fitted to 10 records" in capsys.readouterr().out
 
-    def spy(inputs, targets, *rest):
-        seen.append((len(inputs), len(targets)))
-        return adapt(inputs, targets, *rest)._replace(layer=moved)
+
+def test_limits_are_the_starts_where_nothing_is_fitted_else_those_of_the_labels(start, tmp_path):
+    path = tmp_path / "m.keras"
+    card = models.card(rate_limits="58,104") | {"rate_limits": [58, 104]}
+    script.save(models.build(), card, path)
+    features = np.full((40, 8), 70, np.float32)
+    features[:20, script.HEART_RATE] = 50    # labelled normal, as all are
+    rows = pd.DataFrame({"waveform_path": np.arange(40).astype(str)})
+    records = script.Records(rows, None, features, np.full(40, 3))
+
+    def limits(*flags):
+        settings = script.parse_settings(["--start-from", str(path), *flags])
+        return script.choose_rate_step(records, models.CLASSES, settings).limits
+
+    assert limits("--epochs", "0") == [58, 104]
+    assert limits("--set", "rate_limits=55,101") == [55, 101]
+    low, high = limits()
+    assert low < 58
+    assert high == pytest.approx(100, abs=1)
+    script.save(models.build(), models.card(rate_limits="none"), path)
+    assert limits() == []
+
+
+def test_candidates_are_scored_with_the_rate_step(start, monkeypatch):
+    decided = []
+    adapt = adaptation.adapt
+
+    def spy(*given):
+        decided.append(given[-1](np.full((10, 5), 0.2)))
+        return adapt(*given)
 
     monkeypatch.setattr(adaptation, "adapt", spy)
-    model, temperature, history = script.train(noise(20), noise(8), 5, settings_of(start))
-    before = script.load(start).model.get_weights()
-    after = model.get_weights()
-    assert seen == [(10, 10)]
-    assert history == []
-    for one, other in zip(before[:-2], after[:-2], strict=True):
-        np.testing.assert_array_equal(one, other)
-    np.testing.assert_allclose(after[-1] * temperature, moved.bias, rtol=1e-5)
-    assert "last layer fitted to 10 records" in capsys.readouterr().out
+    records = noise(20)
+    records.features[:, script.HEART_RATE] = 40
+    script.train(records, noise(8), 5, settings_of(start))
+    np.testing.assert_allclose(decided[0], [[0.2, 0.6, 0.2, 0, 0]] * 10, atol=1e-3)
 
 
 # ------------------------------------------------------------------------------------ whole runs
@@ -138,6 +147,11 @@ def test_epochs_0_evaluates_the_start_and_says_whose_labels_it_learnt(
     seen.write_bytes(start.read_bytes())
     card = card_of(start) | {"trained_on": [files.sha256("others.csv")]}
     seen.with_suffix(".json").write_text(json.dumps(card))
+    recipe = script.read_start(str(seen))[0]
+    learnt = [script.prepare_record(demo_dir / path, recipe=recipe)[0]
+              for path in others["waveform_path"][:3]]
+    recordings.known_file(seen).write_bytes(
+        files.npz(recordings=recordings.as_known(np.stack(learnt))))
 
     code = script.main(["--labels", "few.csv", "--data-dir", str(demo_dir), *TINY, "--epochs", "0",
                         "--test-labels", "others.csv", "--start-from", str(seen),
@@ -153,9 +167,29 @@ def test_epochs_0_evaluates_the_start_and_says_whose_labels_it_learnt(
     assert card["trained_on"] == [files.sha256("others.csv")]    # not few.csv, which it only saw
     report = Path("results/out/report.txt").read_text()
     assert f"of {card['metrics']['patients']} patients; nothing was trained\n" in report
-    for said in (report, card["contract"]["Labels"]):
+    for said in (report, " ".join(card["contract"]["Labels"]), capsys.readouterr().out):
         assert origin.MAY_HAVE_SEEN in said
+        assert "3 of the test recordings are recordings that the start has learnt from" in said
     assert card["labels_origin"] == "three nurses"
     assert card["test_labels_origin"] == "synthetic records, not patients"
     assert card["history"] == [[]]
     assert card["metrics"]["records"] == len(others) == 10    # of all five classes
+
+
+def test_with_few_labels_adapting_is_also_judged_by_cross_validation_over_all_of_them(
+        start, demo_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = script.read_labels(LABELS).drop_duplicates("subject_id").iloc[::6]
+    rows.to_csv("few.csv", index=False, header=False)
+    code = script.main(["--labels", "few.csv", "--data-dir", str(demo_dir), "--no-figures",
+                        "--start-from", str(start), "--output", "out.keras"])
+    printed, err = capsys.readouterr()
+    assert code == 0, err
+    card = card_of("out.keras")
+    before = printed.partition("reading test")[0]
+    assert f"{len(rows)} labels: {card['metrics']['patients']} patients are tested" in before
+    nested = card["metrics"]["nested cross-validation"]
+    assert nested["records"] == len(rows)
+    n = nested["patients"]    # with 50 points, two ECGs of the demo look like copies
+    words = f"by nested cross-validation over all {n} labelled people\naccuracy "
+    assert f"{words}{nested['accuracy'][0]:.3f} (95 % interval" in printed

@@ -1,13 +1,11 @@
 """The model: its layers, scaling and curve of the rate, its LSTM's memory at the start."""
 
 import os
-import sys
 
 import numpy as np
 import pytest
 
 import too_feature as script
-from ecg.errors import UserError
 from too_feature import (
     HEART_RATE,
     RECIPES,
@@ -102,9 +100,3 @@ def test_every_gpu_is_hidden_and_one_thread_computes():
     assert tf.config.threading.get_intra_op_parallelism_threads() == 1
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
     assert os.environ["TF_METAL_DEVICE_ENABLE"] == "0"
-
-
-def test_a_tensorflow_that_does_not_fit_is_answered_with_the_command_that_helps(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(UserError, match="pip install -r requirements"):
-        load_tensorflow.__wrapped__()

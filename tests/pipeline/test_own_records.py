@@ -36,12 +36,6 @@ def test_the_demo_is_not_written_into_a_folder_of_other_records(tmp_path, writte
     assert written == []
 
 
-def test_a_folder_that_gets_a_demo_is_named(tmp_path, capsys, written):
-    assert ensure_demo(read_labels(LABELS), str(tmp_path / "typo"))
-    assert f"written to {tmp_path / 'typo'}" in capsys.readouterr().out
-    assert written == [str(tmp_path / "typo")]
-
-
 def test_the_default_folder_takes_the_demo_whatever_else_is_in_it(
         tmp_path, monkeypatch, capsys, written):
     monkeypatch.chdir(tmp_path)

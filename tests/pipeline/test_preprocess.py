@@ -141,11 +141,3 @@ def test_short_gaps_are_interpolated():
     for start, value in [(0, np.nan), (2000, np.inf), (4990, -np.inf), (3000, 1e30)]:
         signal[start:start + 10, start % 7] = value
     np.testing.assert_allclose(stable_preprocess_ecg(signal), whole, atol=0.05)
-
-
-def test_a_lead_of_rare_spikes_stays_in_range_and_shows_them():
-    signal = np.zeros((5000, 12))
-    signal[1000:4000:1000] = 1.0
-    result = stable_preprocess_ecg(signal)
-    assert np.all(np.abs(result) <= 3)
-    assert np.all(result[100:400:100] > 1)

@@ -109,23 +109,6 @@ def test_without_resume_a_run_starts_anew_and_removes_what_an_earlier_one_kept(
     assert os.listdir(tmp_path / "results/model/progress") == ["0"]
 
 
-@pytest.mark.parametrize(("how", "words"), [
-    ("damaged", "state.npz is damaged"),
-    ("other", "had other batch_size, learning_rate: give the same")])
-def test_a_state_that_does_not_fit_is_refused_in_one_line_and_stays(
-        how, words, run, whole, tmp_path):
-    shutil.copytree(whole(*PLAIN), tmp_path, dirs_exist_ok=True)
-    state = tmp_path / "results/model/progress/0/state.npz"
-    if how == "damaged":
-        state.write_bytes(state.read_bytes()[:-5000])
-    before = state.read_bytes()
-    flags = ["--batch-size", "8", "--learning-rate", "0.2"] if how == "other" else []
-    assert run(tmp_path, *PLAIN, *flags, "--resume") == 2
-    assert words in faults.error_of(tmp_path)
-    assert "start without --resume" in faults.error_of(tmp_path)
-    assert state.read_bytes() == before
-
-
 def test_a_second_run_of_the_same_model_is_refused_before_any_work(run, tmp_path):
     files.claim(tmp_path / "results/model")    # as another run: in another process
     assert run(tmp_path) == 2

@@ -1,6 +1,5 @@
 """What `balanced_sampling` promises about any frame of records."""
 
-import itertools
 from collections import Counter
 
 import numpy as np
@@ -87,17 +86,3 @@ def test_no_record_is_favoured():
     times = sum((drawn(balanced_sampling(df, 20, seed)) for seed in range(n)), Counter())
     deviations = np.array([times[path] - n / 2 for path in df["waveform_path"]]) / np.sqrt(n / 4)
     assert np.abs(deviations).max() < 4.5    # of 40 draws of a half, in standard deviations
-
-
-def test_the_sample_is_shuffled_and_newly_numbered():
-    sample = balanced_sampling(frame([50, 50]), 100)
-    changes = sum(a != b for a, b in itertools.pairwise(sample["ecg_category"]))
-    assert 30 < changes < 70
-    assert sample.index.tolist() == list(range(100))
-
-
-def test_a_category_without_records_is_no_class():
-    records = frame([5, 0, 5])
-    names = ["class 0", "class 1", "class 2"]
-    records["ecg_category"] = pd.Categorical(records["ecg_category"], names)
-    assert Counter(balanced_sampling(records, 8)["ecg_category"]) == {"class 0": 4, "class 2": 4}

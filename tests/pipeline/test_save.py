@@ -47,7 +47,8 @@ def test_what_was_saved_is_loaded_again(kind, tmp_path):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    return models.save("lstm", tmp_path_factory.mktemp("saved") / "model.keras")
+    path = tmp_path_factory.mktemp("saved") / "model.keras"
+    return models.save("lstm", path, rate_limits=[60, 100])
 
 
 @pytest.fixture
@@ -84,20 +85,6 @@ def test_a_save_that_fails_leaves_the_older_model_and_its_card_whole(path, monke
     assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
 
 
-def test_between_the_moves_of_model_and_card_the_new_card_lies_ready(path, monkeypatch):
-    replace = os.replace
-
-    def stopped(source, target):
-        if str(target).endswith(".json"):
-            raise OSError(5, "killed")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", stopped)
-    with pytest.raises(UserError, match=r"whose card stays .*model\.json\.new"):
-        script.save(models.build("ensemble"), models.card(), path)
-    assert script.load(path).model.name == "ensemble"
-
-
 @pytest.mark.parametrize("version", ["1.0.0", "2.0.0", [2]])
 def test_a_model_of_another_version_is_refused_by_saying_so(version, path):
     change_card(path, version=version)
@@ -116,10 +103,12 @@ def test_a_shipped_model_gives_the_two_ecgs_the_probabilities_in_its_card(recipe
 @pytest.mark.parametrize("changes", [
     {"recipe": models.card(central_share=0.9)["recipe"]},    # which only prepares records
     {"classes": models.CLASSES[::-1]},
+    {"rate_limits": [58, 100]},
+    {"rate_limits": []},
     {"scaling": [{"mean": models.MEAN, "variance": [2 * value for value in models.VARIANCE]}]},
     {"check": [dict.fromkeys(models.CLASSES, 0.2)] * 2},    # of other weights
     {"check": [dict.fromkeys(models.CLASSES, float("nan"))] * 2}],
-    ids=["recipe", "classes", "scaling", "weights", "no number"])
+    ids=["recipe", "classes", "rate limits", "no rate step", "scaling", "weights", "no number"])
 def test_a_model_that_gives_the_two_ecgs_other_probabilities_is_refused(changes, path):
     change_card(path, **changes)
     with pytest.raises(UserError, match="it gives the two ECGs of its card other probabilities"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ecg import patients
 from ecg.errors import UserError
-from too_feature import SPLITS, split_patients
+from too_feature import SPLITS, Settings, read_labels, split_labels, split_patients
 
 
 def frame(classes, repeats=2):
@@ -130,31 +130,46 @@ def test_a_split_that_is_hard_to_repair_is_made_within_a_limit_of_work(monkeypat
 
 
 # ------------------------------------------------------------------------------ external test set
-def replace(folder, other):
-    """Return 60 patients' labels, and their splits with three of the same numbers to test on."""
-    labels = frame([range(i, 60, 3) for i in range(3)])
-    test = labels[labels["subject_id"].isin([100, 103, 106])]
-    splits = patients.replace_test(split_patients(labels), test, str(folder), str(other))
-    pd.testing.assert_frame_equal(splits["test"], test)
-    return labels, pd.concat([splits["train"], splits["validation"]])
-
-
-@pytest.mark.parametrize(("folder", "other"), [
-    ("data", "data/demo"), ("data/demo", "data"), ("data", "x/../data")])
-def test_patients_of_the_test_file_are_never_trained_on_in_one_tree_of_folders(
-        folder, other, tmp_path, capsys):
-    labels, own = replace(tmp_path / folder, tmp_path / other)
-    assert set(own["subject_id"]) == set(labels["subject_id"]) - {100, 103, 106}
-    assert "records of patients in the test file are kept out" in capsys.readouterr().out
-
-
-def test_equal_numbers_in_another_folder_are_other_patients(tmp_path):
-    labels, own = replace(tmp_path / "data", tmp_path / "data2")
-    assert sorted(own["waveform_path"]) == sorted(labels["waveform_path"])
-
-
-def test_a_class_that_loses_its_last_record_to_the_test_file_is_named(tmp_path):
+def test_a_class_that_loses_its_last_record_to_the_test_file_is_named():
     labels = frame([range(20), range(20, 23)], repeats=1)
     splits = split_patients(labels)
     with pytest.raises(ValueError, match="leaves no train record of class 1"):
-        patients.replace_test(splits, labels[20:], str(tmp_path), str(tmp_path))
+        patients.replace_test(splits, labels[20:])
+
+
+# ---------------------------------------------------------------------------------- published folds
+PARTS = ["train", "train", "validation", "test", "train"]
+
+
+def published(tmp_path, change=lambda labels: labels, **settings):
+    """Return the splits of a label file with a column `split`, after a change of its rows."""
+    labels = pd.DataFrame({"subject_id": np.arange(40) // 2, "waveform_path": np.arange(40),
+                           "ecg_category": ["A", "B"] * 20, "split": np.repeat(PARTS, 8)})
+    path = tmp_path / "labels.csv"
+    change(labels).to_csv(path, index=False)
+    rows = read_labels(str(path))
+    return split_labels(rows, ["A", "B"], Settings(labels=str(path), **settings))
+
+
+def test_a_column_split_is_the_split(tmp_path):
+    splits = published(tmp_path)
+    assert {name: rows["waveform_path"].astype(int).tolist() for name, rows in splits.items()} == {
+        "train": [*range(16), *range(32, 40)], "validation": [*range(16, 24)],
+        "test": [*range(24, 32)]}
+
+
+@pytest.mark.parametrize(("change", "what"), [
+    (lambda labels: labels.assign(split=np.resize(PARTS, 40)), "has 12 patients in more than one"),
+    (lambda labels: labels[labels["split"] != "validation"], "expected records in all of"),
+    (lambda labels: labels[(labels["split"] != "train") | (labels["ecg_category"] == "A")],
+     "of all classes in train")])
+def test_a_column_split_that_mixes_patients_or_lacks_records_is_refused(tmp_path, change, what):
+    with pytest.raises(UserError, match=what):
+        published(tmp_path, change)
+
+
+@pytest.mark.parametrize("setting", [
+    {"test_share": 0.2}, {"val_share": 0.2}, {"test_labels": "other.csv"}])
+def test_a_column_split_beside_another_way_to_split_is_refused(tmp_path, setting):
+    with pytest.raises(UserError, match="leave out --test-labels"):
+        published(tmp_path, **setting)

@@ -10,7 +10,8 @@ from ecg.errors import RecordError
 from tests.support.ecgs import GAIN, beats, edit_header, flip_bit, write_record
 from too_feature import read_record
 
-ECG = beats(*np.arange(0.4, 10, 0.8)) * np.linspace(0.5, 1.5, 12)    # each lead of its own size
+ECG = beats(*np.arange(0.4, 10, 0.8), noise=0.02)
+ECG *= np.linspace(0.5, 1.5, 12)    # each lead of its own size
 MICRO = "\N{MICRO SIGN}"
 
 
@@ -58,7 +59,7 @@ def test_a_unit_that_is_not_ascii_is_refused_not_shortened(tmp_path, unit, fmt):
 def test_an_inverted_lead_is_not_read_as_the_lead(tmp_path, fmt):
     path = write_record(tmp_path / "x", ECG, fmt=fmt)
     edit_header(path, b" aVR$", " \N{MINUS SIGN}aVR".encode())
-    assert refusal(path) == "lead missing or doubled: aVR"
+    assert refusal(path).startswith("lead missing or doubled: aVR;")
 
 
 def test_another_channel_may_have_any_unit_and_name(tmp_path):

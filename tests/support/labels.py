@@ -7,7 +7,7 @@ import pytest
 from ecg.errors import UserError
 from too_feature import read_labels
 
-ROWS = [[1, "p1/s1/1", "AF"], [2, "p1/s2/2", "AF"], [13, "p2/s3/3", "Normal"]]
+ROWS = [["1", "p1/s1/1", "AF"], ["2", "p1/s2/2", "AF"], ["13", "p2/s3/3", "Normal"]]
 PLAIN = "1,p1/s1/1,AF\n2,p1/s2/2,AF\n13,p2/s3/3,Normal\n"
 HEADER = "subject_id,waveform_path,ecg_category\n"
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 import too_feature as script
-from ecg import __version__, files, large_features, large_model
+from ecg import __version__, files, large_features, large_model, models
 from ecg.baseline import LinearBaseline
 
 CLASSES = ["Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
@@ -39,7 +39,7 @@ def build(kind="lstm"):
     if kind == "large":
         return large(keras)
     if kind == "ensemble":
-        return script.average_models(keras, [lstm(), lstm()])
+        return models.average(keras, [lstm(), lstm()])
     return lstm()
 
 
@@ -60,9 +60,9 @@ def large(keras):
     return large_model.blend_with_regression(keras, model, baseline, 2 / 3)
 
 
-def save(kind, path):
-    """Save a model with its card; return its path."""
-    script.save(build(kind), card(kind), path)
+def save(kind, path, **changes):
+    """Save a model with its card, some of which is changed; return its path."""
+    script.save(build(kind), card(kind) | changes, path)
     return path
 
 

@@ -64,14 +64,17 @@ def write_results(folder, classes=CLASSES, synthetic=True, n=90, tested=(0, 1, 3
     labelled = pd.DataFrame({
         "subject_id": np.arange(200) // 2, "waveform_path": [f"r{i}" for i in range(200)],
         "ecg_category": np.array(classes)[rng.integers(k, size=200)]})
-    splits = {"train": labelled[:120], "validation": labelled[120:160], "test": labelled[160:]}
+    split = labelled.assign(
+        split=["train"] * 120 + ["validation"] * 40 + ["test"] * 40, end="used")
     left_out = [("r1", "too short: 3 s"), ("r2", "too short: 4 s"), ("r3", "header is damaged")]
 
     write.write_results(folder, {
         "classes": list(classes), "leads": script.LEADS, "features": FEATURES,
         "synthetic": synthetic, "recipe": dataclasses.asdict(script.Recipe()),
-        "settings": {"seed": 7, "data_dir": "/home/me", "test_labels": ""},
-        "versions": {"python": "3.11.7"}, "temperature": [1.234], "labels_sha256": "abc123",
+        "flow": ["label file: 200 rows"], "rows": {"duplicate": 0, "ambiguous": 0, "records": 200},
+        "settings": {"seed": 7, "data_dir": "/home/me", "test_labels": "", "groups": "age,sex"},
+        "versions": {"python": "3.11.7"}, "commit": "0123456", "temperature": [1.234],
+        "labels_sha256": "abc123",
         "records": 200, "patients": 100, "history": history(repeats, epochs), "metrics": metrics,
-        "left_out": left_out, **card}, "the report", splits, test, p, simulated_ecg)
+        "left_out": left_out, **card}, "the report", split, test, p, simulated_ecg)
     return read_results(folder)

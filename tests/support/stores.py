@@ -54,9 +54,7 @@ def prepare(path):
 
 
 def act(what, folder="", n=""):
-    """Do what this process has been told: be interrupted, be killed, or wait for others."""
-    if what == "interrupt":
-        raise KeyboardInterrupt
+    """Do what this process has been told: be killed, or wait for others."""
     if what == "kill":    # when so many batches are in a cache
         wait_for(lambda: len(os.listdir(folder)) == int(n))
         os.kill(os.getpid(), signal.SIGKILL)

@@ -8,13 +8,8 @@ import pandas as pd
 import pytest
 
 import too_feature as script
-from tests.support.models import save
+from ecg import origin
 from tools import choose_records, classify
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save("lstm", tmp_path_factory.mktemp("model") / "m.keras")
 
 
 @pytest.fixture
@@ -37,7 +32,8 @@ def choose(model, *arguments):
 def test_the_label_file_is_one_to_fill_in(folder, model, capsys):
     assert choose(model, "data", "--number", "4", "--plot", "pages") == 0
     out = capsys.readouterr().out
-    assert "4 of 12 records to label, of as many patients, drawn at random" in out
+    assert "4 of 12 records to label, drawn at random, are in to_label.csv: 4 of as many" in out
+    assert "Fill in column 1 (the patient, where it is empty) and column 3 (the class)" in out
     assert len(list(Path("pages").iterdir())) == 4
     with pytest.raises(script.UserError, match="line 1"):    # nothing is filled in yet
         script.read_labels("to_label.csv")
@@ -58,18 +54,37 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(folder, model, capsys):
     assert "file is missing" in err
 
 
+def draw(paths, seed):
+    return choose_records.draw_one_per_patient(choose_records.patients_of(paths, ".", ""), seed)
+
+
 def test_each_record_of_a_patient_and_each_patient_is_as_likely():
     paths = [f"p1000000{i % 2}/{i}" for i in range(6)]
-    drawn = [choose_records.draw_one_per_patient(paths, seed) for seed in range(300)]
+    drawn = [draw(paths, seed) for seed in range(300)]
     assert all(len({path[:9] for path in two}) == len(two) == 2 for two in drawn)
     counts = collections.Counter(two[0] for two in drawn)
     assert set(counts) == set(paths)
     assert min(counts.values()) > 25    # of 50
 
 
-def test_without_patients_folders_each_record_is_a_patient():
-    paths = ["rec1", "deeper/rec2", "p10000032x/1"]
-    assert sorted(choose_records.draw_one_per_patient(paths, 42)) == sorted(paths)
+def test_who_is_not_known_gets_an_empty_cell_that_has_to_be_filled_in(folder, model, capsys):
+    Path("data/p10000001").rename("data/ward")
+    assert choose(model, "data") == 0
+    out = capsys.readouterr().out
+    assert "4 of as many patients, 2 of patients that no folder or --labels tells" in out
+    rows = pd.read_csv("to_label.csv", header=None, dtype=str, names=["who", "path", "class"])
+    is_ward = rows["path"].str.startswith("ward/")
+    assert is_ward.sum() == 2 and rows["who"].isna().equals(is_ward)
+
+    rows["class"] = ["Normal", "Other", *["Normal"] * 4]
+    rows.to_csv("labels.csv", index=False, header=False)
+    with pytest.raises(script.UserError, match=f"line {is_ward.idxmax() + 1}: .*got ',ward/"):
+        script.read_labels("labels.csv")
+    rows["who"] = rows["who"].fillna("7")    # and by a label file they are one patient
+    rows.to_csv("labels.csv", index=False, header=False)
+    assert choose(model, "data", "--labels", "labels.csv", "--force") == 0
+    assert sorted(pd.read_csv("to_label.csv", header=None)[0])[0] == 7
+    assert len(Path("to_label.csv").read_text().splitlines()) == 5
 
 
 def test_a_list_of_paths_gives_the_same_rows_as_the_folder(folder, model):
@@ -85,11 +100,16 @@ def test_by_uncertainty_the_least_certain_come_first_and_are_said_to_be_no_sampl
     assert choose(model, "data", "--number", "2", "--by", "uncertainty") == 0
     assert "which are no sample" in capsys.readouterr().out
     chosen = pd.read_csv("to_label.csv", header=None)[1].tolist()
-    drawn = choose_records.draw_one_per_patient(
-        [str(path.relative_to("data"))[:-4] for path in Path("data").rglob("*.hea")], 42)
+    drawn = draw([str(path.relative_to("data"))[:-4] for path in Path("data").rglob("*.hea")], 42)
     table = classify.classify([f"data/{path}" for path in drawn], model)
     expected = table.sort_values("confidence")["record"].head(2)
     assert [f"data/{path}" for path in chosen] == expected.tolist()
+    assert origin.chosen_by("to_label.csv") == "uncertainty"
+    Path("to_label.csv").write_text("filled in")    # by somebody, so that its hash is another
+    settings = script.Settings(labels="to_label.csv")
+    card = origin.of_run(settings, False, pd.DataFrame())
+    assert origin.caution(card) == origin.NO_SAMPLE
+    assert card["labels_origin"] == origin.NOT_STATED
 
 
 def test_labels_that_may_have_been_filled_in_are_replaced_only_with_force(folder, model, capsys):

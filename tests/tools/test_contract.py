@@ -12,7 +12,7 @@ import wfdb
 from scipy import fft
 
 import too_feature as script
-from ecg import card
+from ecg import card, rate_step
 from tests.support import models
 
 LABELS = script.files.ROOT / "ecg_5_class_data.csv"
@@ -123,6 +123,35 @@ def test_who_follows_the_words_alone_gets_the_models_probabilities(n, changes, d
     assert np.median(expected.max(axis=1)) > 0.9    # else agreement would say little
     assert len(set(expected.argmax(axis=1))) > 1
     np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_who_follows_the_words_on_the_rate_step_gets_the_models_probabilities():
+    step = rate_step.RateStep([1, 3, 4], [58.5, 101.0])
+    words = card.contract(models.card() | {"rate_limits": step.limits})["Rate step"]
+    low, width = numbers(words, "Bradycardia gets S / (1 + exp((r - #) / #))")
+    high, other_width = numbers(words, "tachycardia gets S / (1 + exp((# - r) / #))")
+    most, = numbers(words, "but for what is above #: it goes half and half to the other two")
+    assert (low, high, other_width) == (58.5, 101, width)
+
+    core = sharp_model(models.recipe_of())
+    rng = np.random.default_rng(0)
+    ecg = rng.normal(size=(60, 500, 12)).astype(np.float32)
+    features = rng.uniform(40, 130, (60, 8)).astype(np.float32)
+    features[::3, script.HEART_RATE] = np.nan
+    expected = core.predict([ecg, features], verbose=0)
+    for p, r in zip(expected, features[:, script.HEART_RATE], strict=True):
+        s = p[1] + p[3] + p[4]
+        slow, fast = s / (1 + np.exp((r - low) / width)), s / (1 + np.exp((high - r) / width))
+        excess = np.maximum(p[[1, 3, 4]] - most, 0)
+        own = p[[1, 3, 4]] - excess + [excess[[1, 2]].sum() / 2, excess[[0, 2]].sum() / 2,
+                                       excess[[0, 1]].sum() / 2]
+        p[[1, 3, 4]] = own if np.isnan(r) else [slow, s - slow - fast, fast]
+
+    model = step.behind(script.load_tensorflow()[1], core, script.HEART_RATE)
+    found = model.predict([ecg, features], verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.ptp(found[:, [1, 3, 4]], axis=0).min() > 0.1
+    assert "Rate step" not in card.contract(models.card())
 
 
 @pytest.mark.parametrize("kind", ["lstm", "large"])

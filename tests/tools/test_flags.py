@@ -9,11 +9,12 @@ from tests.support.runs import ROOT, one_line
 
 WRONG = {
     "classify": [["x", "--jobs", "many"], ["x", "--json", "--csv"]],
+    "compare": [["x"], ["x", "y"]],
     "figures": [["x", "--only", "y"], ["x"]],
     "make_labels": [["x", "y", "--rate-origin", "z"], ["x"], [".", "."]],
-    "fetch_records": [["--spares", "many"], ["--connections", "99"], ["--seed", "-1"]],
-    "export_onnx": [["x.keras", "--output", "x.h5"], ["x", "y"]],
-    "check_labels": [["--top", "many"], ["--csv", "no/x.csv"], ["--labels", "none.csv"]],
+    "fetch_records": [["--seed", "-1"], ["--url"], ["--labels", "none.csv"]],
+    "export_onnx": [["x.keras", "--output", "x.h5"], ["no.keras"], ["x", "y"]],
+    "check_labels": [["--seed", "many"], ["--csv", "no/x.csv"], ["--labels", "none.csv"]],
     "choose_records": [["m.keras"], ["m.keras", ".", "--number", "0"], ["m.keras", "none"]],
     "make_demo": [["--data-dir"], ["--labels", "."]]}
 

@@ -12,16 +12,11 @@ from matplotlib.text import Text
 
 import too_feature as script
 from tests.support.ecgs import simulated
-from tests.support.models import CLASSES, save
+from tests.support.models import CLASSES
 from tools import classify
 
 RATES = 60, 75, 90, 110    # bpm, of 10 s each
 PARTS = [simulated(rate=rate, seed=i)[0] for i, rate in enumerate(RATES)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save("lstm", tmp_path_factory.mktemp("model") / "m.keras")
 
 
 def write(folder, parts, name="long"):
@@ -76,14 +71,6 @@ def test_of_a_damaged_record_nothing_is_tried_after_the_damage(record, model, ca
     code, out, err = run(capsys, model, record, "--csv")
     assert (code, len(out.splitlines())) == (1, 1 + 4)
     assert err == f"classify.py: left out {record} from 40 s on: file is cut short: long.dat\n"
-
-
-def test_several_records_go_one_by_one_in_chunks(record, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(classify, "CHUNK_RECORDS", 3)
-    short = write(tmp_path, [PARTS[3][:3000]], "short")
-    table = classify.classify([short, record], model, windows=True)
-    assert table["start [s]"].tolist() == [0, 0, 10, 20, 30]
-    assert table["left_out"].tolist() == ["too short: 6 s, not 9.5 or more", "", "", "", ""]
 
 
 def test_the_page_of_a_window_shows_that_window(record, model, tmp_path, capsys):

@@ -1,0 +1,110 @@
+"""Draw a split's records in a fixed order, and replace those that cannot be used.
+
+The script says how a sample is taken, and how records are prepared.
+"""
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ecg import cache, left_out, patients
+
+
+def rank(df: pd.DataFrame, random_state: int) -> pd.DataFrame:
+    """Return the records in the order in which they are drawn."""
+    paths = df["waveform_path"].to_numpy(dtype=object)
+    number = pd.util.hash_array(paths, hash_key=f"{random_state:016d}"[-16:])
+    return df.iloc[np.argsort(number, kind="stable")]
+
+
+def first_usable(
+    ranked: pd.DataFrame,
+    target_samples: int,
+    is_usable: Callable[[str], bool],
+) -> pd.DataFrame:
+    """Return the first usable records of each class, from which balanced_sampling then draws.
+
+    `is_usable` is not called with the paths that are ranked behind these. A class without any
+    usable record leaves its share to the others.
+    """
+    classes = [records for _, records in ranked.groupby("ecg_category", observed=True)]
+    while classes:
+        wanted = max(1, target_samples // len(classes))
+        drawn = []
+        for records in classes:
+            usable = (i for i, path in enumerate(records["waveform_path"]) if is_usable(path))
+            drawn.append(records.iloc[list(itertools.islice(usable, wanted))])
+
+        if all(len(records) for records in drawn):
+            return pd.concat(drawn)
+        classes = [records for records, usable in zip(classes, drawn, strict=True) if len(usable)]
+    return ranked[:0]
+
+
+class Drawn(NamedTuple):
+    """Records drawn for a split, and why others were rejected."""
+
+    rows: pd.DataFrame          # of the label file, all of them usable
+    prepared: cache.Rows        # of all records that were read
+    reasons: dict[str, str]     # by path, in the order of `prepared`: why it cannot be used, or ""
+    missing: list[str]          # paths that are not on disk
+
+
+def draw_usable(
+    name: str,
+    labels: pd.DataFrame,
+    target_samples: int,
+    seed: int,
+    data_dir: str,
+    watch: patients.CopyWatch,
+    sample: Callable[[pd.DataFrame], pd.DataFrame],
+    prepare: Callable[[list[str]], cache.Rows],
+) -> Drawn:
+    """Draw records and prepare them; each that cannot be used is replaced by one of its class.
+
+    Nor can those that `watch` leaves out be used. The disk is asked only for records that the draw
+    comes to: on network storage, an answer takes its time.
+
+    `sample` takes the sample of a split among usable records, `prepare` reads records by paths.
+
+    Raises
+    ------
+    UserError
+        More than half of a class cannot be used.
+    """
+    by_path = labels.set_index("waveform_path")
+    person_of = by_path["subject_id"].to_dict()
+    ranked = rank(labels, seed)
+    prepared = cache.Rows()
+    reasons: dict[str, str] = {}
+    on_disk: dict[str, bool] = {}
+
+    def is_usable(path: str) -> bool:
+        if path not in on_disk:
+            on_disk[path] = os.path.exists(f"{data_dir}/{path}.hea")
+        is_out = reasons.get(path) or person_of[path] in watch.persons
+        return on_disk[path] and not is_out
+
+    while True:
+        usable = first_usable(ranked, target_samples, is_usable)
+        if not usable.empty:
+            usable = sample(usable)
+        new = [path for path in usable["waveform_path"].unique() if path not in reasons]
+        read = prepare(new)
+        reasons |= zip(new, (record.reason for record in read), strict=True)
+        prepared += read
+        sound = [place for place, path in enumerate(new) if not reasons[path]]
+        if sound:
+            rows = by_path.loc[[new[place] for place in sound]].reset_index()
+            watch.look(rows, cache.Signals(read, sound))
+        reasons = {path: why or watch.repeated.get(path) or watch.persons.get(person_of[path], "")
+                   for path, why in reasons.items()}
+        left_out.stop_if_unusable(name, pd.Series(reasons, dtype=str), by_path["ecg_category"],
+                                  data_dir, is_over=not new)
+        if not new:    # all read in earlier rounds, which removed those that cannot be used
+            missing = [path for path, is_there in on_disk.items() if not is_there]
+            return Drawn(usable, prepared, reasons, missing)
