@@ -113,9 +113,10 @@ def outcome(folder):
 
 
 def error_of(folder):
-    """Return the one line that a run printed on stderr, apart from progress bars."""
+    """Return the one line that a run printed on stderr, but for progress and TensorFlow's log."""
     lines = (folder / "err.txt").read_text().replace("\r", "\n").splitlines()
-    lines = [line for line in lines if line.strip() and not line.startswith("reading ")]
+    others = "reading ", "I0000 ", "WARNING: All log messages before absl"
+    lines = [line for line in lines if line.strip() and not line.startswith(others)]
     assert len(lines) == 1, lines
     assert lines[0].startswith("too_feature.py: error: ")
     return lines[0]
