@@ -11,9 +11,11 @@ can only write the same content, and an interrupted run goes on with the missing
 import contextlib
 import hashlib
 import os
+import signal
+import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -153,6 +155,19 @@ def tidy(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C while processes start, who inherit that: this process alone speaks for all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
 def prepare_batches(
     batches: list[Batch],
     jobs: int,
@@ -167,7 +182,8 @@ def prepare_batches(
     try:
         with place, tqdm(total=n, desc=title, mininterval=1, disable=not n) as progress:
             parallel = joblib.Parallel(jobs, return_as="generator")
-            results = parallel(joblib.delayed(prepare_batch)(batch) for batch in batches)
+            with deaf_to_interrupts():    # as the workers stay, which start now
+                results = parallel(joblib.delayed(prepare_batch)(batch) for batch in batches)
             for batch, rows in zip(batches, results, strict=True):
                 made.append(load(batch) if rows is None else rows)
                 progress.update(len(batch.paths))
