@@ -49,7 +49,6 @@ import gc
 import importlib
 import importlib.util
 import itertools
-import math
 import os
 import shutil
 import time
@@ -263,7 +262,6 @@ import pandas as pd
 from scipy import fft
 from scipy.signal import find_peaks
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 
 from ecg import (
@@ -320,27 +318,7 @@ def read_labels(path: str, groups: str = Settings.groups) -> pd.DataFrame:
     return label_rows.read_together([path], ["."], groups)[0]
 
 
-def read_label_files(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Return the rows of --labels and, where it is given, of --test-labels."""
-    names = [name for name in (settings.labels, settings.test_labels) if name]
-    folders = [settings.data_dir, settings.test_data_dir or settings.data_dir]
-    labels, *external = label_rows.read_together(names, folders[:len(names)], settings.groups)
-    return labels, external[0] if external else None
-
-
 # ----------------------------------------------------------------------------------------- split
-def draw_patients(pool: np.ndarray, share: float, strata: np.ndarray, seed: int) -> np.ndarray:
-    """Draw a share of the patients, by strata; where these are too few, at random."""
-    if math.ceil(share * len(pool)) >= len(pool):    # nobody would be left
-        return pool[:0]
-    counts = np.bincount(strata)
-    strata = np.where(counts[strata] < 2, counts.argmax(), strata)    # one alone joins the largest
-    try:
-        return train_test_split(pool, test_size=share, random_state=seed, stratify=strata)[1]
-    except ValueError:
-        return train_test_split(pool, test_size=share, random_state=seed)[1]
-
-
 def split_patients(
     labels: pd.DataFrame,
     test_share: float = 0.15,
@@ -375,7 +353,7 @@ def split_patients(
     split = np.zeros(len(member), dtype=int)                         # places in SPLITS
     for number, share in ((2, test_share), (1, val_share)):
         pool = np.flatnonzero(split == 0)
-        split[draw_patients(pool, share, rarest[pool], seed)] = number
+        split[patients.draw(pool, share, rarest[pool], seed)] = number
 
     is_scarce = (size < 3) & (table.columns != "")
     needed = np.ones((3, len(size)), dtype=int)                      # (splits, classes)
@@ -1489,7 +1467,7 @@ def run(settings: Settings) -> None:
     """Do all of it, from labels to a saved model and its results folder."""
     began = time.monotonic()
     output, folder = check_output(settings)
-    labels, external = read_label_files(settings)
+    labels, external = label_rows.read_files(settings)
     is_demo = ensure_demo(labels, settings.data_dir)
     labels, classes = take_classes(labels, settings)
     shares = report.print_classes(labels, is_demo).reindex(classes, fill_value=0.0)

@@ -152,7 +152,7 @@ def read_pool(options):
     settings = script.Settings(
         labels=options.labels, data_dir=options.data_dir, test_labels=options.test_labels or "",
         test_data_dir=options.test_data_dir or "")
-    rows, test = script.read_label_files(settings)
+    rows, test = label_rows.read_files(settings)
     rows = rows.assign(folder=str(options.data_dir), other=False, own=True)
     for pattern in (*options.paths, *options.test_paths, *options.no_amplitudes):
         if not matching(rows, [pattern]).any():

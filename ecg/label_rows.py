@@ -1,6 +1,7 @@
 """The rows of label files: each checked, of a person, and each record once."""
 
 import functools
+from typing import Any
 
 import pandas as pd
 
@@ -26,6 +27,14 @@ def read_together(names: list[str], folders: list[str], groups: str) -> list[pd.
         for name, rows, person in zip(names, tables, persons, strict=True)]
     united[-1].attrs["equal_numbers"] = n_equal
     return united
+
+
+def read_files(settings: Any) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the rows of --labels and, where it is given, of --test-labels."""
+    names = [name for name in (settings.labels, settings.test_labels) if name]
+    folders = [settings.data_dir, settings.test_data_dir or settings.data_dir]
+    labels, *external = read_together(names, folders[:len(names)], settings.groups)
+    return labels, external[0] if external else None
 
 
 def check_rows(path: str, groups: str) -> pd.DataFrame:

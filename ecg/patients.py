@@ -1,6 +1,7 @@
 """Who is the same person, by names and by recordings; repair of a split; external patients."""
 
 import itertools
+import math
 import re
 import unicodedata
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import train_test_split
 
 from ecg.recordings import Recordings, copies
 
@@ -104,6 +106,18 @@ def identify(tables: list[pd.DataFrame], folders: list[str]) -> tuple[list[pd.Se
         own = rows["person"][rows["table"] == number]
         persons.append(own.reindex(table.index))
     return persons, rows.loc[~is_first & is_alike, "person"].nunique()
+
+
+def draw(pool: np.ndarray, share: float, strata: np.ndarray, seed: int) -> np.ndarray:
+    """Draw a share of the patients, by strata; where these are too few, at random."""
+    if math.ceil(share * len(pool)) >= len(pool):    # nobody would be left
+        return pool[:0]
+    counts = np.bincount(strata)
+    strata = np.where(counts[strata] < 2, counts.argmax(), strata)    # one alone joins the largest
+    try:
+        return train_test_split(pool, test_size=share, random_state=seed, stratify=strata)[1]
+    except ValueError:
+        return train_test_split(pool, test_size=share, random_state=seed)[1]
 
 
 def plan_moves(

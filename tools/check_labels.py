@@ -24,7 +24,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 import too_feature as script
-from ecg import files, patients
+from ecg import files, label_rows, patients
 from ecg.errors import UserError, exit_code
 from ecg.left_out import count_reasons
 from ecg.metrics import soften
@@ -136,7 +136,7 @@ def run(own: argparse.Namespace, others: list[str]) -> None:
     if own.csv:
         files.check_target(own.csv, [settings.labels])
 
-    labels, external = script.read_label_files(settings)
+    labels, external = label_rows.read_files(settings)
     script.ensure_demo(labels, settings.data_dir)
     classes = sorted(labels["ecg_category"].unique())
     splits = script.split_labels(labels, classes, settings, external)

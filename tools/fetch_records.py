@@ -35,7 +35,7 @@ import urllib3
 from tqdm import tqdm
 
 import too_feature as script
-from ecg import files
+from ecg import files, label_rows
 from ecg.errors import RecordError, UserError, exit_code, printable, raise_at_sigterm, user_errors
 from ecg.settings import Parser
 
@@ -243,7 +243,7 @@ def fetch_all(urls: list[str], folder: Path, paths: list[str]) -> dict[str, str]
 def run(own: argparse.Namespace, others: list[str]) -> int:
     """Print what is wanted and fetch it; return the exit code."""
     settings = script.parse_settings(others)
-    labels, external = script.read_label_files(settings)
+    labels, external = label_rows.read_files(settings)
     if labels["waveform_path"].str.startswith("demo/").all():
         raise UserError("the demo: there is nothing to fetch, run python too_feature.py")
 

@@ -10,7 +10,7 @@ import wfdb
 from scipy.signal import resample_poly
 
 import too_feature as script
-from ecg import origin, patients
+from ecg import label_rows, origin, patients
 from ecg.demo import CLASSES
 from ecg.errors import UserError
 from tests.support.labels import write
@@ -27,7 +27,7 @@ def read_both(folder, own, test, **folders):
     places = {name: str(folder / place) for name, place in folders.items()}
     settings = Settings(labels=str(folder / "own.csv"), test_labels=str(folder / "test.csv"),
                         **{"data_dir": str(folder / "h"), **places})
-    labels, external = script.read_label_files(settings)
+    labels, external = label_rows.read_files(settings)
     return script.split_labels(labels, ["class 0", "class 1"], settings, external)
 
 

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 import too_feature as script
-from ecg import __version__, files, metrics, rate_step
+from ecg import __version__, files, label_rows, metrics, rate_step
 from ecg.errors import UserError
 from tests.support import golden_run
 from tests.support.runs import LABELS, TINY, WITH_ALL, card_of, one_line, python, run_script
@@ -230,7 +230,7 @@ def test_patients_of_a_test_set_in_the_same_tree_under_another_name_are_kept_out
     path, rows = some_records(tmp_path)
     settings = script.Settings(labels=str(LABELS), data_dir=str(data), test_labels=str(path),
                                test_data_dir=str(link))
-    labels, external = script.read_label_files(settings)
+    labels, external = label_rows.read_files(settings)
     splits = script.split_labels(labels, sorted(set(labels["ecg_category"])), settings, external)
     for name in ("train", "validation"):
         assert not set(splits[name]["subject_id"]) & set(rows["subject_id"])
