@@ -8,18 +8,19 @@ is.
 """
 
 import datetime
+import functools
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.signal import butter, sosfilt
+from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from ecg import files
-from ecg.errors import UserError, user_errors
+from ecg.errors import UserError
 
 FS = 500                    # Hz, as MIMIC-IV-ECG
 SECONDS = 10
@@ -67,6 +68,16 @@ DOWER = np.array([
     [1.125, 0.127, -0.086],
     [0.831, 0.076, 0.230],
 ])
+# Einthoven's and Goldberger's laws: I and II (rows) in I, II, III, aVR, aVF, aVL
+LIMB_LEADS = np.array([
+    [1, 0, -1, -0.5, -0.5, 1],
+    [0, 1, 1, -0.5, 1, -0.5],
+])
+
+
+P_WAVE = [
+    (-0.165, 0.020, 0.05, 0.10, -0.04),
+    (-0.140, 0.018, 0.04, 0.04, 0.03)]
 
 
 class Beat(NamedTuple):
@@ -77,55 +88,35 @@ class Beat(NamedTuple):
     its root (Bazett).
     """
 
-    qrs: Sequence[tuple[float, ...]]
-    t: Sequence[tuple[float, ...]]
-    p: Sequence[tuple[float, ...]]
+    qrs: list[tuple]
+    t: list[tuple]
+    p: list[tuple] = P_WAVE
 
 
-P_WAVE = [
-    (-0.165, 0.020, 0.05, 0.10, -0.04),
-    (-0.140, 0.018, 0.04, 0.04, 0.03),
-]
 NARROW_QRS = [
     (-0.022, 0.008, -0.12, 0.02, -0.26),
     (0.000, 0.011, 1.10, 0.85, 0.35),
-    (0.023, 0.010, -0.15, -0.12, 0.55),
-]
+    (0.023, 0.010, -0.15, -0.12, 0.55)]
 
 USUAL_BEAT = Beat(
-    qrs=NARROW_QRS,
-    t=[
-        (0.255, 0.048, 0.12, 0.13, -0.09),
-        (0.295, 0.036, 0.17, 0.17, -0.12),
-    ],
-    p=P_WAVE,
-)
+    NARROW_QRS,
+    t=[(0.255, 0.048, 0.12, 0.13, -0.09),
+       (0.295, 0.036, 0.17, 0.17, -0.12)])
 LEFT_BLOCK_BEAT = Beat(
-    qrs=[
-        (-0.045, 0.014, 0.20, 0.10, 0.15),
-        (-0.012, 0.019, 0.60, 0.60, 0.75),
-        (0.040, 0.022, 0.75, 0.40, 0.70),
-    ],
-    t=[(0.300, 0.060, -0.28, -0.13, -0.33)],
-    p=P_WAVE,
-)
+    qrs=[(-0.045, 0.014, 0.20, 0.10, 0.15),
+         (-0.012, 0.019, 0.60, 0.60, 0.75),
+         (0.040, 0.022, 0.75, 0.40, 0.70)],
+    t=[(0.300, 0.060, -0.28, -0.13, -0.33)])
 
 RIGHT_BLOCK_BEAT = Beat(
     qrs=[*NARROW_QRS, (0.062, 0.021, -0.42, -0.06, -0.62)],    # a late wave to the right
-    t=[
-        (0.270, 0.048, 0.14, 0.14, 0.10),
-        (0.310, 0.036, 0.17, 0.16, 0.09),
-    ],
-    p=P_WAVE,
-)
+    t=[(0.270, 0.048, 0.14, 0.14, 0.10),
+       (0.310, 0.036, 0.17, 0.16, 0.09)])
 ECTOPIC_BEAT = Beat(
-    qrs=[
-        (-0.020, 0.020, -0.70, 1.70, 0.70),
-        (0.040, 0.025, -0.75, 0.50, -0.45),
-    ],
+    qrs=[(-0.020, 0.020, -0.70, 1.70, 0.70),
+         (0.040, 0.025, -0.75, 0.50, -0.45)],
     t=[(0.310, 0.060, 0.35, -0.50, -0.10)],
-    p=[],
-)
+    p=[])
 
 
 class Anatomy(NamedTuple):
@@ -136,6 +127,9 @@ class Anatomy(NamedTuple):
     t_size: float = 1.0                # of the T wave
     qrs_width: float = 1.0             # factor on QRS times and widths
     left_block: bool = True            # which bundle, if one is blocked
+
+
+STANDARD = Anatomy()
 
 
 class DemoRecord(NamedTuple):
@@ -149,17 +143,9 @@ class DemoRecord(NamedTuple):
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     """Draw a patient: axis within some 15 degrees, size, T wave, QRS width."""
-    rotation = np.eye(3)
-    for plane in [(0, 1), (1, 2), (0, 2)]:
-        angle = np.radians(rng.normal(0, 12))
-        cos = np.cos(angle)
-        sin = np.sin(angle)
-        turn = np.eye(3)
-        turn[np.ix_(plane, plane)] = [[cos, -sin], [sin, cos]]
-        rotation = rotation @ turn
-
+    degrees = rng.normal(0, 12, 3) * [1, 1, -1]    # in the frontal, sagittal, horizontal plane
     return Anatomy(
-        rotation,
+        Rotation.from_euler("ZXY", degrees, degrees=True).as_matrix(),
         size=rng.uniform(0.65, 1.4),
         t_size=rng.uniform(0.5, 1.9),
         qrs_width=rng.uniform(0.92, 1.12),
@@ -186,11 +172,9 @@ def _rr_intervals(category, heart_rate, rng):
 # ----------------------------------------------------------------------------------------- waves
 def _usual_beat(category, anatomy):
     """Return the beat of a class: fibrillation has no P wave, and a block a wide QRS complex."""
-    if category == AF:
-        return USUAL_BEAT._replace(p=[])
-    if category != BBB:
-        return USUAL_BEAT
-    return LEFT_BLOCK_BEAT if anatomy.left_block else RIGHT_BLOCK_BEAT
+    if category == BBB:
+        return LEFT_BLOCK_BEAT if anatomy.left_block else RIGHT_BLOCK_BEAT
+    return USUAL_BEAT._replace(p=[]) if category == AF else USUAL_BEAT
 
 
 def _make_ectopic(rr, beats, heart_rate, rng):
@@ -224,9 +208,8 @@ def _r_offset(qrs, anatomy):
     vector = np.zeros((len(time), 3))
     _add_waves(vector, time, qrs, 0.0, stretch=anatomy.qrs_width)
     lead_ii = vector @ anatomy.rotation.T @ DOWER[1]
-    if -lead_ii.min() > 1.6 * lead_ii.max():
-        return time[np.argmin(lead_ii)]
-    return time[np.argmax(lead_ii)]
+    is_down = -lead_ii.min() > 1.6 * lead_ii.max()
+    return time[np.argmin(lead_ii) if is_down else np.argmax(lead_ii)]
 
 
 def _fibrillatory_waves(rng):
@@ -240,36 +223,21 @@ def _fibrillatory_waves(rng):
 # ----------------------------------------------------------------------------------------- leads
 def _noise(lead_ii_power, level, wander, rng):
     """Draw noise (mV) of the eight measured leads: baseline wander, muscle and mains."""
-    time = np.arange(SAMPLES) / FS
+    time = np.arange(SAMPLES)[:, None] / FS
     phases = rng.random((8, 2)) * 2 * np.pi
     breathing = rng.uniform(0.15, 0.4)
-    noise = np.sin(2 * np.pi * breathing * time[:, None] + phases[:, 0])
-    noise *= wander * rng.uniform(0.4, 1, 8)
-    if np.isinf(NOISE_LEVELS[level]):
-        return noise
-
+    noise = np.sin(2 * np.pi * breathing * time + phases[:, 0]) * wander * rng.uniform(0.4, 1, 8)
     band = butter(2, [15, 150], "bandpass", fs=FS, output="sos")
     muscle = sosfilt(band, rng.normal(size=(SAMPLES, 8)), axis=0)
     mains = rng.choice([50, 60])    # Hz
-    hum = np.sin(2 * np.pi * mains * time[:, None] + phases[:, 1])
+    hum = np.sin(2 * np.pi * mains * time + phases[:, 1])
     disturbance = muscle / muscle.std() + rng.uniform(0.1, 0.6) * hum
     power = lead_ii_power / 10 ** (NOISE_LEVELS[level] / 10)
     return noise + disturbance * np.sqrt(power / disturbance.var(axis=0))
 
 
-def _twelve_leads(measured):
-    """Return all twelve leads in MIMIC-IV-ECG's order from I, II and V1..V6."""
-    i = measured[:, 0]
-    ii = measured[:, 1]
-    iii = ii - i              # Einthoven
-    avr = -(i + ii) / 2       # Goldberger
-    avf = ii - i / 2
-    avl = i - ii / 2
-    return np.column_stack([i, ii, iii, avr, avf, avl, measured[:, 2:]])
-
-
 def simulate(category: str, heart_rate: float, noise_level: str = "low", seed: int = 0,
-             anatomy: Anatomy | None = None, ectopic: bool = False, wander: float = 0.1,
+             anatomy: Anatomy = STANDARD, ectopic: bool = False, wander: float = 0.1,
              ) -> tuple[np.ndarray, np.ndarray]:
     """Simulate one 10-second ECG.
 
@@ -280,7 +248,7 @@ def simulate(category: str, heart_rate: float, noise_level: str = "low", seed: i
     heart_rate : mean rate of the underlying rhythm, in bpm
     noise_level : a key of `NOISE_LEVELS`
     seed : the same arguments give the same record
-    anatomy : the patient; by default a standard one
+    anatomy : the patient
     ectopic : whether there is one ventricular ectopic beat with a compensatory pause
     wander : amplitude of the baseline wander, in mV
 
@@ -291,7 +259,6 @@ def simulate(category: str, heart_rate: float, noise_level: str = "low", seed: i
         True positions in samples, but for those within 50 ms of either end.
     """
     rng = np.random.default_rng(seed)
-    anatomy = anatomy or Anatomy()
     rr = _rr_intervals(category, heart_rate, rng)
     beats = [_usual_beat(category, anatomy)] * len(rr)
     if ectopic:
@@ -311,10 +278,10 @@ def simulate(category: str, heart_rate: float, noise_level: str = "low", seed: i
 
     clean = anatomy.size * vector @ anatomy.rotation.T @ DOWER.T
     measured = clean + _noise(clean[:, 1].var(), noise_level, wander, rng)
-    offsets = [_r_offset(beat.qrs, anatomy) for beat in beats]
-    r_peaks = (centres + offsets) * FS
+    r_peaks = FS * (centres + [_r_offset(beat.qrs, anatomy) for beat in beats])
     inside = (r_peaks >= EDGE) & (r_peaks < SAMPLES - EDGE)
-    return _twelve_leads(measured), r_peaks[inside]
+    leads = np.hstack([measured[:, :2] @ LIMB_LEADS, measured[:, 2:]])
+    return leads, r_peaks[inside]
 
 
 # --------------------------------------------------------------------------------------- records
@@ -376,16 +343,6 @@ def _header(record, digital):
     return "\n".join(lines) + "\n"
 
 
-def _write_record(record, data_dir):
-    """Write a record of the demo: the header last, so that a record with a header is whole."""
-    digital = _digital(record)
-    samples = digital.astype("<i2").tobytes()
-    header = _header(record, digital)
-    stem = data_dir / record.waveform_path
-    files.write_whole(f"{stem}.dat", lambda path: path.write_bytes(samples))
-    files.write_whole(f"{stem}.hea", lambda path: path.write_text(header))
-
-
 def write_demo(data_dir: str | os.PathLike[str]) -> int:
     """Write the demo's records that `data_dir` lacks, moving each into place when whole.
 
@@ -399,11 +356,16 @@ def write_demo(data_dir: str | os.PathLike[str]) -> int:
     int
         How many records were written.
     """
-    folder = Path(data_dir)
     missing = [record for record in catalogue()
-               if not (folder / f"{record.waveform_path}.hea").exists()]
-    for record in tqdm(missing, desc="writing demo", mininterval=1, disable=not missing):
-        _write_record(record, folder)
+               if not os.path.exists(f"{data_dir}/{record.waveform_path}.hea")]
+    for record in tqdm(missing, "writing demo"):
+        digital = _digital(record)
+        contents = {".dat": digital.astype("<i2").tobytes(),
+                    ".hea": _header(record, digital).encode()}    # last: then a record is whole
+        for ending, content in contents.items():
+            write = functools.partial(Path.write_bytes, data=content)
+            files.write_whole(f"{data_dir}/{record.waveform_path}{ending}", write)
+
     return len(missing)
 
 
@@ -419,12 +381,10 @@ def ensure_demo(labels: pd.DataFrame, data_dir: str) -> bool:
     if all(os.path.exists(f"{data_dir}/{path}.hea") for path in ours):
         return bool(ours)
 
-    folder = Path(data_dir)
-    if folder.resolve() not in (Path(DEFAULT_DATA_DIR).resolve(), files.ROOT / DEFAULT_DATA_DIR):
-        if folder.exists() and not (folder / "demo").exists() and any(folder.iterdir()):
-            raise UserError(f"--data-dir {data_dir}: holds no demo, but --labels is the demo's: "
-                            "name the label file of these records")
-        print(f"notice: --labels is the demo's, so its records are written to {data_dir}")
-    with user_errors(f"{data_dir}: the demo's waveforms cannot be written (is the disk full?)"):
-        write_demo(data_dir)
+    is_usual = os.path.abspath(data_dir) == os.path.abspath(DEFAULT_DATA_DIR)
+    there = os.listdir(data_dir) if os.path.exists(data_dir) else []
+    if there and "demo" not in there and not is_usual:
+        raise UserError(f"--data-dir {data_dir}: holds no demo, but --labels is the demo's: "
+                        "name the label file of these records")
+    write_demo(data_dir)
     return True
