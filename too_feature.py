@@ -41,7 +41,7 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 13):
 
 from ecg import packages
 
-packages.require_packages()
+packages.require_packages()    # before the first import that could fail
 
 import dataclasses
 import functools
@@ -67,10 +67,11 @@ SEQUENCE_LENGTH = 500       # 10 s at 50 Hz: QRS and P waves survive, and every 
 BATCH_SIZE = 4              # small enough for any laptop; its noisy gradients also regularise
 EPOCHS = 15                 # at most: early stopping may end sooner
 
+# Each declares a field: a flag under this heading of --help, or without one a name for --set
 data = functools.partial(flag, "your data")
 this_run = functools.partial(flag, "this run")
 tuned = functools.partial(flag, "what people tune")
-method = functools.partial(flag, "")    # changed by --set name=value
+method = functools.partial(flag, "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +93,10 @@ class Recipe:
         0.99, "central share of a lead's samples used to set its scale", 0.1, 1)
     scale_span: float = method(3.0, "scaled units that this central share covers", 0.1, 6)
 
-    # Keras's default bias forgets within 60 ms, less than a beat
+    # With Keras's default bias, an LSTM forgets within 60 ms, less than a beat
     lstm_memory: float = method(
         4.0, "seconds of the LSTM's longest memory at the start; 0: as in Keras", 0, 10)
-    # Statistics of a batch of four are noisy: after some steps, their moving averages are used
+    # Statistics of a batch of four are noisy: training soon goes on with their moving averages
     freeze_bn_after: int = method(
         375, "training steps after which batch-norm layers are frozen (375: one default epoch); "
         "0: never", 0, 10**9)
@@ -119,13 +120,13 @@ class Recipe:
         3, "epochs without a better validation loss that make a plateau", 1, 10_000)
     stop_patience: int = method(
         5, "epochs without better validation accuracy before training stops", 1, 10_000)
-    # Which of 15 epochs validates best on 300 records is mostly chance: so the last is kept
+    # Which of 15 epochs is best on 300 validation records is mostly chance, so we keep the last
     keep_weights: str = method(
         "last", "weights to keep: the last, or the best by validation accuracy", "last", "best")
     xla: bool = method(True, "whether the training step is compiled with XLA, where that works")
 
     shift: float = method(5.0, "largest circular shift of a record in time, in seconds", 0, 5)
-    # Gains vary as the contact of electrodes does
+    # Electrode contact varies, and the gain of a lead with it
     lead_gain: float = method(0.2, "standard deviation of each lead's log gain", 0, 2)
     amplitude_noise: float = method(
         2.0, "noise on the features mean and SD of lead II, in standard deviations", 0, 10)
@@ -136,16 +137,16 @@ class Recipe:
 
 RECIPES = {
     "default": Recipe(),
-    # The thesis's way with only its bugs fixed: the right clock, features scaled inside the model,
-    # no record repeated in validation or test.
+    # The thesis's method with only its bugs fixed: the true sampling rate, features scaled inside
+    # the model, no record repeated in validation or test.
     "thesis": Recipe(
         name="thesis", high_pass=0.0, central_share=0.5, scale_span=1.0, lstm_memory=0.0,
         freeze_bn_after=0, feature_limit=1000.0, rate_curve=False, rate_limits="none",
         keep_weights="best", shift=0.0, lead_gain=0.0, amplitude_noise=0.0),
     # Convolutions, attention and 48 features; weight decay makes Keras's Adam an AdamW.
-    # The learning rate falls to zero along a cosine, without early stopping. XLA slows convolutions
-    # down on a CPU. Its logits are averaged with those of a logistic regression on the same
-    # features, which is better with few records.
+    # The learning rate falls to zero along a cosine, without early stopping. XLA is off: it slows
+    # convolutions down on a CPU. The logits are blended with those of a logistic regression on the
+    # same features, which needs fewer records.
     "large": Recipe(
         name="large", model="large", epochs=30, batch_size=32, learning_rate=0.002,
         weight_decay=0.01, schedule="cosine", stop_patience=10_000, freeze_bn_after=0,
@@ -192,7 +193,7 @@ class Settings:
     traceback: bool = this_run(False, "show the whole traceback of an error")
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self)    # origin, rate_step: imported below, before Settings are made
         origin.check_flag(self.labels_origin)
         origin.check_flag(self.test_labels_origin)
         rate_step.fixed_limits(self.recipe.rate_limits)
@@ -213,7 +214,7 @@ QUICK_RECIPE = {"epochs": 5}
 METHOD = names_of(Recipe)
 
 
-if __name__ == "__main__":    # at once: the packages below take a second to import
+if __name__ == "__main__":    # answers --help and refuses unknown flags before the slow imports
     read_flags(None, __doc__, Settings, Recipe, old_names.FLAGS)
 
 
@@ -221,7 +222,8 @@ def choose_recipe(name: str | None, start_from: str | None) -> Recipe:
     """Return the recipe of this name; without one, that of --start-from, else the default."""
     if start_from and name is None:
         recipe = read_start(start_from)[0]
-        epochs = recipe.epochs or EPOCHS    # 0 epochs: of a run that only evaluated a model
+        epochs = recipe.epochs or EPOCHS    # 0: that model's own run only evaluated another
+        # Limits belong to the labels, not to the model: they are fitted anew
         limits = recipe.rate_limits if recipe.rate_limits == "none" else ""
         return dataclasses.replace(recipe, epochs=epochs, rate_limits=limits)
     if name is None:
@@ -256,7 +258,7 @@ def parse_settings(arguments: list[str] | None = None) -> Settings:
 
 
 # ----------------------------------------------------------------------------------- environment
-# Imported here, after --help has answered: together they take a second
+# Imported after --help has answered: together they take a second
 import numpy as np
 import pandas as pd
 from scipy import fft
@@ -300,15 +302,16 @@ from ecg.wfdb_files import RECORD_SECONDS
 def read_labels(path: str, groups: str = Settings.groups) -> pd.DataFrame:
     """Read a label file: UTF-8, one row per record, a header or none.
 
-    A byte order mark, blank lines and duplicates are skipped, file extensions cut off,
-    and case variants of a class merged.
+    A byte order mark and blank lines are ignored, duplicate rows and records of several classes
+    left out, file extensions cut off, and case variants of a class merged. `run` calls
+    `label_rows.read_files` instead, which reads --test-labels as well.
 
     Returns
     -------
-    DataFrame
-        subject_id, waveform_path and ecg_category (str). subject_id is the person, as
-        `patients.identify` tells. Where the header names them, also "split" and those of `groups`
-        (str). Its `attrs` count the file's rows, and those of them that are no record here.
+    DataFrame of str
+        subject_id (one for each person: see `patients.identify`), waveform_path, ecg_category and,
+        where the header has them, "split" and the columns in `groups`. `attrs["rows"]` counts the
+        records kept and the rows left out.
 
     Raises
     ------
@@ -327,13 +330,13 @@ def split_patients(
 ) -> dict[str, pd.DataFrame]:
     """Split records by patient, so that nobody is both trained and tested on.
 
-    Stratified by each patient's rarest class, then repaired: every class of three patients or more
-    is in all three splits, a smaller one in training.
+    The split is stratified by each patient's rarest class. Then as few patients as possible move,
+    until each class with three or more patients is in all splits, and a smaller one in training.
 
     Parameters
     ----------
     labels : DataFrame with subject_id and ecg_category
-    test_share, val_share : float, of all patients, and of the others
+    test_share, val_share : float, of all patients, and of those not in the test split
 
     Returns
     -------
@@ -345,27 +348,27 @@ def split_patients(
         No split has every class in training, validation and test.
     """
     table = pd.crosstab(labels["subject_id"], labels["ecg_category"]) > 0
-    table[""] = True    # a class that every patient is in, so that no split can be empty
-    member = table.to_numpy().astype(int)                            # (patients, classes)
-    size = member.sum(axis=0)
-    rarest = np.where(member, size, np.inf).argmin(axis=1)
+    table[""] = True    # a class of every patient, so that no split can be empty
+    has_class = table.to_numpy().astype(int)                         # (patients, classes)
+    n_patients = has_class.sum(axis=0)
+    rarest = np.where(has_class, n_patients, np.inf).argmin(axis=1)
 
-    split = np.zeros(len(member), dtype=int)                         # places in SPLITS
+    split = np.zeros(len(has_class), dtype=int)                      # indices into SPLITS
     for number, share in ((2, test_share), (1, val_share)):
         pool = np.flatnonzero(split == 0)
         split[patients.draw(pool, share, rarest[pool], seed)] = number
 
-    is_scarce = (size < 3) & (table.columns != "")
-    needed = np.ones((3, len(size)), dtype=int)                      # (splits, classes)
+    is_scarce = (n_patients < 3) & (table.columns != "")
+    needed = np.ones((3, len(n_patients)), dtype=int)                # (splits, classes)
     needed[1:, is_scarce] = 0
-    repaired = patients.repair(split, member, needed, np.random.default_rng(seed))
+    repaired = patients.repair(split, has_class, needed, np.random.default_rng(seed))
     if repaired is None:
-        scarce = table.columns[np.argsort(size[:-1])[:3]]    # without the added ""
+        scarce = table.columns[np.argsort(n_patients[:-1])[:3]]    # without the added ""
         raise UserError("no split has every class in training, validation and test: too few "
                         f"patients, or the same ones, in {', '.join(scarce)}")
     split_of = pd.Series(repaired, index=table.index)
-    number = labels["subject_id"].map(split_of)
-    return {name: labels[number == i].reset_index(drop=True) for i, name in enumerate(SPLITS)}
+    row_split = labels["subject_id"].map(split_of)
+    return {name: labels[row_split == i].reset_index(drop=True) for i, name in enumerate(SPLITS)}
 
 
 # ---------------------------------------------------------------------------------------- sample
@@ -377,7 +380,7 @@ def balanced_sampling(
 ) -> pd.DataFrame:
     """Draw `target_samples // n_classes` records from every class, and shuffle them.
 
-    A record's rank depends on the seed and its path alone: taking one out changes no other's.
+    A record's rank depends only on the seed and its path: removing one changes no other's.
 
     Parameters
     ----------
@@ -385,11 +388,11 @@ def balanced_sampling(
     target_samples : int
     random_state : int
     repeat : bool
-        Whether a class that is short repeats its records, evenly; meant for training only.
+        Whether to oversample classes with too few records, evenly; for training only.
 
     Returns
     -------
-    DataFrame of rows of `df`, newly numbered
+    DataFrame of rows of `df`, with a new index
     """
     ranked = rank(df, random_state)
     wanted = max(1, target_samples // df["ecg_category"].nunique())
