@@ -1229,7 +1229,7 @@ def cross_validate(settings: Settings, several: list[Records]) -> dict[str, Any]
 
 # -------------------------------------------------------------------------------------- evaluate
 class Predicted(NamedTuple):
-    """Records, and the probabilities that models give to them."""
+    """Records, and the probabilities that each of the models gives them."""
 
     records: Records
     each: np.ndarray            # (models, n, n_classes), before the rate step
@@ -1237,16 +1237,16 @@ class Predicted(NamedTuple):
 
     @property
     def mean(self) -> np.ndarray:
-        """Probabilities (n, n_classes) of the ensemble, after the rate step."""
+        """Mean probabilities (n, n_classes) of the models, after the rate step."""
         return self.decide(self.each.mean(axis=0))
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return other probabilities of these records after the rate step."""
+        """Apply the rate step to any probabilities (n, n_classes) of these records."""
         return self.step.apply(probabilities, self.records.features[:, [HEART_RATE]])
 
 
 def predict_each(members: list, records: Records, step: RateStep = NO_STEP) -> Predicted:
-    """Return records with the probabilities that each of these models gives to them."""
+    """Return records with the probabilities that each of these models gives them."""
     return Predicted(records, np.array([predict(model, records) for model in members]), step)
 
 
@@ -1259,14 +1259,14 @@ def evaluate(
     baseline: np.ndarray,
     label_file: str,
 ) -> tuple[str, dict[str, Any]]:
-    """Measure the models' mean on test patients; return the report, and its figures for JSON.
+    """Evaluate the models' mean on test patients; return the report, and its figures for JSON.
 
     Parameters
     ----------
-    temperatures : list of float, by which the models' logits were divided
+    temperatures : list of float, by which the models' logits have been divided
     prevalence : ndarray, shape (n_classes,), share of each class in the label file
-    baseline : ndarray, shape (n, n_classes), probabilities of the baseline
-    label_file : str, to whose prevalence results are reweighted; "": to none
+    baseline : ndarray, shape (n, n_classes), probabilities of the baseline before the rate step
+    label_file : str, name of that file; "": do not reweight results to its prevalence
     """
     rows, _, features, targets, *_ = test.records
     subjects = rows["subject_id"].to_numpy()
@@ -1310,9 +1310,9 @@ def evaluate(
 def save(model: Any, card: dict[str, Any], path: Path) -> None:
     """Save a model and, in a .json of the same name, its card: all that is needed to use it.
 
-    `model` is the core, and the rate step of the card follows it. Added to the card are the
-    scaling of the features, what the model takes and gives in words, the probabilities of two fixed
-    ECGs, and the hash of the model's file.
+    `model` is the network alone; the rate step that the card describes is appended to it. The card
+    gains the scaling of the features, a description of inputs and outputs, the probabilities of two
+    fixed ECGs, and the hash of the model's file.
     """
     keras = load_tensorflow()[1]
     model = rate_step.of_card(card).behind(keras, model, HEART_RATE)    # without the optimizer
@@ -1330,7 +1330,7 @@ def check_probabilities(
     classes: list[str],
     recipe: Recipe,
 ) -> list[dict[str, float]]:
-    """Return by class the probabilities that a model gives to two fixed synthetic ECGs.
+    """Return the probabilities, by class, that a model gives two fixed synthetic ECGs.
 
     They depend on the weights, the scaling, the recipe, the order of the classes, and the code that
     prepares records: `load` compares them with those in the card.
@@ -1349,7 +1349,7 @@ class Loaded(NamedTuple):
     classes: list[str]          # in the order of its outputs
     recipe: Recipe              # by which its inputs are prepared
     card: dict[str, Any]
-    core: Any                   # the same model without the rate step, ends in its last layer
+    core: Any                   # the network alone, without the rate step behind it
 
 
 def read_card(path: str | Path) -> tuple[Recipe, list[str], dict[str, Any]]:
@@ -1373,8 +1373,9 @@ def read_card(path: str | Path) -> tuple[Recipe, list[str], dict[str, Any]]:
 def load(path: str | Path) -> Loaded:
     """Load a model that `save` wrote.
 
-    The file may be a stranger's. The model is built by the recipe and the scaling in its card; of
-    the file, nothing but arrays is read. Two fixed ECGs then have to get the card's probabilities.
+    The file may be a stranger's. So the model is built from the recipe and the scaling in its card,
+    and nothing but arrays is read from the file. It then has to give two fixed ECGs the card's
+    probabilities.
 
     Raises
     ------
@@ -1384,7 +1385,7 @@ def load(path: str | Path) -> Loaded:
     recipe, classes, card = read_card(path)
     with models.refusing(path):
         models.check_file(path)
-    load_tensorflow()    # whose absence is no fault of the model
+    load_tensorflow()    # outside of `refusing`: if it is missing, the model is not to blame
     with models.refusing(path):
         core = rebuild(card["scaling"], len(classes), recipe)
         model = rate_step.of_card(card).behind(load_tensorflow()[1], core, HEART_RATE)
@@ -1395,7 +1396,7 @@ def load(path: str | Path) -> Loaded:
 
 
 def rebuild(scaling: list[dict[str, list[float]]], n_classes: int, recipe: Recipe) -> Any:
-    """Build by a recipe a model, or an ensemble, of this scaling; its weights are random yet."""
+    """Build a model, or an ensemble, by its recipe and scaling; its weights are still random."""
     keras = load_tensorflow()[1]
     members = []
     for scale in scaling:
@@ -1418,10 +1419,10 @@ def split_labels(
     settings: Settings,
     test: pd.DataFrame | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Split by patient, or by a column `split`.
+    """Split by patient, or as the label file's column `split` says.
 
-    An external test set becomes the test split: our own test patients then train, and patients
-    found in both are left out of training.
+    An external test set `test` becomes the test split. The internal test patients are then trained
+    on, and patients of the external test set are neither trained nor validated on.
     """
     if "split" in labels:
         shares = settings.test_share, settings.val_share
@@ -1443,11 +1444,11 @@ def load_splits(
     settings: Settings,
     card: dict[str, Any],
 ) -> tuple[Records, Records, Records]:
-    """Return training, validation and test records; note in the card what is special about them."""
+    """Return training, validation and test records; list left-out and unusual ones in the card."""
     print("loading TensorFlow while records are read")
     loading = ThreadPoolExecutor(1).submit(load_tensorflow)
 
-    # Test first: nobody in it is trained on, even under another name, as their recordings tell
+    # Test first: nobody in it is trained on, even under another id, as copied recordings reveal
     test = load_split("test", splits["test"], classes, settings)
     if settings.start_from:
         card["start_knows"] = models.count_known(
@@ -1456,7 +1457,7 @@ def load_splits(
         print(f"notice: {caution}")
     validation = load_split(
         "validation", splits["validation"], classes, settings, {"test": test})
-    tf, _ = loading.result()    # a broken installation shows before the slow reading
+    tf, _ = loading.result()    # a broken installation shows before training records are read
     devices = ", ".join(device.name for device in tf.config.get_visible_devices())
     print(report.using(card["versions"], devices))
     training = load_split(
@@ -1467,13 +1468,13 @@ def load_splits(
 
 
 def run(settings: Settings) -> None:
-    """Do all of it, from labels to a saved model and its results folder."""
+    """Run the whole pipeline, from the label file to a saved model and its results folder."""
     began = time.monotonic()
     output, folder = check_output(settings)
     labels, external = label_rows.read_files(settings)
     is_demo = ensure_demo(labels, settings.data_dir)
     labels, classes = take_classes(labels, settings)
-    shares = report.print_classes(labels, is_demo).reindex(classes, fill_value=0.0)
+    prevalence = report.print_classes(labels, is_demo).reindex(classes, fill_value=0.0)
     card = describe_run(
         settings, labels, classes, LEADS, feature_names(settings.recipe), is_demo)
     splits = split_labels(labels, classes, settings, external)
@@ -1483,7 +1484,7 @@ def run(settings: Settings) -> None:
             settings.start_from, read_start(settings.start_from)[2], card,
             is_trained=settings.recipe.epochs > 0)
 
-    files.claim(folder, *map(output.with_suffix, MODEL_FILES))
+    files.claim(folder, *map(output.with_suffix, MODEL_FILES))    # no other run may write there
     is_few = bool(settings.start_from) and len(labels) < adaptation.FEW_LABELS
     if is_few:
         print(f"notice: {len(labels)} labels: {splits['test']['subject_id'].nunique()} patients "
@@ -1494,23 +1495,23 @@ def run(settings: Settings) -> None:
     trained = train_each(training, validation, len(classes), settings, folder / "progress")
     members, card["temperature"], card["history"] = map(list, zip(*trained, strict=True))
     model = models.average(load_tensorflow()[1], members)
-    save(model, card, output)    # now, so that no error can lose it
+    save(model, card, output)    # already now, so that no later error loses it
 
     tested = predict_each(members, test, step)
     baseline = fit_baseline(training, len(classes), settings.recipe).predict(test.features)
     label_name = "" if settings.test_labels else printable(Path(settings.labels).name)
     words, card["metrics"] = evaluate(
         predict_each(members, validation, step), tested, card["temperature"], classes,
-        shares.to_numpy(), baseline, label_name)
+        prevalence.to_numpy(), baseline, label_name)
     if is_few and settings.recipe.epochs:
         labelled = [training, validation] if settings.test_labels else [training, validation, test]
         card["metrics"]["nested cross-validation"] = cross_validate(settings, labelled)
-    split = cohort.join(splits, {"train": training, "validation": validation, "test": test})
-    card["flow"] = cohort.flow_lines(cohort.flow(split, card))
-    text = report.in_full(words + cohort.in_words(split, card), card)
+    rows = cohort.join(splits, {"train": training, "validation": validation, "test": test})
+    card["flow"] = cohort.flow_lines(cohort.flow(rows, card))
+    text = report.in_full(words + cohort.in_words(rows, card), card)
     print(text, end="")
-    save(model, card, output)    # again, now with the figures
-    write_results(settings, folder, card, text, split, tested)
+    save(model, card, output)    # again, with the figures in its card
+    write_results(settings, folder, card, text, rows, tested)
     print(report.at_end(settings, time.monotonic() - began))
 
 
@@ -1519,10 +1520,10 @@ def write_results(
     folder: Path,
     card: dict[str, Any],
     text: str,
-    split: pd.DataFrame,
+    rows: pd.DataFrame,
     tested: Predicted,
 ) -> None:
-    """Write tables, figures and the model card into the results folder."""
+    """Write tables, figures and the model card; `rows` say what became of each labelled record."""
     from ecg.output import write
 
     data_dir = settings.test_data_dir or settings.data_dir
@@ -1534,7 +1535,7 @@ def write_results(
 
     with user_errors(f"results in {folder}"):
         write.write_results(
-            folder, card, text, split, tested.records, tested.mean, read_ecg)
+            folder, card, text, rows, tested.records, tested.mean, read_ecg)
         if settings.figures:
             from ecg.output import figures  # matplotlib, only where it draws
 
@@ -1544,7 +1545,7 @@ def write_results(
 
 
 def start(arguments: list[str]) -> None:
-    """Run with the settings of a command line; if interrupted, say how to go on."""
+    """Run with the settings of a command line; if interrupted, say how to resume."""
     settings = parse_settings(arguments)
     with saying_how_to_resume(arguments, settings.output):
         run(settings)
@@ -1558,6 +1559,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     raise_at_sigterm()
-    code = importlib.import_module(Path(__file__).stem).main()    # workers import it by that name
-    gc.freeze()    # TensorFlow and the model: not searched as the process ends
+    # As a module of its own name, not __main__, so that worker processes can import its functions
+    code = importlib.import_module(Path(__file__).stem).main()
+    gc.freeze()    # spares the exit a search through TensorFlow's objects
     sys.exit(code)
