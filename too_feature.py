@@ -407,15 +407,15 @@ def balanced_sampling(
 # ------------------------------------------------------------------------------------------ read
 # MIMIC-IV-ECG stores aVF before aVL: leads are picked by name, into this order.
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-LEAD_II = 1    # its place
-INDEPENDENT = [0, 1, 6, 7, 8, 9, 10, 11]    # I, II and V1-V6: the other limb leads follow
-MAX_LOST_LEADS = 1 / 3    # of them may have a gap at a beat that the others show
+LEAD_II = 1    # its index in `LEADS`
+INDEPENDENT = [0, 1, 6, 7, 8, 9, 10, 11]    # I, II, V1-V6: I and II determine the other limb leads
+MAX_LOST_LEADS = 1 / 3    # of them; where more are missing, a beat may be missed
 
 
 class Recording(NamedTuple):
     """Ten seconds of an ECG, with what is unusual about them."""
 
-    signal: np.ndarray        # float64 (samples, 12), mV, in the order of `LEADS`; without gaps
+    signal: np.ndarray        # float64 (samples, 12), mV, in the order of `LEADS`; no NaN
     fs: float                 # sampling rate, Hz
     remark: str               # such as 'gaps; flat lead', or ""
     is_missing: np.ndarray    # bool (samples, 12), where `signal` was interpolated
@@ -431,7 +431,7 @@ def read_record(path: str | Path, data_dir: str | None = None, start: float = 0)
     data_dir : str, optional
         Nothing outside of this folder is read; by default the record's own.
     start : float
-        Seconds of a longer record before the ten that are read.
+        When in a longer record the ten seconds begin, in seconds.
 
     Returns
     -------
@@ -446,7 +446,7 @@ def read_record(path: str | Path, data_dir: str | None = None, start: float = 0)
     path = str(path)
     header = wfdb_files.read_header(path, data_dir or os.path.dirname(path) or ".")
     first, samples = wfdb_files.select_samples(header, start)
-    with np.errstate(all="ignore"):    # what damaged numbers lead to is checked
+    with np.errstate(all="ignore"):    # damaged files may overflow: the checks below refuse them
         signal = wfdb_files.read_leads(path, header, LEADS, first, samples)
         wfdb_files.refuse_wrong_gain(signal, LEADS)
         leads, remark, is_missing = wfdb_files.keep_usable_leads(signal, header.fs)
@@ -461,21 +461,23 @@ def stable_preprocess_ecg(
     central_share: float = 0.99,
     scale_span: float = 3.0,
 ) -> np.ndarray:
-    """Band-limit and resample a 12-lead ECG, and scale each lead robustly.
+    """High-pass filter and resample a 12-lead ECG, and scale each lead robustly.
 
     Parameters
     ----------
     raw_signal : array_like, shape (10 or more samples, 12)
         Ten seconds; NaN and infinities are interpolated.
     target_length : int, points to resample to
-    high_pass : float, Hz of a squared second-order Butterworth response without phase shift, or 0
+    high_pass : float
+        Cut-off in Hz of a second-order Butterworth filter, forwards and backwards; 0: none.
     central_share, scale_span : float
-        The central share of a lead's samples spans that many units (0.5 and 1: the IQR is one).
+        Leads are scaled so that this central share of their samples spans so many units: 0.5 and 1
+        divide by the interquartile range.
 
     Returns
     -------
     ndarray of float32, shape (target_length, 12)
-        Leads less their medians, scaled, clipped to [-3, 3]; 0 where flat.
+        Each lead minus its median, scaled, clipped to [-3, 3]; flat leads are 0.
 
     Raises
     ------
@@ -485,21 +487,21 @@ def stable_preprocess_ecg(
     signal = as_leads(raw_signal, shortest=10)
     is_flat = np.ptp(signal, axis=0) < 1e-6
 
-    # In the frequency domain nothing aliases. The cosine transform is the Fourier transform of the
-    # signal and its mirror image: with no step from the last sample to the first, which would ring
+    # Dropping high frequencies avoids aliasing. The DCT is the Fourier transform of the signal
+    # followed by its mirror image, so there is no step at the record's ends that would ring
     centred = signal - signal.mean(axis=0)
     spectrum = fft.dct(centred.astype("f4"), axis=0)[:target_length]
-    wave = np.arange(len(spectrum))[:, None]    # half waves in the record
+    half_waves = np.arange(len(spectrum))[:, None]    # of each DCT component, in the record
     if high_pass:
-        hertz4 = (wave / (2 * RECORD_SECONDS)) ** 4
+        hertz4 = (half_waves / (2 * RECORD_SECONDS)) ** 4
         spectrum = spectrum * (hertz4 / np.maximum(hertz4 + high_pass**4, 1e-12))
-    start = np.exp(0.5j * np.pi * wave / len(signal))    # the transform starts half a sample late
-    leads = fft.irfft(spectrum * start, 2 * target_length, axis=0)[:target_length]
+    phase = np.exp(0.5j * np.pi * half_waves / len(signal))    # a DCT is off by half a sample
+    leads = fft.irfft(spectrum * phase, 2 * target_length, axis=0)[:target_length]
     leads = leads * (target_length / len(signal))
 
-    shares = 0.5 + np.array([-0.5, 0, 0.5]) * central_share
-    low, median, high = np.quantile(leads, shares, axis=0)
-    has_spikes_only = high - low < 1e-3 * np.ptp(leads, axis=0)    # their range says nothing
+    levels = 0.5 + np.array([-0.5, 0, 0.5]) * central_share
+    low, median, high = np.quantile(leads, levels, axis=0)
+    has_spikes_only = high - low < 1e-3 * np.ptp(leads, axis=0)    # quantiles miss rare spikes
     spread = np.where(has_spikes_only, leads.std(axis=0), (high - low) / scale_span)
     spread = np.where(is_flat, 1.0, spread)
     scaled = np.where(is_flat, 0.0, (leads - median) / spread)
@@ -507,28 +509,28 @@ def stable_preprocess_ecg(
 
 
 # -------------------------------------------------------------------------------------- features
-# Name, unit and, where users are shown one, the reference range
+# Name, unit and reference range; the heart rate's also shapes the network's input (`sharpen_rate`)
 FEATURES: tuple[tuple[str, str, Any], ...] = (
     ("mean", "mV", None), ("standard deviation", "mV", None), ("skewness", "", None),
     ("kurtosis", "", None), ("heart rate", "bpm", (60, 100)), ("SDNN", "ms", (20, 50)),
     ("RMSSD", "ms", (15, 40)), ("CV_RR", "", (0.03, 0.07)))
-HEART_RATE = 4    # its place
+HEART_RATE = 4    # its index in `FEATURES`
 VITALS = list(FEATURES[HEART_RATE:])    # heart rate and its variability
 
 
 class Rhythm(NamedTuple):
     """The beats of a record, with the lead in which their peaks were measured."""
 
-    lead: int              # its place in `LEADS`
-    r_peaks: np.ndarray    # positions in samples, with fractions; empty if no lead has any
+    lead: int              # its index in `LEADS`
+    r_peaks: np.ndarray    # positions in samples, with fractions; empty if no lead shows beats
     rr: np.ndarray         # RR intervals, s; NaN where a gap may hide a beat
 
 
 def measure_rhythm(signal: Any, fs: float, is_missing: np.ndarray | None = None) -> Rhythm:
     """Find the R peaks of an ECG, and the intervals between them.
 
-    Beats are what several leads show at once. Where their peaks are is measured in lead II or, if
-    that does not show them well, in the lead that shows them best.
+    A beat is a QRS complex that several leads show at once. R peaks are located in lead II or, if
+    that does not show the beats well, in the lead that shows them best.
 
     Parameters
     ----------
@@ -544,7 +546,7 @@ def measure_rhythm(signal: Any, fs: float, is_missing: np.ndarray | None = None)
 
     energies = r_peaks.qrs_energies(leads[:, INDEPENDENT], fs)
     envelope = r_peaks.qrs_envelope(energies, LEAD_II)
-    # The thesis's rule; there it was applied to lead II itself, where tall T waves fulfil it
+    # The thesis applied this rule to lead II itself, where it takes tall T waves for R peaks
     distance = r_peaks.GRID // 4
     candidates = find_peaks(envelope, height=np.std(envelope) * 0.5, distance=distance)[0]
     for place in r_peaks.order_leads(energies, candidates, LEAD_II):
@@ -563,7 +565,7 @@ def extract_core_medical_features(
     fs: float = 100,
     rhythm: Rhythm | None = None,
 ) -> np.ndarray:
-    """Measure the eight features of `FEATURES`.
+    """Measure the eight `FEATURES`.
 
     Parameters
     ----------
@@ -572,16 +574,21 @@ def extract_core_medical_features(
     fs : float
         True sampling rate, Hz.
     rhythm : Rhythm, optional
-        Its beats, where they are known already.
+        Its beats, if they have been measured already.
 
     Returns
     -------
     ndarray, shape (8,)
         Mean, standard deviation, skewness and excess kurtosis of lead II; heart rate (bpm), SDNN
-        (ms), RMSSD (ms) and CV_RR = SDNN / mean RR over all intervals that no gap touches (Task
-        Force of the ESC and NASPE, Circulation 1996;93:1043-1065). NaN: not measurable, as on a
-        flat lead, or without an interval (rate) or two (the others; RMSSD: two that meet).
-        `ValueError` if the signal is too short or not real numbers, or `fs` out of range.
+        (ms), RMSSD (ms) and CV_RR = SDNN / mean RR (Task Force of the ESC and NASPE, Circulation
+        1996;93:1043-1065). RR intervals that touch a gap do not count. NaN: not measurable. The
+        first four need a lead II that is not flat, the heart rate one RR interval, SDNN and CV_RR
+        two, and RMSSD two in succession.
+
+    Raises
+    ------
+    ValueError
+        The signal is too short or not real numbers, or `fs` is out of range.
     """
     intervals = (rhythm or measure_rhythm(signal, fs)).rr
     lead = as_leads(signal, r_peaks.check_rate(fs))[:, LEAD_II]
@@ -593,7 +600,7 @@ def extract_core_medical_features(
                     "skewness": np.mean(z * z * z), "kurtosis": np.mean((z * z) ** 2) - 3}
 
     rr = intervals[~np.isnan(intervals)]
-    change = np.diff(intervals)    # between intervals that meet in an R peak
+    change = np.diff(intervals)    # NaN beside a gap
     change = change[~np.isnan(change)]
     if len(rr) >= 1:
         measured["heart rate"] = 60 / rr.mean()
@@ -607,19 +614,19 @@ def extract_core_medical_features(
 
 
 # --------------------------------------------------------------------------------------- prepare
-# Fields of `Recipe` on which a model's inputs depend
+# Fields of `Recipe` on which the prepared inputs of a model depend
 PREPARATION = "model", "sequence_length", "high_pass", "central_share", "scale_span"
 
 
 class Records(NamedTuple):
     """The prepared records of one split."""
 
-    rows: pd.DataFrame          # subject_id, waveform_path, ecg_category, and what describes them
+    rows: pd.DataFrame          # rows of the label file, repeated where a record is oversampled
     signals: Any                # float32 (n, sequence_length, 12): ndarray, or cache.Signals
     features: np.ndarray        # float32 (n, 8 or more); NaN: not measurable
     targets: np.ndarray         # int (n,), index into the class names
     left_out: tuple = ()        # (path, reason) of each record that could not be used
-    unusual: tuple = ()         # (path, remark) of each record that was used nevertheless
+    unusual: tuple = ()         # (path, remark) of each odd record that was used nevertheless
     missing: tuple = ()         # paths that are not on disk
 
 
@@ -629,12 +636,12 @@ def prepare_record(
     recipe: Recipe | None = None,
     start: float = 0,
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Read one record, from `start` (s) on, and return the model's inputs.
+    """Read ten seconds of a record, from `start` (s) on, and return the model's inputs.
 
     Returns
     -------
     ecg : ndarray of float32, shape (sequence_length, 12)
-    features : ndarray of float32, shape (8,), or more for the large model
+    features : ndarray of float32, shape (8,), or (48,) for the large model
     remark : what is unusual about the record, or ""
 
     Raises
@@ -656,7 +663,7 @@ def prepare_signal(
     """Return the model's inputs for an ECG (samples, 12) in mV at `fs` Hz: ecg and features."""
     rhythm = measure_rhythm(signal, fs, is_missing)
     features = extract_core_medical_features(signal, fs, rhythm)
-    if recipe.model == "large":    # its own features follow the eight
+    if recipe.model == "large":    # its 40 features come after the eight
         extra = extra_features(signal, fs, rhythm.r_peaks, rhythm.rr)
         features = np.append(features, extra)
 
@@ -676,18 +683,18 @@ def prepare_many(
     settings: Settings,
     title: str,
 ) -> cache.Rows:
-    """Prepare records on all cores or a cluster, or take them from the cache.
+    """Prepare records on all cores or a Dask cluster, or take them from the cache.
 
     Parameters
     ----------
     paths : list of str
-        Starting from `data_dir` where there is one.
-    data_dir : str, or None if each record is in a folder of its own
+        Relative to `data_dir`, if there is one.
+    data_dir : str, or None to confine each record to its own folder
 
     Returns
     -------
     sequence of (signal, features, reason, remark)
-        reason "" for a usable record, else zeros and why not.
+        `reason` says why a record cannot be used, and its arrays are zeros; "" if it can.
     """
     recipe = settings.recipe
     prepare = functools.partial(prepare_record, data_dir=data_dir, recipe=recipe)
@@ -710,45 +717,47 @@ def load_split(
 ) -> Records:
     """Sample and prepare the records of one split: 'train', 'validation' or 'test'.
 
-    Records that are not on disk are never drawn. An external test set is used whole. Whoever has a
-    copy of a record in the splits `held_out` is left out, and so is a second copy in the test.
+    Records that are missing or unusable are replaced by others of their class. An external test set
+    is used whole. Patients with a copy of a record in the `held_out` splits are left out; of copies
+    within the test split, only the first is used.
 
     Raises
     ------
     UserError
-        A class has no usable record (in an external test set: no class has).
+        A class has no usable record (in an external test set: no class has), or more than half of
+        its records are unusable.
     """
-    samples = {"train": settings.train_samples, "validation": settings.val_samples,
+    target_samples = {"train": settings.train_samples, "validation": settings.val_samples,
                "test": settings.test_samples}[name]
     data_dir = os.path.abspath(settings.data_dir)
     is_external = name == "test" and bool(settings.test_labels)
     if is_external:
         data_dir = os.path.abspath(settings.test_data_dir or data_dir)
-        samples = len(labels) * len(classes)    # enough for every record
+        target_samples = len(labels) * len(classes)    # enough for every record
 
     def sample(usable: pd.DataFrame) -> pd.DataFrame:
-        return balanced_sampling(usable, samples, settings.seed, repeat=name == "train")
+        return balanced_sampling(usable, target_samples, settings.seed, repeat=name == "train")
 
     def prepare(paths: list[str]) -> cache.Rows:
         return prepare_many(paths, data_dir, settings, f"reading {name}")
 
     watch = patients.CopyWatch(held_out or {}, is_test=name == "test")
     rows, prepared, reasons, missing = draw_usable(
-        name, labels, samples, settings.seed, data_dir, watch, sample, prepare)
-    have = set(rows["ecg_category"])
-    if not (is_external and have):    # an external test set may lack classes
-        left_out.check_classes_left(name, labels, have, data_dir, missing, reasons.values())
-    if have < set(classes):
-        print(f"notice: {name} has no record of {', '.join(sorted(set(classes) - have))}")
+        name, labels, target_samples, settings.seed, data_dir, watch, sample, prepare)
+    drawn = set(rows["ecg_category"])
+    if not (is_external and drawn):    # an external test set may lack classes
+        left_out.check_classes_left(name, labels, drawn, data_dir, missing, reasons.values())
+    if drawn < set(classes):
+        print(f"notice: {name} has no record of {', '.join(sorted(set(classes) - drawn))}")
 
-    places = pd.Index(reasons).get_indexer(rows["waveform_path"])
+    indices = pd.Index(reasons).get_indexer(rows["waveform_path"])    # of `rows` in `prepared`
     return Records(
         rows=rows,
-        signals=cache.Signals(prepared, places),
-        features=prepared.features()[places],
-        targets=pd.Index(classes).get_indexer(rows["ecg_category"]),    # no others get this far
+        signals=cache.Signals(prepared, indices),
+        features=prepared.features()[indices],
+        targets=pd.Index(classes).get_indexer(rows["ecg_category"]),    # never -1: all are known
         left_out=tuple((path, reason) for path, reason in reasons.items() if reason),
-        unusual=left_out.list_unusual(rows["waveform_path"], places, prepared),
+        unusual=left_out.list_unusual(rows["waveform_path"], indices, prepared),
         missing=tuple(missing))
 
 
