@@ -762,9 +762,9 @@ def load_split(
 
 
 # --------------------------------------------------------------------------------------- augment
-NOISE_PROBABILITY = 0.3     # of records that are given noise
-NOISE_SD = 0.05             # of that noise, in scaled units: small beside the scale of a lead
-SCALING_PROBABILITY = 0.2   # of records whose amplitude is changed
+NOISE_PROBABILITY = 0.3     # that a record gets noise
+NOISE_SD = 0.05             # of that noise, in scaled units: 3 span the central 99 % of a lead
+SCALING_PROBABILITY = 0.2   # that a record's amplitude is changed
 MAX_SCALING = 0.1           # largest relative change of amplitude
 
 
@@ -777,7 +777,7 @@ def lightweight_augmentation(
     Parameters
     ----------
     signal : array_like, shape (samples, 12) or (n, samples, 12)
-        Each record draws for itself.
+        Each record is augmented independently.
     rng : numpy.random.Generator, optional
 
     Returns
@@ -802,33 +802,33 @@ def vary_recording(
     recipe: Recipe,
     amplitude_noise: Any = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vary what another moment, electrode or device would have changed; for training only.
+    """Vary recordings as another moment, electrode or device would have; for training only.
 
     Parameters
     ----------
     signals : ndarray, shape (n, samples, 12)
-        Rotated in time (a circular shift); each lead gets a gain of its own.
+        Shifted circularly in time; each lead gets a gain of its own.
     features : ndarray, shape (n, 8 or more)
         Mean and standard deviation of lead II get noise.
     rng : numpy.random.Generator
     recipe : Recipe
-    amplitude_noise : float or array_like, shape (2,), standard deviation of that noise, mV
+    amplitude_noise : float or array_like, shape (2,), SD of that noise; here in mV
 
     Returns
     -------
     signals, features : ndarray of float32, copies
     """
     n, samples, leads = signals.shape
-    most = round(recipe.shift * samples / RECORD_SECONDS)
-    places = (np.arange(samples) + rng.integers(-most, most + 1, (n, 1))) % samples
+    limit = round(recipe.shift * samples / RECORD_SECONDS)
+    shifted = (np.arange(samples) + rng.integers(-limit, limit + 1, (n, 1))) % samples
     gain = np.exp(rng.normal(0, recipe.lead_gain, (n, 1, leads))).astype(np.float32)
     features = features.copy()
     features[:, :2] += rng.normal(0, amplitude_noise, (n, 2))
-    return signals[np.arange(n)[:, None], places] * gain, features
+    return signals[np.arange(n)[:, None], shifted] * gain, features
 
 
 # ----------------------------------------------------------------------------------------- model
-RATE_STEP = 5.0             # bpm, within which the curve of the heart rate rises
+RATE_STEP = 5.0             # bpm, scale of each tanh in `sharpen_rate`; no part of a `RateStep`
 
 
 def create_lightweight_lstm_model(
@@ -847,13 +847,14 @@ def create_lightweight_lstm_model(
     n_classes, sequence_length : int
     feature_mean, feature_variance : array_like, shape (8,), constants in the model, not weights
     feature_limit : float, standard deviations at which scaled features are cut off
-    lstm_memory : float, s; longest memory of the forget gates at the start, or 0: as in Keras
+    lstm_memory : float, s; longest memory of the forget gates at initialisation; 0: as in Keras
     rate_curve : bool, whether `sharpen_rate` replaces the scaled heart rate
 
     Returns
     -------
     keras.Model
-        (n, sequence_length, 12) and (n, 8), NaN counting as the mean, to (n, n_classes).
+        From ECGs (n, sequence_length, 12) and features (n, 8), where NaN counts as the mean, to
+        probabilities (n, n_classes).
     """
     keras = load_tensorflow()[1]
     layers = keras.layers
@@ -885,27 +886,27 @@ def dense_block(layers: Any, x: Any, units: int, dropout: float) -> Any:
 
 
 def sharpen_rate(keras: Any, features: Any) -> Any:
-    """Turn heart rates into a curve that is steep where classes part: at 60 and 100 bpm.
+    """Map heart rates to a curve that is steep at 60 and 100 bpm, where the rate classes divide.
 
-    About -2 below the usual range, 0 inside it and 2 above; not measurable counts as inside. It has
-    no weights and is made of stock layers: a saved model needs no code of ours.
+    It is about -2 below the reference range, 0 inside and 2 above; a missing rate counts as inside.
+    It has no weights and is made of stock layers: a saved model needs no code of ours.
     """
     layers = keras.layers
-    usual = FEATURES[HEART_RATE][2]
+    reference_range = FEATURES[HEART_RATE][2]
     rate = features[:, HEART_RATE:HEART_RATE + 1]
-    rate = keras.ops.nan_to_num(rate, nan=sum(usual) / 2)
+    rate = keras.ops.nan_to_num(rate, nan=sum(reference_range) / 2)
     steps = []
-    for limit in usual:
+    for limit in reference_range:
         distance = layers.Normalization(mean=[limit], variance=[RATE_STEP**2])(rate)
         steps.append(layers.Activation("tanh")(distance))
     return layers.Add()(steps)
 
 
 def start_with_memory(lstm: Any, longest: float) -> None:
-    """Let the forget gates of an LSTM start with memories of 2 to `longest` steps.
+    """Initialise the forget gates of an LSTM to memories of 2 to `longest` steps.
 
-    A gate of bias b forgets within some exp(b) steps (Tallec & Ollivier, Can recurrent neural
-    networks warp time?, ICLR 2018).
+    This is chrono initialisation: a gate of bias b forgets within about exp(b) steps (Tallec &
+    Ollivier, Can recurrent neural networks warp time?, ICLR 2018).
     """
     steps = np.linspace(1, max(2, longest - 1), lstm.units)
     zero = 0 * steps
@@ -914,11 +915,11 @@ def start_with_memory(lstm: Any, longest: float) -> None:
 
 
 # ----------------------------------------------------------------------------------------- train
-PREDICTED_AT_ONCE = 100     # records
+PREDICTED_AT_ONCE = 100     # batch size of inference
 
 
 def training_batches(records: Records, settings: Settings, first_epoch: int = 0) -> Iterator[tuple]:
-    """Yield (inputs, targets, weights) endlessly, shuffled and augmented afresh in each pass."""
+    """Yield batches (inputs, targets, weights) endlessly; each epoch shuffles and augments anew."""
     recipe = settings.recipe
     rng = np.random.default_rng([settings.seed, first_epoch])
     n = len(records.targets)
@@ -928,7 +929,7 @@ def training_batches(records: Records, settings: Settings, first_epoch: int = 0)
     size = min(recipe.batch_size, n)
     while True:
         order = rng.permutation(n)
-        for start in range(0, n - size + 1, size):    # a short last batch would be compiled anew
+        for start in range(0, n - size + 1, size):    # a short last batch would compile again
             batch = order[start:start + size]
             signals, features = vary_recording(
                 records.signals[batch], records.features[batch], rng, recipe, noise)
@@ -937,17 +938,17 @@ def training_batches(records: Records, settings: Settings, first_epoch: int = 0)
 
 
 def predict(model: Any, records: Records) -> np.ndarray:
-    """Return the probabilities (n, n_classes) that a model gives to records.
+    """Return the probabilities (n, n_classes) that a model gives records.
 
     Raises
     ------
     UserError
-        They are NaN, as the training of the model has diverged.
+        They are NaN: the model's training has diverged.
     """
     n = len(records.targets)
     parts = []
     for start in range(0, n, PREDICTED_AT_ONCE):
-        # The last batch is filled up: XLA compiles anew for every size
+        # The last batch is filled up with the first records: XLA would compile anew for its size
         rows = np.arange(start, start + PREDICTED_AT_ONCE) % n
         parts.append(model.predict_on_batch((records.signals[rows], records.features[rows])))
     probabilities = np.concatenate(parts)[:n]
@@ -958,18 +959,18 @@ def predict(model: Any, records: Records) -> np.ndarray:
 
 
 def validate(model: Any, validation: Records) -> dict[str, float]:
-    """Return loss and accuracy on validation records; each class counts the same."""
+    """Return loss and accuracy on validation records; all classes have equal weight."""
     weights = compute_sample_weight("balanced", validation.targets)
     probabilities = predict(model, validation)
-    of_class = probabilities[np.arange(len(weights)), validation.targets]
-    losses = -np.log(of_class.clip(1e-7))    # as Keras does
+    of_truth = probabilities[np.arange(len(weights)), validation.targets]
+    losses = -np.log(of_truth.clip(1e-7))    # as Keras clips them
     is_right = probabilities.argmax(axis=1) == validation.targets
     return {"val_loss": float(np.average(losses, weights=weights)),
             "val_accuracy": float(np.average(is_right, weights=weights))}
 
 
 def create_model(n_classes: int, recipe: Recipe, mean: Any, variance: Any) -> Any:
-    """Build the recipe's model, given mean and variance of the training records' features."""
+    """Build the recipe's model with random weights, from its features' mean and variance."""
     if recipe.model == "large":
         from ecg.large_model import create_large_model
 
@@ -981,8 +982,8 @@ def create_model(n_classes: int, recipe: Recipe, mean: Any, variance: Any) -> An
 
 
 def build_model(n_classes: int, training: Records, recipe: Recipe) -> Any:
-    """Build the recipe's model; its features are scaled as in the training records."""
-    features = pd.DataFrame(training.features, dtype=float)    # whose statistics ignore NaN
+    """Build the recipe's model for training; its features are standardised by training records."""
+    features = pd.DataFrame(training.features, dtype=float)    # pandas ignores NaN
     mean = features.mean().fillna(0)
     variance = features.var(ddof=0).fillna(1).replace(0, 1)
     model = create_model(n_classes, recipe, mean, variance)
@@ -991,17 +992,17 @@ def build_model(n_classes: int, training: Records, recipe: Recipe) -> Any:
 
 
 def compile_model(model: Any, recipe: Recipe, steps: int, xla: bool) -> two_phases.TwoPhases:
-    """Prepare a model for training by Adam, with weight decay and a cosine if the recipe has them.
+    """Compile a model for Adam, with weight decay and a cosine schedule if the recipe has them.
 
-    `steps` are those of an epoch.
+    An epoch has `steps` training steps. The second phase of training has batch norm frozen.
     """
     keras = load_tensorflow()[1]
-    n_steps = keras.Variable(1.0, trainable=False)    # of a phase of training
+    n_steps = keras.Variable(1.0, trainable=False)    # of a phase, which `TwoPhases.begin` sets
     rate: Any = recipe.learning_rate
     if recipe.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, n_steps)
     adam = keras.optimizers.Adam(rate, weight_decay=recipe.weight_decay or None)
-    if recipe.freeze_bn_after:    # else weight decay would shrink what is frozen
+    if recipe.freeze_bn_after:    # weight decay would shrink even frozen weights
         adam.exclude_from_weight_decay(var_names=["gamma", "beta"])
 
     model.compile(
@@ -1017,19 +1018,19 @@ def fit(
     settings: Settings,
     state: checkpoint.Checkpoint | None = None,
 ) -> list[dict]:
-    """Train a model, or go on from the state of an interrupted run; return each epoch's logs."""
+    """Train a model, or resume from the state of an interrupted run; return each epoch's logs."""
     tf, keras = load_tensorflow()
     recipe = settings.recipe
     xla = fast_lstm.try_xla(tf, recipe)
     two_phases.print_start(model, training, validation, xla)
-    steps = max(1, len(training.targets) // recipe.batch_size)    # whole batches of an epoch
+    steps = max(1, len(training.targets) // recipe.batch_size)    # full batches per epoch
     phased = compile_model(model, recipe, steps, xla)
     history, done = (list(state.history), state.done) if state else ([], 0)
 
     stopping = keras.callbacks.EarlyStopping(
         "val_accuracy", mode="max", patience=recipe.stop_patience,
         restore_best_weights=recipe.keep_weights == "best")
-    counting = [stopping]
+    counting = [stopping]    # callbacks with counters, which --resume restores
     if recipe.schedule == "plateau":
         counting.append(keras.callbacks.ReduceLROnPlateau(
             factor=0.5, patience=recipe.reduce_patience, min_lr=1e-6))
@@ -1039,15 +1040,15 @@ def fit(
                  two_phases.epoch_lines(keras, recipe.epochs, history)]
     if state and settings.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(state.folder, write_graph=False))
-    if state:    # it saves what all others have made of an epoch
+    if state:    # last, so that it saves what all others have done
         callbacks.append(state.callback(keras, counting, history))
 
     for first, end in two_phases.phases(recipe.epochs, recipe.freeze_bn_after, steps):
-        if end < done or stopping.stopped_epoch:    # if end == done, the state is only restored
+        if end < done or stopping.stopped_epoch:    # if end == done, fit only restores the state
             continue
-        # Each phase starts with a new Adam at the initial learning rate; patience counts anew
+        # Each phase resets Adam, its learning rate and the callbacks' patience
         phased.begin(steps * (recipe.epochs - first), is_frozen=first > 0)
-        passed = max(0, done - first)    # epochs, whose batches an interrupted run has used
+        passed = max(0, done - first)    # epochs of this phase that the interrupted run finished
         batches = itertools.islice(
             training_batches(training, settings, first), passed * steps, None)
         model.fit(
@@ -1056,15 +1057,15 @@ def fit(
 
     if stopping.stopped_epoch:
         two_phases.print_stop(stopping, recipe)
-    phased.frozen.assign(False)    # as whoever trains the model further would expect
+    phased.frozen.assign(False)    # for whoever trains the model further
     return history
 
 
 def calibrate(model: Any, validation: Records) -> float:
-    """Fit a temperature on validation patients, divide the last layer's weights by it, return it.
+    """Calibrate a model by temperature scaling on validation patients; return the temperature.
 
-    From 1 to 2; 1 changes nothing, and is kept where no higher one makes validation patients'
-    classes likelier.
+    It is from 1 to 2, and divides weights and bias of the last layer. It stays 1, which changes
+    nothing, unless a higher one makes the validation labels likelier.
     """
     weights = compute_sample_weight("balanced", validation.targets)
     temperature = metrics.fit_temperature(predict(model, validation), validation.targets, weights)
@@ -1074,7 +1075,7 @@ def calibrate(model: Any, validation: Records) -> float:
 
 
 def fit_baseline(training: Records, n_classes: int, recipe: Recipe) -> LinearBaseline:
-    """Fit the baseline: a logistic regression on the features that the model sees."""
+    """Fit the baseline: a logistic regression on the features that the network uses."""
     once = ~training.rows["waveform_path"].duplicated().to_numpy()
     return LinearBaseline(
         training.features[once], training.targets[once], n_classes, HEART_RATE,
@@ -1082,9 +1083,10 @@ def fit_baseline(training: Records, n_classes: int, recipe: Recipe) -> LinearBas
 
 
 def choose_rate_step(training: Records, classes: list[str], settings: Settings) -> RateStep:
-    """Return the rate step of a run: of its recipe, or with limits fitted to its training labels.
+    """Return a run's rate step: how, behind the network, the heart rate picks among rate classes.
 
-    A model that is only evaluated keeps its own.
+    Its limits are those of the recipe or fitted to the training labels. A model that is only
+    evaluated keeps its own.
     """
     recipe = settings.recipe
     if not recipe.epochs and not recipe.rate_limits:
@@ -1095,8 +1097,8 @@ def choose_rate_step(training: Records, classes: list[str], settings: Settings) 
 
 
 def first_baseline_feature(recipe: Recipe) -> int:
-    """Return the place of the first feature that the baseline of a recipe's model uses."""
-    return HEART_RATE if recipe.model == "large" else 0    # before it, amplitudes
+    """Return the index of the first feature that a recipe's model and its baseline use."""
+    return HEART_RATE if recipe.model == "large" else 0    # large ignores amplitudes
 
 
 def train(
@@ -1108,7 +1110,7 @@ def train(
 ) -> tuple[Any, float, list[dict]]:
     """Train one model from random weights, or adapt that of --start-from.
 
-    Each epoch of training leaves in `folder` what --resume continues from.
+    Each epoch saves its state in `folder`, for --resume.
 
     Returns
     -------
@@ -1140,7 +1142,7 @@ def train_each(
     settings: Settings,
     folder: Path,
 ) -> list[tuple[Any, float, list[dict]]]:
-    """Train as many models as `repeats` says, each with a seed of its own; see `train`."""
+    """Train `repeats` models, each with a seed of its own; see `train`."""
     if not settings.resume:
         shutil.rmtree(folder, ignore_errors=True)
     trained = []
@@ -1152,12 +1154,12 @@ def train_each(
 
 # ----------------------------------------------------------------------------------------- adapt
 def read_start(name: str) -> tuple[Recipe, list[str], dict[str, Any]]:
-    """Return recipe, classes and card of the model that --start-from names; needs no TensorFlow."""
+    """Return recipe, classes and card of the --start-from model; needs no TensorFlow."""
     return read_card(adaptation.find_model(name))
 
 
 def take_classes(labels: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, list[str]]:
-    """Return labels, and the classes in the order of the model's outputs: A to Z, or the start's.
+    """Return labels, and the classes in the order of the outputs: sorted, or as in --start-from.
 
     Raises
     ------
@@ -1181,9 +1183,9 @@ def adapt(
     validation: Records,
     settings: Settings,
 ) -> tuple[Any, float, list[dict]]:
-    """Fit the last layer of the model of --start-from, or keep it where it is better as it was.
+    """Fit the last layer of the --start-from model, as far as cross-validation favours that.
 
-    With 0 epochs, the model is only evaluated.
+    With 0 epochs, the model stays as it is, to be evaluated.
 
     Returns
     -------
@@ -1202,35 +1204,39 @@ def adapt(
 
     body, last = adaptation.split_model(load_tensorflow()[1], model, settings.start_from)
     training = adaptation.each_once(training)
-    inputs = predict(body, training).astype(float)
-    start = adaptation.LastLayer.of(last)
+    activations = predict(body, training).astype(float)    # inputs of the last layer
+    before = adaptation.LastLayer.of(last)
     persons = patients.join_copies(training.rows, training.signals).to_numpy()
     step = choose_rate_step(training, start_model.classes, settings)
     decide = functools.partial(step.apply, rate=training.features[:, [HEART_RATE]])
-    adapted = adaptation.adapt(inputs, training.targets, persons, start, settings.seed, decide)
+    adapted = adaptation.adapt(
+        activations, training.targets, persons, before, settings.seed, decide)
     last.set_weights(list(adapted.layer))
-    print(f"last layer fitted to {len(inputs)} records; {adapted.in_words()}")
+    print(f"last layer fitted to {len(activations)} records; {adapted.in_words()}")
     return model, calibrate(model, validation), []
 
 
-def cross_validate(settings: Settings, several: list[Records]) -> dict[str, Any]:
-    """Judge adapting on all labelled people, each by what was fitted and chosen without them."""
+def cross_validate(settings: Settings, splits: list[Records]) -> dict[str, Any]:
+    """Evaluate `adapt` on all labelled patients by nested cross-validation.
+
+    Whatever judges a patient, last layer or rate step, was fitted and chosen without them.
+    """
     start_model = load(adaptation.find_model(settings.start_from))
     body, last = adaptation.split_model(
         load_tensorflow()[1], start_model.core, settings.start_from)
-    several = [adaptation.each_once(records) for records in several]
-    inputs = np.concatenate([predict(body, records) for records in several]).astype(float)
-    rows = pd.concat([records.rows for records in several], ignore_index=True)
+    splits = [adaptation.each_once(records) for records in splits]
+    activations = np.concatenate([predict(body, records) for records in splits]).astype(float)
+    rows = pd.concat([records.rows for records in splits], ignore_index=True)
     signals, features, targets = (
-        np.concatenate([records[place] for records in several]) for place in (1, 2, 3))
+        np.concatenate([records[field] for records in splits]) for field in (1, 2, 3))
 
-    def choose(is_seen: np.ndarray) -> RateStep:
+    def choose_step(is_seen: np.ndarray) -> RateStep:
         seen = Records(rows[is_seen], signals, features[is_seen], targets[is_seen])
         return choose_rate_step(seen, start_model.classes, settings)
 
     persons = patients.join_copies(rows, signals).to_numpy()
     predicted = adaptation.cross_validate(
-        inputs, targets, persons, adaptation.LastLayer.of(last), settings.seed, choose,
+        activations, targets, persons, adaptation.LastLayer.of(last), settings.seed, choose_step,
         features[:, [HEART_RATE]])
     return {"records": len(targets), "patients": len(np.unique(persons)),
             **metrics.accuracies(targets, predicted, persons)}
