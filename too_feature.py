@@ -1083,10 +1083,10 @@ def fit_baseline(training: Records, n_classes: int, recipe: Recipe) -> LinearBas
 
 
 def choose_rate_step(training: Records, classes: list[str], settings: Settings) -> RateStep:
-    """Return a run's rate step: how, behind the network, the heart rate picks among rate classes.
+    """Return a run's rate step: the heart rate decides bradycardia, normal or tachycardia.
 
-    Its limits are those of the recipe or fitted to the training labels. A model that is only
-    evaluated keeps its own.
+    It follows the network. Its limits are those of the recipe, or fitted to the training labels. A
+    model that is only evaluated keeps its own.
     """
     recipe = settings.recipe
     if not recipe.epochs and not recipe.rate_limits:
