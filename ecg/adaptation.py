@@ -38,7 +38,7 @@ class LastLayer(NamedTuple):
 
     @classmethod
     def of(cls, dense: Any) -> "LastLayer":
-        """Return the layer that a Keras layer is."""
+        """Return weights and bias of a Keras layer."""
         return cls(*[array.astype(float) for array in dense.get_weights()])
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ class LastLayer(NamedTuple):
 
 
 class Adapted(NamedTuple):
-    """A layer that was chosen by cross-validation."""
+    """The last layer that cross-validation chose."""
 
     layer: LastLayer
     chosen: str                  # one of `SHARES`
@@ -81,9 +81,9 @@ def split_model(keras: Any, model: Any, name: str) -> tuple[Any, Any]:
 
 
 def check_recipes(start: str, of_start: Any, recipe: Any, names: list[str]) -> None:
-    """Raise `UserError` if a run has another model or inputs than those that it starts from.
+    """Raise `UserError` if a run's model or inputs differ from those of the model it starts from.
 
-    Both are recipes, compared by the fields of these names.
+    `of_start` and `recipe` are recipes, compared by the fields `names`.
     """
     for name in names:
         theirs, ours = getattr(of_start, name), getattr(recipe, name)
@@ -93,7 +93,7 @@ def check_recipes(start: str, of_start: Any, recipe: Any, names: list[str]) -> N
 
 
 def each_once(records: Any) -> Any:
-    """Return the script's `Records` without the repetitions of a short class."""
+    """Return the script's `Records` without what oversampling has repeated."""
     places = np.flatnonzero(~records.rows["waveform_path"].duplicated())
     return records._replace(
         rows=records.rows.iloc[places], signals=records.signals[places],
@@ -102,7 +102,7 @@ def each_once(records: Any) -> Any:
 
 # -------------------------------------------------------------------------------------------- fit
 def class_weights(targets: np.ndarray) -> np.ndarray:
-    """Return a weight for each record: classes count alike, but no single record too much."""
+    """Return balanced class weights of records, but none above `MAX_CLASS_WEIGHT`."""
     weights = np.minimum(compute_sample_weight("balanced", targets), MAX_CLASS_WEIGHT)
     return weights / weights.mean()
 
@@ -144,7 +144,7 @@ def fit_last_layer(
 
 # ----------------------------------------------------------------------------------------- choose
 def patient_folds(patients: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
-    """Return for each record the number of its fold: of whole patients, classes spread evenly."""
+    """Return each record's fold: patients stay whole, classes are spread evenly."""
     table = pd.DataFrame({"patient": patients, "target": targets})
     of_patient = table.groupby("patient")["target"].min()
     shuffled = of_patient.sample(frac=1, random_state=seed).sort_values(kind="stable")
@@ -153,9 +153,9 @@ def patient_folds(patients: np.ndarray, targets: np.ndarray, seed: int) -> np.nd
 
 
 def score(probabilities: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Return weighted accuracy, and the negative loss by which equal ones are told apart.
+    """Return weighted accuracy, and the mean log-likelihood, which breaks ties.
 
-    Not balanced accuracy, in which a class of one record would decide.
+    Balanced accuracy would let a class of one record decide.
     """
     weights = class_weights(targets)
     is_right = probabilities.argmax(axis=1) == targets
@@ -179,10 +179,10 @@ def adapt(
     ----------
     inputs : ndarray, shape (n, n_inputs), of the layer; each record once
     targets : ndarray of int, shape (n,)
-    patients : ndarray, shape (n,): none is both fitted and judged
+    patients : ndarray, shape (n,); none is both fitted to and tested on
     start : LastLayer
     seed : int, of the folds
-    decide : function, optional, what is done to probabilities behind the layer: the rate step
+    decide : function, optional, applied to probabilities after the layer: the rate step
     """
     fold = patient_folds(patients, targets, seed)
     moved = start.logits(inputs)
@@ -211,10 +211,11 @@ def cross_validate(
     choose_step: Callable[[np.ndarray], RateStep],
     rate: np.ndarray,
 ) -> np.ndarray:
-    """Return the class (n,) of each record by what `adapt` has made without its patient.
+    """Return the predicted class (n,) of each record by nested cross-validation of `adapt`.
 
-    Fitting and choosing are done anew within each fold, by `choose_step` (which takes a mask of
-    records) also for the rate step. `rate` (n, 1) are heart rates; the others are as in `adapt`.
+    Each fold is predicted by a layer that `adapt` fitted and chose on the others, and by the rate
+    step that `choose_step` returns for the mask of these records. `rate` (n, 1) are heart rates;
+    the other parameters are as in `adapt`.
     """
     fold = patient_folds(patients, targets, seed)
     predicted = np.zeros(len(targets), int)

@@ -15,7 +15,7 @@ from ecg import cache, left_out, patients
 
 
 def rank(df: pd.DataFrame, random_state: int) -> pd.DataFrame:
-    """Return the records in the order in which they are drawn."""
+    """Return the records in the order in which they are drawn: that of a hash of seed and path."""
     paths = df["waveform_path"].to_numpy(dtype=object)
     number = pd.util.hash_array(paths, hash_key=f"{random_state:016d}"[-16:])
     return df.iloc[np.argsort(number, kind="stable")]
@@ -28,8 +28,8 @@ def first_usable(
 ) -> pd.DataFrame:
     """Return the first usable records of each class, from which balanced_sampling then draws.
 
-    `is_usable` is not called with the paths that are ranked behind these. A class without any
-    usable record leaves its share to the others.
+    `is_usable` is not called for records ranked behind these. A class without any usable record
+    leaves its share to the others.
     """
     classes = [records for _, records in ranked.groupby("ecg_category", observed=True)]
     while classes:
@@ -64,12 +64,12 @@ def draw_usable(
     sample: Callable[[pd.DataFrame], pd.DataFrame],
     prepare: Callable[[list[str]], cache.Rows],
 ) -> Drawn:
-    """Draw records and prepare them; each that cannot be used is replaced by one of its class.
+    """Draw records and prepare them; unusable ones are replaced by others of their class.
 
-    Nor can those that `watch` leaves out be used. The disk is asked only for records that the draw
-    comes to: on network storage, an answer takes its time.
+    Records that `watch` leaves out are unusable, too. Only records that are drawn are looked for on
+    disk, as each look-up takes its time on network storage.
 
-    `sample` takes the sample of a split among usable records, `prepare` reads records by paths.
+    `sample` draws the split's sample from usable records, `prepare` reads records by their paths.
 
     Raises
     ------

@@ -90,10 +90,10 @@ def results_folder(results: str, output: Path) -> Path:
 
 
 def claim(folder: Path, *outputs: Path) -> None:
-    """Make a folder, keep other runs out of it until this process ends, and sweep it.
+    """Make a folder, lock it against other runs until this process ends, and sweep it.
 
-    `outputs` are files elsewhere that only who has claimed this folder writes: their scratch files
-    are removed, too.
+    `outputs` are files elsewhere that only the run with this lock writes: their scratch files are
+    removed, too.
 
     Raises
     ------

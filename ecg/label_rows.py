@@ -13,12 +13,10 @@ SPLITS = "train", "validation", "test"    # what a column `split` may hold
 
 
 def read_together(names: list[str], folders: list[str], groups: str) -> list[pd.DataFrame]:
-    """Read label files, each with its data folder; persons are those of all.
+    """Read label files, each with its data folder; patients are identified across all of them.
 
-    Rows are as the script's `read_labels` describes them.
-
-    In `attrs` of the last, "equal_numbers" counts those who may be others: see
-    `patients.identify`.
+    Rows are as the script's `read_labels` describes them. In `attrs` of the last, "equal_numbers"
+    is `n_equal` of `patients.identify`.
     """
     tables = [check_rows(name, groups) for name in names]
     persons, n_equal = patients.identify(tables, folders)
@@ -64,7 +62,7 @@ def check_rows(path: str, groups: str) -> pd.DataFrame:
 
 
 def unite_rows(path: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return each record of a label file once, without those of several classes."""
+    """Return each record of a label file once, without those of several classes or patients."""
     columns = [name for name in (*COLUMNS, "split") if name in rows]
     unique = rows.drop_duplicates(columns)
     kept = label_file.leave_out_ambiguous(unique)

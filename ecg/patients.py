@@ -59,10 +59,10 @@ def unite(some: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def identify(tables: list[pd.DataFrame], folders: list[str]) -> tuple[list[pd.Series], int]:
-    """Tell who is who in all label files of a run: the only place where that is decided by names.
+    """Decide by ids and paths, for all label files of a run at once, which rows are of one person.
 
     Rows are of one person if they share, in one tree of folders, an id, a folder pNNNNNNNN or a
-    record, and so on from row to row. The same id in another tree may be another person's.
+    record; such links chain. The same id in another tree may be another person's.
 
     Parameters
     ----------
@@ -123,11 +123,11 @@ def draw(pool: np.ndarray, share: float, strata: np.ndarray, seed: int) -> np.nd
 def plan_moves(
     now: np.ndarray, kinds: np.ndarray, needed: np.ndarray
 ) -> np.ndarray | None:
-    """Find how many patients of each kind go to each split, moving few.
+    """Find how many patients of each kind go to each split, moving as few as possible.
 
-    As few as possible, unless a limit of work is reached first: then as few as were found. An
-    integer program. Its variables are, for each (kind, split), the patients there and, as a cost,
-    how many of them are new there.
+    This is an integer program, whose search is limited: beyond that, the best plan so far counts.
+    Its variables are, for each (kind, split), the patients there and, as a cost, how many of them
+    are new there.
 
     Parameters
     ----------
@@ -256,11 +256,11 @@ class Drawn(NamedTuple):
 
 
 class CopyWatch:
-    """Keeps out of a split whoever has a recording of a split that was drawn before it.
+    """Leaves out of a split all patients with a copy of a recording in a split drawn before it.
 
-    A copy takes its whole person with it. Their other recordings are then held out like those of
-    the earlier split, so what was drawn already is looked at again. Nobody is moved. In the test
-    itself, a recording that comes twice counts once.
+    All recordings of such a patient are left out, and so are patients with copies of those: what
+    was drawn already is checked again. Nobody is moved. Within the test split, only the first of
+    several copies is used.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ class CopyWatch:
         self.repeated: dict[str, str] = {}
 
     def look(self, rows: pd.DataFrame, signals: Any) -> None:
-        """Take in records that were read (subject_id, waveform_path), each once."""
+        """Compare newly read records, each once, with all before; update who is left out."""
         new = Drawn(rows, Recordings.of(signals), "record of such a patient")
         self.drawn.append(new)
         if self.is_test:
@@ -297,7 +297,7 @@ class CopyWatch:
             todo += itertools.product(theirs, self.drawn)
 
     def leave_out(self, known: Drawn, drawn: Drawn) -> list[Drawn]:
-        """Leave out whoever has a copy; return all that was drawn of them."""
+        """Leave out patients in `drawn` with a copy of `known`; return all that was drawn of them."""
         new = {}
         for i, j in copies(known.recordings, drawn.recordings):
             row, path = drawn.rows.iloc[j], known.rows["waveform_path"].iloc[i]
@@ -314,7 +314,7 @@ class CopyWatch:
 
 
 def join_copies(rows: pd.DataFrame, signals: Any) -> pd.Series:
-    """Return subject_id of rows, the same where their ECGs (n, sequence_length, 12) are copies."""
+    """Return the subject_id of rows, made equal where ECGs (n, sequence_length, 12) are copies."""
     own = Recordings.of(signals)
     subject, _ = pd.factorize(rows["subject_id"])
     i, j = copies(own, own).T

@@ -1,9 +1,10 @@
 """Let the measured heart rate decide between bradycardia, normal and tachycardia.
 
-They are one rhythm, parted by a rate that is measured to half a beat a minute. Left to itself, a
-network learns each hospital's habits about 55 bpm, and carries them to the next. So behind the
-trained model, the core, the sum of the three probabilities goes to the class that the rate names.
-The limits are fixed, or those that the training labels imply. The step has no weights.
+The three differ in nothing but the heart rate, which is measured to half a beat per minute. A
+network alone learns a hospital's habits around 55 bpm, and carries them to the next hospital. So
+behind the trained network, the core, the heart rate decides which of the three classes gets the sum
+of their probabilities. The limits are fixed, or fitted to the training labels. The step has no
+weights.
 """
 
 import re
@@ -17,21 +18,21 @@ from ecg.errors import user_errors
 from ecg.metrics import FAST_BPM, SLOW_BPM
 
 RATE_CLASSES = "bradycardia", "normal", "tachycardia"
-WIDTH_BPM = 2.0             # within which one of them gives way to the next
+WIDTH_BPM = 2.0             # of the logistic curve from one of them to the next
 MAX_WITHOUT_RATE = 0.5      # probability of each where no rate was measured
 
 # Chosen in folds of PTB-XL, and by demo labels of other limits: see benchmarks/LOG.md
-PRIOR_RECORDS = 100         # that speak for the reference range
-PRIOR_BPM = np.arange(30.0, 151.0)    # over which they are spread
-LEAST_LIKELY = 0.01         # probability of a label: some are wrong
+PRIOR_RECORDS = 100         # weight of the prior, the reference range
+PRIOR_BPM = np.arange(30.0, 151.0)    # heart rates of these records
+LEAST_LIKELY = 0.01         # floor for the probability of a label: some are wrong
 
 
 class RateStep(NamedTuple):
-    """What the heart rate decides; without places, nothing (`NO_STEP`).
+    """How the heart rate divides the three classes; `NO_STEP`, without places, changes nothing.
 
     Parameters
     ----------
-    places : of bradycardia, normal and tachycardia among the classes
+    places : indices of bradycardia, normal and tachycardia among the classes
     limits : bpm; below the first is bradycardia, above the second tachycardia
     """
 
@@ -53,10 +54,10 @@ class RateStep(NamedTuple):
         columns = [probabilities[:, place:place + 1] for place in range(probabilities.shape[1])]
         core = [columns[place] for place in self.places]
         excess = [xp.maximum(p - MAX_WITHOUT_RATE, 0.0) for p in core]
-        # Before `where`, which ONNX takes for products, in which NaN would spread
+        # Before `where`: exported to ONNX it becomes products, through which NaN would spread
         rate = xp.nan_to_num(rate, nan=0.0)
         is_known = rate > 0
-        # Both modules have the hyperbolic tangent; half of it is a logistic curve
+        # A logistic curve, by the hyperbolic tangent, which both modules have
         low, high = (
             0.5 + 0.5 * xp.tanh((rate - limit) / (2 * WIDTH_BPM))
             for limit in self.limits)
@@ -69,9 +70,9 @@ class RateStep(NamedTuple):
         return xp.hstack(columns)
 
     def behind(self, keras: Any, core: Any, heart_rate: int) -> Any:
-        """Return a Keras model that does the same behind a core, in its stock operations.
+        """Return a Keras model: a core and behind it this step, in stock operations of Keras.
 
-        `heart_rate` is the place of the heart rate among the features.
+        `heart_rate` is the index of the heart rate among the features.
         """
         rate = core.inputs[1][:, heart_rate:heart_rate + 1]
         decided = self.apply(core.outputs[0], rate, keras.ops)
@@ -91,7 +92,7 @@ NO_STEP = RateStep([], [])
 
 # ----------------------------------------------------------------------------------------- choose
 def rate_places(classes: list[str]) -> list[int]:
-    """Return the places of bradycardia, normal and tachycardia; none unless each is there once."""
+    """Return the indices of bradycardia, normal and tachycardia; [] unless each is there once."""
     names = [re.sub("sinus|rhythm|ecg|[^a-z]", "", name.casefold()) for name in classes]
     if any(names.count(kind) != 1 for kind in RATE_CLASSES):
         return []
@@ -99,7 +100,7 @@ def rate_places(classes: list[str]) -> list[int]:
 
 
 def of_card(card: dict[str, Any]) -> RateStep:
-    """Return the step that a card describes; any error if it describes none such."""
+    """Return the rate step of a card; a malformed card raises any error."""
     limits = card.get("rate_limits")
     if not limits:
         return NO_STEP
@@ -107,7 +108,7 @@ def of_card(card: dict[str, Any]) -> RateStep:
 
 
 def fixed_limits(text: str) -> list[float]:
-    """Return the limits that a setting fixes, "60,100"; none if it is "", to be fitted, or "none".
+    """Return the limits in a setting like "60,100"; [] for "" (fit them) and "none" (no step).
 
     Raises
     ------
@@ -132,7 +133,7 @@ def choose(text: str, classes: list[str], rate: np.ndarray, targets: np.ndarray)
     ----------
     text : str, "60,100", "none", or "" for fitted limits
     classes : list of str
-    rate, targets : ndarray, shape (n,), heart rates in bpm, and places in `classes`
+    rate, targets : ndarray, shape (n,), heart rates in bpm, and indices into `classes`
     """
     places = rate_places(classes)
     if not places or text == "none":
@@ -143,16 +144,15 @@ def choose(text: str, classes: list[str], rate: np.ndarray, targets: np.ndarray)
 
 
 def fit_limits(rate: np.ndarray, targets: np.ndarray, places: list[int]) -> list[float]:
-    """Return the limits, to 0.1 bpm, that labels imply.
+    """Fit the limits, to 0.1 bpm, to labels (maximum a posteriori); classes have equal weight.
 
-    They maximise the likelihood of the labels, in which each class counts the same, and of
-    `PRIOR_RECORDS` more that the reference range labels, softly.
+    The prior is that `PRIOR_RECORDS` more records are labelled, softly, by the reference range.
 
     Parameters
     ----------
-    rate : ndarray, shape (n,), heart rates in bpm, each of another record
-    targets : ndarray of int, shape (n,), other classes than these among them
-    places : list of int, of the rate classes
+    rate : ndarray, shape (n,), heart rates in bpm, one for each record
+    targets : ndarray of int, shape (n,); classes without a place are ignored
+    places : list of int, indices of the three classes
     """
     start = SLOW_BPM, FAST_BPM
     rates = np.append(rate, PRIOR_BPM)[:, None]

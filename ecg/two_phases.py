@@ -1,8 +1,8 @@
 """Train a Keras model on a CPU in two phases, compiled once.
 
-In the second phase, batch normalisation is frozen with what it has gathered in the first: the
-statistics of a batch of four are noisy. `layer.trainable = False` would have XLA compile anew,
-which takes seconds; here a variable freezes it. Only `call` of each layer object is replaced: the
+In the second phase, batch normalisation is frozen at the moving averages of the first, as the
+statistics of a batch of four are noisy. `layer.trainable = False` would make XLA compile again,
+which takes seconds, so a variable freezes it here. Only `call` of each layer object is replaced: the
 layer is still saved as Keras's own.
 """
 
@@ -20,13 +20,13 @@ BAR_DELAY_S = 2.0         # an epoch that is over by then shows no bar
 
 
 def phases(epochs: int, freeze_bn_after: int, steps: int) -> list[tuple[int, int]]:
-    """Return the first epoch of each phase, and its end, which is not part of it.
+    """Return the first epoch of each phase, and the epoch after its last.
 
     Parameters
     ----------
     epochs : of the whole training
-    freeze_bn_after : training steps after which batch normalisation is frozen, at the next end of
-        an epoch; 0: never
+    freeze_bn_after : training steps after which batch normalisation is frozen, rounded up to whole
+        epochs; 0: never
     steps : training steps of an epoch
     """
     first_frozen = min(math.ceil(freeze_bn_after / steps), epochs)
@@ -72,9 +72,9 @@ class TwoPhases:
 
 
 def freezable(ops: Any, layer: Any, frozen: Any) -> Any:
-    """Return what takes the place of `call` of a batch normalisation.
+    """Return a replacement for `call` of a batch normalisation.
 
-    Frozen, the layer uses its moving statistics and keeps them, its scale and its offset.
+    While frozen, the layer uses its moving averages, and these, its scale and its offset stay.
     """
     def kept(variable: Any) -> Any:
         """Return a variable that has no gradient while it is frozen, so that Adam keeps it."""
@@ -109,9 +109,9 @@ def freezable(ops: Any, layer: Any, frozen: Any) -> Any:
 
 
 def steps_at_once(steps: int, xla: bool) -> int:
-    """Return how many training steps are one call: XLA compiles one number, a divisor of `steps`.
+    """Return Keras's `steps_per_execution`: a divisor of `steps`, so that XLA compiles only once.
 
-    Without XLA, nothing is gained.
+    It is 1 without XLA, where more gains nothing.
     """
     most = MAX_STEPS_AT_ONCE if xla else 1
     return max(i for i in range(1, most + 1) if steps % i == 0)

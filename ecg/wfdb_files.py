@@ -310,7 +310,7 @@ def read_leads(
 
 
 def refuse_wrong_gain(signal: np.ndarray, leads: Sequence[str]) -> None:
-    """Raise `RecordError` if leads of a signal (samples, leads) in mV have peaks of no heart."""
+    """Raise `RecordError` if leads of a signal (samples, leads) in mV peak higher than any heart."""
     largest = np.fmax.reduce(np.abs(signal), axis=None)    # without NaN
     if largest <= MAX_PEAK_MV / 2:    # nearly always; from the median, it is at most twice that
         return
@@ -348,7 +348,8 @@ def _add_up(leads):
 def keep_usable_leads(signal: np.ndarray, fs: float) -> tuple[np.ndarray, str, np.ndarray]:
     """Interpolate gaps in a signal (samples, 12) in mV, and set leads without signal to zero.
 
-    Its leads are I, II, III, aVR and others; samples that most leads hold for long are gaps.
+    Its first leads are I, II, III and aVR. Where most leads stay constant at once, nothing was
+    recorded: that is a gap, too.
 
     Returns
     -------
