@@ -297,7 +297,7 @@ class CopyWatch:
             todo += itertools.product(theirs, self.drawn)
 
     def leave_out(self, known: Drawn, drawn: Drawn) -> list[Drawn]:
-        """Leave out patients in `drawn` with a copy of `known`; return all that was drawn of them."""
+        """Leave out patients in `drawn` with a copy of `known`; return all their drawn records."""
         new = {}
         for i, j in copies(known.recordings, drawn.recordings):
             row, path = drawn.rows.iloc[j], known.rows["waveform_path"].iloc[i]

@@ -2,8 +2,8 @@
 
 In the second phase, batch normalisation is frozen at the moving averages of the first, as the
 statistics of a batch of four are noisy. `layer.trainable = False` would make XLA compile again,
-which takes seconds, so a variable freezes it here. Only `call` of each layer object is replaced: the
-layer is still saved as Keras's own.
+which takes seconds, so a variable freezes it here. Only `call` of each layer object is replaced:
+the layer is still saved as Keras's own.
 """
 
 import itertools

@@ -310,7 +310,7 @@ def read_leads(
 
 
 def refuse_wrong_gain(signal: np.ndarray, leads: Sequence[str]) -> None:
-    """Raise `RecordError` if leads of a signal (samples, leads) in mV peak higher than any heart."""
+    """Raise `RecordError` if leads of a signal (samples, leads), mV, peak higher than any heart."""
     largest = np.fmax.reduce(np.abs(signal), axis=None)    # without NaN
     if largest <= MAX_PEAK_MV / 2:    # nearly always; from the median, it is at most twice that
         return
