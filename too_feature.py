@@ -521,7 +521,7 @@ VITALS = list(FEATURES[HEART_RATE:])    # heart rate and its variability
 class Rhythm(NamedTuple):
     """The beats of a record, with the lead in which their peaks were measured."""
 
-    lead: int              # its index in `LEADS`
+    lead: int              # its index in `LEADS`; without beats, lead II or the last tried
     r_peaks: np.ndarray    # positions in samples, with fractions; empty if no lead shows beats
     rr: np.ndarray         # RR intervals, s; NaN where a gap may hide a beat
 
@@ -1379,6 +1379,7 @@ def read_card(path: str | Path) -> tuple[Recipe, list[str], dict[str, Any]]:
         card = models.read_card(path)
         recipe = Recipe(**{name: card["recipe"][name] for name in ("name", *METHOD)})
         features = feature_names(recipe)
+        # A blended regression has a scaling of its own, for the features from `first` on
         first = first_baseline_feature(recipe) if recipe.regression_share else len(features)
         models.check_card(card, LEADS, features, len(features) - first)
         rate_step.of_card(card)
