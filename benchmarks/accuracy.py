@@ -1,10 +1,9 @@
 """Compare our models with their baselines side by side: same patients, same seeds, one table.
 
     pip install -r benchmarks/requirements.txt
-    python benchmarks/accuracy.py --labels F --data-dir D                  # one patient-wise split
-    python benchmarks/accuracy.py --labels F --data-dir D --folds 5        # five, pooled
-    python benchmarks/accuracy.py --labels F --data-dir D --test-labels F2 --test-data-dir D2
-    python benchmarks/accuracy.py --labels F --data-dir D --test-paths 'files/cpsc*'
+    python benchmarks/accuracy.py --labels F --data-dir D --folds 5    # by patient, pooled
+    python benchmarks/accuracy.py --labels F --data-dir D --paths 'files/ptbxl*' \\
+        --test-paths 'files/cpsc*' 'files/georgia*'                    # from hospital to hospital
     python benchmarks/accuracy.py ... --learning-curve 300 600    # with fewer records
     python benchmarks/accuracy.py ... --ablation                  # what each change gains
     python benchmarks/accuracy.py --help
@@ -28,11 +27,11 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 
 import too_feature as script
 from benchmarks import tables, thesis
-from benchmarks.baselines import BASELINES
+from benchmarks.baselines import BASELINES, REGRESSIONS
 from benchmarks.common import find_markers, replace_table
-from benchmarks.folds import read_pool, size_of
+from benchmarks.folds import add_records, find_protocols, read_pool, size_of
 from benchmarks.runs import Runner, Wanted
-from benchmarks.systems import OURS, System, recipe_system
+from benchmarks.systems import OURS, System, recipe_system, with_limits
 from ecg.errors import exit_code
 from ecg.files import write_whole
 from ecg.settings import Parser
@@ -44,7 +43,8 @@ SYSTEMS = {    # in the order of the table
     "fixed": recipe_system(
         "thesis recipe, its mistakes fixed", script.RECIPES["thesis"], is_ours=False),
     **BASELINES,
-    **OURS,
+    **with_limits(REGRESSIONS),
+    **with_limits(OURS),
 }
 CHANGES = {    # of the ablation: fields of `Recipe` that take the default's values, step by step
     "+ band-pass, percentile scaling": ("high_pass", "central_share", "scale_span"),
@@ -127,8 +127,9 @@ def report(heading, results, folds, pool, options):
 def parse_options(arguments=None):
     """Read the command line."""
     parser = Parser(__doc__)
-    add_records(parser.add_argument_group("records"))
+    add_records(parser)
     add = parser.add_argument
+    add("--folds", type=int, default=0, help="patient-wise folds of --paths, pooled")
     add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS),
         help="systems to compare (default: all)")
     add("--seeds", type=int, default=3, help="trainings of each of ours (default: 3)")
@@ -148,29 +149,11 @@ def parse_options(arguments=None):
     return options
 
 
-def add_records(group):
-    """Add the options that say which records are trained and tested on."""
-    add = group.add_argument
-    add("--labels", required=True, help="label file to train on")
-    add("--data-dir", required=True, help="folder that the paths in it start from")
-    add("--paths", nargs="+", default=[], metavar="PATTERN",
-        help="take only those records of --labels whose paths match, such as 'files/ptbxl*'")
-    add("--folds", type=int, default=1,
-        help="patient-wise folds of --paths, pooled (1: one split, or none with others to test on)")
-    add("--test-paths", nargs="+", default=[], metavar="PATTERN",
-        help="for each pattern: test on those records, and train on the rest of --paths")
-    add("--test-labels", help="label file of an external test set")
-    add("--test-data-dir",
-        help="folder that the paths in --test-labels start from (default: --data-dir)")
-    add("--no-amplitudes", nargs="+", default=[], metavar="PATTERN",
-        help="records that are not in mV: their mean and SD of lead II count as not measured")
-
-
 def run(options):
     """Measure what the options ask for, and print the tables."""
     with contextlib.redirect_stdout(sys.stderr):    # the script's notices do not belong in a table
-        pool, protocols = read_pool(options)
-    wanted = plan(protocols, options)
+        pool = read_pool(options)
+    wanted = plan(find_protocols(pool.rows, options), options)
     if options.write:
         for heading in wanted:    # before hours of training
             find_markers(options.write, heading)

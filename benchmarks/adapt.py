@@ -1,17 +1,19 @@
 """Measure what labels of another hospital gain: by adapting a model, or by training on both.
 
-    python too_feature.py --labels F --data-dir D --test-labels F2 --test-data-dir D2 \\
-        --recipe large --output start_large.keras
-    python benchmarks/adapt.py --labels F --data-dir D --test-labels F2 --test-data-dir D2 \\
-        --start start_large.keras --keep FOLDER
+    python too_feature.py --labels F1 --data-dir D --test-labels F2 --recipe large \\
+        --output start_large.keras
+    python benchmarks/adapt.py --labels F --data-dir D --paths 'files/ptbxl*' \\
+        --test-paths 'files/cpsc*' --start start_large.keras --keep FOLDER
 
-The models of --start were trained on F; F2 is the label file of the other hospital. Each draw cuts
-the patients of F2 in two: 60 % of which some records are labelled, and 40 % to test on. Predictions
-of all draws are pooled. With --keep FOLDER every result is saved as soon as it is there, and the
-same command continues.
+The models of --start were trained on the records of --paths, which are in F1; --test-paths, in F2,
+are the other hospital's. Each draw cuts its patients in two: 60 % of which some records are
+labelled, and 40 % to test on. Predictions of all draws are pooled. The rate step is part of each
+method, its limits fitted to what the method learns from, or fixed. With --keep FOLDER every
+training is saved as soon as it is there, and the same command continues.
 """
 
 import contextlib
+import functools
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -25,9 +27,9 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 
 import too_feature as script
 from benchmarks.common import code_sha256, log
-from benchmarks.folds import SEED, fold_of, numbers, read_pool
-from benchmarks.scores import Scorer, interval, versus
-from ecg import adaptation
+from benchmarks.folds import SEED, add_records, numbers, read_pool, tested_on
+from benchmarks.scores import MIN_RECORDS, Scorer, interval, versus
+from ecg import adaptation, rate_step
 from ecg.errors import UserError, exit_code
 from ecg.files import sha256
 from ecg.output.model_card import markdown_table
@@ -51,20 +53,22 @@ class Bench:
     Parameters
     ----------
     pool : benchmarks.folds.Pool
+    fold : benchmarks.folds.Fold
+        Tests on the other hospital.
     start : str
         A .keras file.
     """
 
-    def __init__(self, pool, start):
+    def __init__(self, pool, fold, start):
         self.pool = pool
+        self.fold = fold
         loaded = script.load(start)
         if pool.classes != loaded.classes:
             raise UserError(f"--start {start}: the model's classes are {loaded.classes}, those of "
                             f"the labels {pool.classes}")
         self.recipe = loaded.recipe
+        self.step = rate_step.of_card(loaded.card)
 
-        is_other = pool.rows["other"]
-        self.fold = fold_of(pool.rows[~is_other], pool.rows[is_other])
         _, keras = script.load_tensorflow()
         body, last = adaptation.split_model(keras, loaded.core, start)
         everything = self.records(np.arange(len(pool.rows)))
@@ -75,49 +79,68 @@ class Bench:
         """Return the script's `Records` of these numbers."""
         return self.pool.records(chosen, self.recipe)
 
+    def fit_step(self, learnt, limits):
+        """Return the rate step of these limits, or with those that the records imply."""
+        rates = self.pool.rates[learnt, 0]
+        return rate_step.choose(limits, self.pool.classes, rates, self.pool.targets[learnt])
+
 
 # ---------------------------------------------------------------------------------------- methods
-def last_layer(bench, local, draw):
+def as_it_is(bench, local, draw, limits):
+    """Predict with the start, by its own limits or fixed ones."""
+    step = bench.fit_step(local, limits) if limits else bench.step
+    return step, softmax(bench.layer.logits(bench.inputs), axis=1)
+
+
+def last_layer(bench, local, draw, limits):
     """Fit the last layer, and choose by cross-validation how much of the change to keep."""
-    layer = bench.layer
-    if len(local):
-        subjects = bench.pool.rows["subject_id"].to_numpy()
-        layer = adaptation.adapt(
-            bench.inputs[local], bench.pool.targets[local], subjects[local], layer, draw.seed).layer
-    return softmax(layer.logits(bench.inputs[draw.test]), axis=1)
+    step = bench.fit_step(local, limits)
+    subjects = bench.pool.rows["subject_id"].to_numpy()
+    decide = functools.partial(step.apply, rate=bench.pool.rates[local])
+    adapted = adaptation.adapt(bench.inputs[local], bench.pool.targets[local], subjects[local],
+                               bench.layer, draw.seed, decide)
+    return step, softmax(adapted.layer.logits(bench.inputs), axis=1)
 
 
-def from_scratch(bench, local, draw):
+def from_scratch(bench, local, draw, limits):
     """Train the recipe anew on the first hospital's records and these."""
     settings = script.Settings(recipe=bench.recipe, seed=SEED + draw.seed)
     drawn = bench.pool.draw(
         bench.fold.train, settings.train_samples, settings.seed, repeat=True)
-    training = bench.records(np.concatenate([drawn, local]))
-    validation = bench.records(bench.fold.validation)
-    model, _, _ = script.train(training, validation, len(bench.pool.classes), settings)
-    return script.predict(model, bench.records(draw.test))
+    learnt = np.concatenate([drawn, local])
+    return bench.fit_step(np.unique(learnt), limits), bench.train(learnt, settings)
 
 
-def regression(bench, local, draw):
+def train(key, bench, learnt, settings):
+    """Train on these records; return the probabilities of all before the rate step."""
+    log(f"{len(learnt)} records, seed {settings.seed}")
+    with contextlib.redirect_stdout(sys.stderr):
+        model, _, _ = script.train(bench.records(learnt), bench.records(bench.fold.validation),
+                                   len(bench.pool.classes), settings)
+    return script.predict(model, bench.records(np.arange(len(bench.pool.rows))))
+
+
+def regression(bench, local, draw, limits):
     """Fit the logistic regression on the same features to both hospitals' records."""
-    both = bench.records(np.concatenate([bench.fold.train, local]))
-    baseline = script.fit_baseline(both, len(bench.pool.classes), bench.recipe)
+    learnt = np.concatenate([bench.fold.train, local])
+    baseline = script.fit_baseline(bench.records(learnt), len(bench.pool.classes), bench.recipe)
     _, features = bench.pool.inputs(bench.recipe)
-    return baseline.predict(features[draw.test])
+    return bench.fit_step(learnt, limits), baseline.predict(features)
 
 
-METHODS = {    # title: how to predict a draw's tests, and with how many labelled records
-    "as it is": (last_layer, [0]),
+METHODS = {    # title: how to predict all records, and with how many labelled ones
+    "as it is": (as_it_is, [0]),
     "**last layer** (`--start-from`)": (last_layer, SIZES),
     "from scratch on both": (from_scratch, SIZES[1:]),
     "logistic regression on both": (regression, [0, *SIZES]),
 }
+LIMITS = {"": "", ", limits 60 and 100": "60,100"}    # of the rate step
 
 
 # ---------------------------------------------------------------------------------------- measure
-def make_draws(pool, n):
-    """Return `n` draws of the other hospital's patients."""
-    other = pool.rows[pool.rows["other"]]
+def make_draws(pool, fold, n):
+    """Return `n` draws of the patients that a fold tests on."""
+    other = pool.rows.iloc[fold.test]
     draws = []
     for seed in range(n):
         shuffled = other["subject_id"].drop_duplicates().sample(frac=1, random_state=seed)
@@ -128,27 +151,31 @@ def make_draws(pool, n):
     return draws
 
 
-def predict_draw(key, bench, title, size, draw):
-    """Return the class numbers that a method predicts for the tests of a draw."""
-    log(f"{title}, {size} labels, draw {draw.seed}")
-    method, _ = METHODS[title]
-    with contextlib.redirect_stdout(sys.stderr):
-        return method(bench, draw.pool[:size], draw).argmax(axis=1)
+def predict_draws(bench, method, size, draws, limits):
+    """Return the class numbers (1, n) that a method predicts for the tests of all draws."""
+    predicted = []
+    for draw in draws:
+        step, probabilities = method(bench, draw.pool[:size], draw, limits)
+        decided = step.apply(probabilities, bench.pool.rates)
+        predicted.append(decided[draw.test].argmax(axis=1))
+    return np.concatenate(predicted)[None]
 
 
-def table(bench, key, draws, folder):
+def measure(bench, draws):
+    """Return what each method predicts {title: {size: class numbers}}."""
+    return {
+        title + words: {size: predict_draws(bench, method, size, draws, limits) for size in sizes}
+        for title, (method, sizes) in METHODS.items() for words, limits in LIMITS.items()}
+
+
+def table(predicted, scorer, classes):
     """Return in Markdown the score of each method and size, less the start on the same records."""
-    predict = joblib.Memory(folder, verbose=0).cache(predict_draw, ignore=["bench"])
-    tested = np.concatenate([draw.test for draw in draws])
-    subjects = bench.pool.rows["subject_id"].to_numpy()[tested]
-    scorer = Scorer(bench.pool.targets[tested], subjects, len(bench.pool.classes))
     start = None
     rows = []
-    for title, (_, sizes) in METHODS.items():
+    for title, by_size in predicted.items():
         cells = dict.fromkeys([0, *SIZES], "")
-        for size in sizes:
-            predicted = [predict(key, bench, title, size, draw) for draw in draws]
-            score = scorer.balanced(np.concatenate(predicted)[None])
+        for size, of_size in by_size.items():
+            score = scorer.balanced(of_size, classes)
             start = score if start is None else start    # the first row
             cells[size] = f"{score[0]:.3f} ({interval(score[1:])})"
             if size:
@@ -162,31 +189,35 @@ def table(bench, key, draws, folder):
 def parse_options(arguments=None):
     """Read the command line."""
     parser = Parser(__doc__)
+    add_records(parser)
     add = parser.add_argument
-    add("--labels", required=True, help="label file that the start was trained on")
-    add("--data-dir", required=True, help="folder that the paths in it start from")
-    add("--test-labels", required=True, help="label file of the other hospital")
-    add("--test-data-dir", help="folder that its paths start from (default: --data-dir)")
-    add("--start", nargs="+", required=True, help="models trained on --labels")
+    add("--start", nargs="+", required=True, help="models trained on --paths")
     add("--draws", type=int, default=10, help="draws of patients, pooled")
-    add("--keep", metavar="FOLDER", help="folder that keeps every result as soon as it is there")
-
-    # For `read_pool`: whole label files
-    parser.set_defaults(folds=1, paths=(), test_paths=(), no_amplitudes=())
+    add("--keep", metavar="FOLDER", help="folder that keeps every training as soon as it ends")
     return parser.parse_args(arguments)
 
 
 def run(options):
-    """Measure, and print a table for each start."""
+    """Measure, and print two tables for each start."""
     with contextlib.redirect_stdout(sys.stderr):
-        pool, _ = read_pool(options)
-    draws = make_draws(pool, options.draws)
+        pool = read_pool(options)
+    fold = tested_on(pool.rows, options.paths, *options.test_paths)
+    draws = make_draws(pool, fold, options.draws)
+    tested = np.concatenate([draw.test for draw in draws])
+    subjects = pool.rows["subject_id"].to_numpy()[tested]
+    scorer = Scorer(pool.targets[tested], subjects, len(pool.classes))
+    is_enough = np.bincount(pool.targets[fold.test]) >= MIN_RECORDS
+    averages = {"": scorer.occurring, f", classes of {MIN_RECORDS} records": is_enough}
+
+    memory = joblib.Memory(options.keep, verbose=0)
     for start in options.start:
-        bench = Bench(pool, start)
-        key = {"start": sha256(start), "code": code_sha256(__file__),
-               "labels": sha256(options.labels, options.test_labels)}
-        text = table(bench, key, draws, options.keep)
-        print(f"### Start: {Path(start).stem}\n\n{text}\n", flush=True)
+        bench = Bench(pool, fold, start)
+        key = [sha256(start), code_sha256(__file__), pool.digest(fold)]
+        bench.train = functools.partial(memory.cache(train, ignore=["bench"]), key, bench)
+        predicted = measure(bench, draws)
+        for words, classes in averages.items():
+            text = table(predicted, scorer, classes)
+            print(f"### Start: {Path(start).stem}{words}\n\n{text}\n", flush=True)
 
 
 def main(arguments=None):

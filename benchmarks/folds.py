@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 import too_feature as script
 from benchmarks.common import log
-from ecg import label_file, label_rows, patients
-from ecg.errors import RecordError, UserError, user_errors
+from ecg import label_rows, patients
+from ecg.errors import RecordError, UserError
 
 SEED = 42    # of every split; trainings take this seed and the next ones
 AMPLITUDES = slice(2)    # the places of mean and standard deviation of lead II among the features
@@ -54,7 +54,7 @@ class Pool:
                 prepared[row.Index] = prepare_row(row, recipe)
         log(f"{len(prepared)} of {len(rows)} records are there and can be used")
         if not prepared:
-            raise UserError("expected label files that name records on disk which can be used")
+            raise UserError("expected a label file that names records on disk which can be used")
 
         rows = rows.loc[list(prepared)].reset_index(drop=True)
         rows["number"] = rows.index
@@ -73,11 +73,15 @@ class Pool:
         return signals, features
 
     def digest(self, fold):
-        """Return a hash of all that this fold's records are: who, which class, and what is seen."""
+        """Return a hash of all records and of those that this fold learns from."""
         _, features = self.inputs(script.Recipe())    # they change whenever the signals do
-        rows = self.rows[label_rows.COLUMNS].to_numpy()
-        parts = [(rows[part].tolist(), features[part]) for part in fold]
-        return joblib.hash([self.classes, parts])
+        rows = self.rows[label_rows.COLUMNS].to_numpy().tolist()
+        return joblib.hash([self.classes, rows, features, fold.train, fold.validation])
+
+    @property
+    def rates(self):
+        """Heart rates (n, 1) in bpm."""
+        return self.inputs(script.Recipe())[1][:, [script.HEART_RATE]]
 
     def inputs(self, recipe):
         """Return signals (n, points, 12) and features (n, 8 or more) of all records."""
@@ -147,64 +151,49 @@ def matching(rows, patterns):
 
 
 # ------------------------------------------------------------------------------------- protocols
+def add_records(parser):
+    """Add the options that say which records are trained and tested on."""
+    add = parser.add_argument_group("records").add_argument
+    add("--labels", required=True, help="label file")
+    add("--data-dir", required=True, help="folder that the paths in it start from")
+    add("--paths", nargs="+", default=["*"], metavar="PATTERN",
+        help="train on those records whose paths match, such as 'files/ptbxl*' (default: all)")
+    add("--test-paths", nargs="+", default=[], metavar="PATTERN",
+        help="for each pattern: test on those records, and train on the rest of --paths")
+    add("--no-amplitudes", nargs="+", default=[], metavar="PATTERN",
+        help="records that are not in mV: their mean and SD of lead II count as not measured")
+
+
 def read_pool(options):
-    """Read the one or two label files; return the pool and the protocols {title: folds}."""
-    settings = script.Settings(
-        labels=options.labels, data_dir=options.data_dir, test_labels=options.test_labels or "",
-        test_data_dir=options.test_data_dir or "")
-    rows, test = label_rows.read_files(settings)
-    rows = rows.assign(folder=str(options.data_dir), other=False, own=True)
+    """Read the records that the options name."""
+    rows = script.read_labels(options.labels)
     for pattern in (*options.paths, *options.test_paths, *options.no_amplitudes):
         if not matching(rows, [pattern]).any():
             raise UserError(f"{options.labels}: expected paths that match {pattern}, such as "
                             f"{rows['waveform_path'].iloc[0]}")
-
-    if options.paths:
-        rows["own"] = matching(rows, options.paths)
-        rows = rows[rows["own"] | matching(rows, options.test_paths)]
-    if options.test_labels:
-        other_dir = options.test_data_dir or options.data_dir
-        rows = add_other(rows, test, options.test_labels, other_dir)
-
-    pool = Pool(rows, options.no_amplitudes)
-    return pool, find_protocols(pool.rows, options)
+    rows = rows[matching(rows, [*options.paths, *options.test_paths])]
+    return Pool(rows.assign(folder=str(options.data_dir)), options.no_amplitudes)
 
 
 def find_protocols(rows, options):
     """Return the folds of each protocol that the options ask for, by its title."""
-    own = rows[rows["own"]]
     protocols = {}
-    if options.folds > 1:
+    if options.folds:
+        own = rows[matching(rows, options.paths)]
         name = f"{options.folds} patient-wise folds, pooled"
         protocols[name] = cross_validation(own, options.folds)
-    elif not options.test_labels and not options.test_paths:
-        protocols["one patient-wise split"] = [one_split(own)]
-
-    if options.test_labels:
-        other = rows[rows["other"]]
-        rest = own[~own["subject_id"].isin(other["subject_id"])]
-        protocols["tested on the other label file"] = [fold_of(rest, other)]
     for pattern in options.test_paths:
-        test = rows[matching(rows, [pattern]) & ~rows["other"]]
-        rest = own[~own["subject_id"].isin(test["subject_id"])]
-        protocols[f"tested on {pattern}"] = [fold_of(rest, test)]
+        protocols[f"tested on {pattern}"] = [tested_on(rows, options.paths, pattern)]
+    if not protocols:
+        raise UserError("expected --folds or --test-paths")
     return protocols
 
 
-def add_other(rows, test, labels, other_dir):
-    """Append an external test set, whose classes are spelt as in `rows` and whose persons leave."""
-    test = test.assign(folder=str(other_dir), other=True, own=False)
-    classes = rows["ecg_category"].unique().tolist()
-    with user_errors(labels, ValueError):
-        test["ecg_category"] = label_file.spell_classes(test["ecg_category"], classes)
-    rows = rows[~rows["subject_id"].isin(test["subject_id"])]
-    return pd.concat([rows, test], ignore_index=True)
-
-
-def one_split(rows):
-    """Return the script's own split as a fold."""
-    parts = script.split_patients(rows, seed=SEED)
-    return Fold(*(numbers(parts[name]) for name in script.SPLITS))
+def tested_on(rows, paths, pattern):
+    """Return a fold that tests on one pattern's records, and learns from the other patients'."""
+    test = rows[matching(rows, [pattern])]
+    own = rows[matching(rows, paths)]
+    return fold_of(own[~own["subject_id"].isin(test["subject_id"])], test)
 
 
 def fold_of(rest, test):

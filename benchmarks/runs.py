@@ -87,13 +87,18 @@ class Runner:
 
     def result(self, each):
         """Return the `Result` of one `Wanted` that is trained."""
-        rows = [[self.trained(*cell) for cell in row] for row in self._rows(each)]
-        runs = [run for row in rows for run in row]
+        rows = self._rows(each)
+        runs = [self.trained(*cell) for row in rows for cell in row]
         probabilities = np.stack([
-            np.concatenate([run["probabilities"] for run in row]) for row in rows])
+            np.concatenate([self._predict(cell)[cell.task.fold.test] for cell in row])
+            for row in rows])
         seconds = float(np.mean([run["seconds"] for run in runs]))
         return Result(each.system.title, probabilities, seconds, runs[0]["parameters"],
                       self._chosen(each), each.system.is_ours)
+
+    def _predict(self, cell):
+        """Return the probabilities of all records of the pool by a training, after the step."""
+        return cell.system.decide(cell.task, self.trained(*cell)["probabilities"])
 
     def _trials(self, each):
         """Return the trainings that candidate settings are chosen by."""
@@ -104,7 +109,11 @@ class Runner:
 
     def _chosen(self, each):
         """Return the candidate settings to use: those whose trial was the best."""
-        scores = [self.trained(*cell)["validation"] for cell in self._trials(each)]
+        unseen = each.folds[0].validation
+        scores = [
+            balanced_accuracy(
+                self.pool.targets[unseen], self._predict(cell)[unseen].argmax(axis=1))
+            for cell in self._trials(each)]
         return each.system.candidates[int(np.argmax(scores or [0]))]
 
     def _rows(self, each):
@@ -120,7 +129,7 @@ class Runner:
             fold = folds.smaller(self.pool.rows, fold, each.size, seed)
         key = {
             **self.made_by,
-            "system": [each.system.title, str(getattr(each.system.fit, "keywords", ""))],
+            "system": each.system.training,
             "records": self.pool.digest(fold),
             "seed": seed,
             "change": change}
@@ -141,19 +150,19 @@ class Runner:
 
 
 def train_cell(key, system, task):
-    """Train one cell, in this process or a worker; return all that is kept of it."""
+    """Train one cell, in this process or a worker; return all that is kept of it.
+
+    It predicts all records of the pool, before the rate step: so protocols that learn from the same
+    records, and systems with other limits of the rate, share a training.
+    """
     log(f"--- {system.title}, seed {task.seed}, {len(task.fold.train)} records, {task.change}")
     start = time.perf_counter()
     trained = system.fit(task)
     seconds = time.perf_counter() - start
 
-    unseen = task.fold.validation
-    on_validation = balanced_accuracy(
-        task.pool.targets[unseen], trained.predict(unseen).argmax(axis=1))
-    log(f"balanced accuracy {on_validation:.3f} on validation patients, {seconds:.0f} s")
-    probabilities = trained.predict(task.fold.test)
+    log(f"trained in {seconds:.0f} s")
+    probabilities = trained.predict(np.arange(len(task.pool.targets)))
     if "keras" in sys.modules:    # free what it keeps of this model
         sys.modules["keras"].backend.clear_session()
-    return {
-        "probabilities": np.round(probabilities, 7), "seconds": seconds,
-        "validation": on_validation, "parameters": int(trained.parameters)}
+    return {"probabilities": np.round(probabilities, 7), "seconds": seconds,
+            "parameters": int(trained.parameters)}

@@ -10,7 +10,7 @@ from benchmarks.folds import SEED
 from ecg.metrics import accuracy_at_coverage, calibration
 
 RESAMPLES = 2000    # of the patients
-MIN_RECORDS = 20    # of a class among the test records, for it to count in averages
+MIN_RECORDS = 20    # of a class among the test records, for it to count in the second average
 COVERAGES = 1.0, 0.9, 0.75, 0.5, 0.25    # shares of the records, the most certain ones
 
 
@@ -34,10 +34,10 @@ class Scorer:
     ----------
     count : ndarray of int (n_classes,)
         Test records of each class.
-    averaged : ndarray of int
-        Classes with `MIN_RECORDS` test records or more; if there is none, all that occur.
     occurring : ndarray of int
-        Classes with a test record.
+        Classes with a test record: those that averages are over.
+    frequent : ndarray of int
+        Classes with `MIN_RECORDS` test records or more.
     """
 
     def __init__(self, targets, subjects, n_classes):
@@ -45,8 +45,7 @@ class Scorer:
         self.n_classes = n_classes
         self.count = np.bincount(targets, minlength=n_classes)
         self.occurring = np.flatnonzero(self.count)
-        enough = np.flatnonzero(self.count >= MIN_RECORDS)
-        self.averaged = enough if len(enough) else self.occurring
+        self.frequent = np.flatnonzero(self.count >= MIN_RECORDS)
         _, self.patient = np.unique(subjects, return_inverse=True)
         self.n_patients = self.patient.max() + 1
 
@@ -81,19 +80,17 @@ class Scorer:
         np.add.at(table, (self.patient, self.targets), weights)
         return table
 
-    def balanced(self, predicted):
+    def balanced(self, predicted, classes=slice(None)):
         """Return the balanced accuracy of the records as they are, then of each resample."""
-        return np.nanmean(self.recall(predicted)[:, self.averaged], axis=1)
+        return np.nanmean(self.recall(predicted)[:, classes], axis=1)
 
     def of_seeds(self, predicted, classes=None):
-        """Return the balanced accuracy of each seed, over `classes` or the averaged ones."""
-        if classes is None:
-            classes = self.averaged
+        """Return the balanced accuracy of each seed, over `classes` or all that occur."""
         return [balanced_accuracy(self.targets, p, classes) for p in predicted]
 
     def macro_f1(self, predicted):
         """Return the macro F1, averaged over the seeds."""
-        scores = [f1_score(self.targets, p, labels=self.averaged, average="macro", zero_division=0)
+        scores = [f1_score(self.targets, p, labels=self.occurring, average="macro", zero_division=0)
                   for p in predicted]
         return np.mean(scores)
 

@@ -144,8 +144,9 @@ def run(own, others):
 def write_model_card(settings, card, text, split, tested, output, note):
     """Write the model card next to the model."""
     settings = dataclasses.replace(settings, figures=False)
-    with tempfile.TemporaryDirectory() as folder:
-        script.write_results(settings, Path(folder), card, text, split, tested)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / output.stem    # whose name the card takes
+        script.write_results(settings, folder, card, text, split, tested)
         title, _, rest = model_card(read_results(folder)).partition("\n\n")
     how = f"{title}\n\n{HOW.format(note=note)}\n{rest}"
     files.write_whole(

@@ -4,6 +4,7 @@ A system is a function that trains on the records of a `Task` and returns someth
 """
 
 import contextlib
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable
@@ -25,7 +26,7 @@ class Task(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A trained system."""
+    """A trained system, without the rate step."""
 
     predict: Callable           # from record numbers to probabilities (n, n_classes)
     parameters: int
@@ -39,12 +40,47 @@ class System(NamedTuple):
     prepare: Callable[[Pool], Any]    # has the pool prepare what `fit` needs
     candidates: tuple[dict, ...] = ({},)      # settings from which validation patients choose
     is_ours: bool = False
+    rate_limits: str = "none"         # of the rate step, as in the script's recipes
+
+    @property
+    def training(self):
+        """What is trained, in words: systems that differ in the rate step alone share it."""
+        if isinstance(self.fit, functools.partial):
+            return f"{self.fit.func.__name__} {self.fit.keywords}"
+        return self.title
+
+    def decide(self, task, probabilities):
+        """Return probabilities of all records of the pool after the rate step.
+
+        Its limits are fitted to the records that the script would draw for training.
+        """
+        if self.rate_limits == "none":
+            return probabilities
+        settings = script.Settings(
+            seed=task.seed, recipe=script.Recipe(rate_limits=self.rate_limits))
+        training, _ = task.pool.drawn(task.fold, settings)
+        step = script.choose_rate_step(training, task.pool.classes, settings)
+        return step.apply(probabilities, task.pool.rates)
 
 
 def recipe_system(title, recipe, is_ours=True):
     """Return the system that a recipe of the script makes."""
-    fit = functools.partial(fit_recipe, recipe=recipe)
-    return System(title, fit, inputs_of(recipe), is_ours=is_ours)
+    core = dataclasses.replace(recipe, name="core", rate_limits="none")
+    fit = functools.partial(fit_recipe, recipe=core)
+    return System(
+        title, fit, inputs_of(recipe), is_ours=is_ours, rate_limits=recipe.rate_limits)
+
+
+def with_limits(systems):
+    """Return systems with the rate step, and each again with fixed limits and without the step."""
+    rows = {}
+    for name, system in systems.items():
+        rows[name] = system._replace(rate_limits="")
+        rows[f"{name}-fixed"] = system._replace(
+            title=f"{system.title}, limits 60 and 100", rate_limits="60,100")
+        rows[f"{name}-core"] = system._replace(
+            title=f"{system.title}, no rate step", rate_limits="none")
+    return rows
 
 
 def inputs_of(recipe):
@@ -61,7 +97,7 @@ def fit_recipe(task, recipe):
     return fitted(model, task.pool.inputs(recipe))
 
 
-# Ours take part as they are shipped: users of the script do not have the gain of a choice here.
+# Ours take part as they are: users of the script do not have the gain of a choice here.
 OURS = {
     "default": recipe_system("**our default**", script.RECIPES["default"]),
     "large": recipe_system("**our large model**", script.RECIPES["large"]),

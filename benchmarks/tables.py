@@ -3,11 +3,17 @@
 import numpy as np
 import pandas as pd
 
-from benchmarks.scores import Scorer, interval, mean_deviation, trust, versus
+from benchmarks.scores import (
+    MIN_RECORDS,
+    Scorer,
+    interval,
+    mean_deviation,
+    trust,
+    versus,
+)
 from ecg.output.model_card import markdown_table
 
 REFERENCES = "regression", "default"    # systems that all others are compared with
-MAX_HOSPITALS = 12    # more folders than these are patients', not hospitals'
 
 
 def scorer_of(pool, folds):
@@ -15,11 +21,6 @@ def scorer_of(pool, folds):
     test = np.concatenate([fold.test for fold in folds])
     subjects = pool.rows["subject_id"].to_numpy()[test]
     return Scorer(pool.targets[test], subjects, len(pool.classes))
-
-
-def count_classes(scorer, classes):
-    """Return the classes that a scorer averages over, with their test records."""
-    return ", ".join(f"{classes[k]} {scorer.count[k]}" for k in scorer.averaged)
 
 
 # ---------------------------------------------------------------------------------------- Markdown
@@ -42,15 +43,18 @@ def table(results, scorer, classes, options):
         references = REFERENCES[:1]
     frame = scores(results, scorer, references)
     frame = by_size(frame) if options.sizes else frame.drop(columns="records")
+    counts = ", ".join(f"{classes[k]} {scorer.count[k]}" for k in scorer.occurring)
     note = (
-        f"{len(scorer.targets)} test records of {scorer.n_patients} patients, averaged over "
-        f"{count_classes(scorer, classes)}. {options.seeds} seed(s), baselines "
-        f"{options.baseline_seeds}.")
+        f"{len(scorer.targets)} test records of {scorer.n_patients} patients: {counts}. "
+        f"{options.seeds} seed(s), baselines {options.baseline_seeds}.")
     return f"{markdown_table(list(frame), frame.to_numpy())}\n\n{note}"
 
 
 def scores(results, scorer, references):
-    """Return a row for each result, compared with the references, or else with the row above."""
+    """Return a row for each result, compared with the references, or else with the row above.
+
+    A system with another rate step is compared with the reference that has the same.
+    """
     balanced = {row: scorer.balanced(result.predicted) for row, result in results.items()}
     rows = []
     above = None
@@ -62,14 +66,16 @@ def scores(results, scorer, references):
             "balanced accuracy": mean_deviation(scorer.of_seeds(result.predicted)),
             "95 %": interval(own[1:]),
         }
-        if len(scorer.averaged) < len(scorer.occurring):
-            of_all = scorer.of_seeds(result.predicted, scorer.occurring)
-            row["over all classes"] = mean_deviation(of_all)
+        if 0 < len(scorer.frequent) < len(scorer.occurring):
+            of_frequent = scorer.of_seeds(result.predicted, scorer.frequent)
+            row[f"over classes of {MIN_RECORDS} records"] = mean_deviation(of_frequent)
 
-        for other in references:
-            if (other, n) in results:
-                title = results[other, n].title.strip("*")
-                row[f"less {title}"] = "" if other == name else versus(own, balanced[other, n])
+        _, *step = name.split("-")
+        for reference in references:
+            other = "-".join([reference, *step]), n
+            if other in results and other != (name, n):
+                title = results[reference, n].title.strip("*")
+                row[f"less {title}"] = versus(own, balanced[other])
         if not references:
             row["less the row above"] = "" if above is None else versus(own, above)
             above = own
@@ -94,7 +100,6 @@ def details(results, pool, folds):
     Recall, calibration and coverage are means over the seeds.
     """
     scorer = scorer_of(pool, folds)
-    test = np.concatenate([fold.test for fold in folds])
     train = np.concatenate([fold.train for fold in folds])
     prevalence = np.bincount(pool.targets[train], minlength=len(pool.classes)) / len(train)
     weights = (prevalence / scorer.count.clip(1))[scorer.targets]
@@ -108,25 +113,7 @@ def details(results, pool, folds):
                "parameters": result.parameters,
                "macro F1": scorer.macro_f1(result.predicted)}
         row |= {f"recall of {pool.classes[k]}": recall[k] for k in scorer.occurring}
-        row |= by_hospital(result, pool, test)
         if result.is_ours:
             row |= trust(result.probabilities, scorer.targets, weights)
         rows.append(row)
     return rows
-
-
-def by_hospital(result, pool, test):
-    """Return balanced accuracy by hospital, the second folder of the paths; {} for only one."""
-    folders = pool.rows["waveform_path"].iloc[test].str.split("/").str[1].fillna("").to_numpy()
-    names = np.unique(folders)
-    if not 1 < len(names) <= MAX_HOSPITALS:
-        return {}
-
-    scores = {}
-    subjects = pool.rows["subject_id"].to_numpy()[test]
-    for name in names:
-        here = folders == name
-        scorer = Scorer(pool.targets[test[here]], subjects[here], len(pool.classes))
-        column = f"balanced accuracy at {name} ({count_classes(scorer, pool.classes)})"
-        scores[column] = mean_deviation(scorer.of_seeds(result.predicted[:, here]))
-    return scores

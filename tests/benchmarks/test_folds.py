@@ -1,5 +1,8 @@
 """Folds of the accuracy benchmark: no patient is on two sides, and no record is prepared twice."""
 
+import argparse
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,7 +47,7 @@ def test_cross_validation_tests_on_each_record_once_and_all_parts_have_all_class
 
 def test_smaller_sets_are_parts_of_larger_ones_of_whole_patients_and_are_tested_on_the_same():
     rows = many_rows(300)
-    whole = folds.one_split(rows)
+    whole, *_ = folds.cross_validation(rows, 5)
     small, large = (folds.smaller(rows, whole, n, seed=1) for n in (80, 320))
     check_fold(rows, large)
     assert 316 <= folds.size_of(large) <= 320    # a patient's records stay together
@@ -99,30 +102,23 @@ def test_a_pool_holds_usable_records_and_copies_are_of_one_patient(rows):
 
 
 # -------------------------------------------------------------------------------------- protocols
-def read_pool(folder, rows, *arguments):
-    """Return what `read_pool` does where the label file holds these rows."""
-    rows[label_rows.COLUMNS].to_csv(folder / "labels.csv", header=False, index=False)
-    required = ["--labels", str(folder / "labels.csv"), "--data-dir", str(folder)]
-    return folds.read_pool(accuracy.parse_options([*required, *arguments]))
+def test_who_is_tested_on_teaches_nothing_and_other_hospitals_are_in_no_fold(rows, tmp_path):
+    rows.loc[rows.index[-20:], "waveform_path"] = [f"b/r{i}" for i in range(20)]    # r8, r9 again
+    rows[label_rows.COLUMNS].to_csv(tmp_path / "labels.csv", header=False, index=False)
+    options = accuracy.parse_options([
+        "--labels", str(tmp_path / "labels.csv"), "--data-dir", str(tmp_path), "--folds", "2",
+        "--paths", "r*", "--test-paths", "b/*", "r1?"])
+    pool = folds.read_pool(options)
+    protocols = folds.find_protocols(pool.rows, options)
+    paths = pool.rows["waveform_path"].to_numpy()
+    is_other = np.char.startswith(paths.astype(str), "b/")
+    for fold in itertools.chain.from_iterable(protocols.values()):
+        check_fold(pool.rows, fold)
+        assert not is_other[np.concatenate([fold.train, fold.validation])].any()
 
-
-@pytest.mark.parametrize("is_same_tree", [True, False])
-def test_an_external_test_set_shares_neither_patients_nor_recordings(
-        rows, tmp_path, is_same_tree):
-    own, other = tmp_path / "own", tmp_path / "other"
-    own.mkdir()
-    (own / "more").mkdir()
-    other.mkdir()
-    labels = other / "labels.csv"
-    labels.write_text("1,r900,A\n9,r8,b\n")    # classes are spelt as in the own file
-    pool, protocols = read_pool(
-        own, rows, "--test-labels", str(labels),
-        "--test-data-dir", str(own / "more" if is_same_tree else other))
-
-    [fold] = protocols["tested on the other label file"]
-    is_other = pool.rows["other"].to_numpy()
-    assert fold.test.tolist() == np.flatnonzero(is_other).tolist()
-    assert pool.rows["ecg_category"][is_other].tolist() == ["a", "b"]
-    learnt = pool.rows.iloc[np.concatenate([fold.train, fold.validation])]
-    assert not {"r8", "r9"} & set(learnt["waveform_path"])    # copies of the second record there
-    assert ("1" in set(learnt["subject_id"])) != is_same_tree    # else number 1 is somebody else
+    across, within = (protocols[f"tested on {pattern}"][0] for pattern in ("b/*", "r1?"))
+    assert across.test.tolist() == np.flatnonzero(is_other).tolist()
+    assert not {"r8", "r9"} & set(paths[np.concatenate([across.train, across.validation])])
+    assert set(paths[within.test]) == {f"r1{i}" for i in range(10)}
+    with pytest.raises(UserError, match=r"expected paths that match c/\*"):
+        folds.read_pool(argparse.Namespace(**vars(options) | {"test_paths": ["c/*"]}))

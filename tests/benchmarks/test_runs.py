@@ -5,11 +5,13 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.folds import SEED, Fold
 from benchmarks.runs import Runner, Wanted
-from benchmarks.systems import Fitted, System
+from benchmarks.systems import Fitted, System, with_limits
+from too_feature import Records
 
 AS_IT_IS = ({},)
 TARGETS = np.array([0, 1, 0, 1, 0, 1])
@@ -71,6 +73,28 @@ def test_the_candidate_that_is_best_on_validation_patients_is_used(tmp_path):
     assert sorted(trials) == [0.1, 0.2, 0.9]
     assert all((seed, test) == (SEED, [4, 5]) for seed, test, _ in calls[:3])
     assert len(calls) == 3 + 3    # the chosen trial is the first training, and not repeated
+
+
+def test_limits_of_the_rate_step_share_one_training_and_decide_behind_it(tmp_path):
+    features = np.full((6, 8), 80.0)
+    training = Records(pd.DataFrame({"waveform_path": list("abcdef")}), None, features,
+                       np.array([0, 1, 2, 0, 1, 2]))
+    pool = SimpleNamespace(
+        targets=np.ones(6, int), digest=str, rates=features[:, :1], drawn=lambda *_: (training, 0),
+        classes=["Bradycardia", "Normal", "Tachycardia"])
+    calls = Calls()
+
+    def fit(task):
+        calls.append((task.seed, None, None))
+        return Fitted(lambda numbers: np.tile([0.6, 0.3, 0.1], (len(numbers), 1)), 0)
+
+    runner = Runner(pool, tmp_path, SimpleNamespace(seeds=1, baseline_seeds=1, jobs=1))
+    systems = with_limits({"it": System("it", functools.partial(fit), lambda pool: None)})
+    wanted = {name: Wanted(each, FOLDS[:1]) for name, each in systems.items()}
+    runner.train(list(wanted.values()))
+    predicted = {name: runner.result(each).predicted.tolist() for name, each in wanted.items()}
+    assert predicted == {"it": [[1, 1]], "it-fixed": [[1, 1]], "it-core": [[0, 0]]}
+    assert len(calls) == 1
 
 
 # ---------------------------------------------------------------------------------------- stopped

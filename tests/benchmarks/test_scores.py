@@ -20,14 +20,13 @@ def one_each(*counts):
 
 
 # ------------------------------------------------------------------------------ balanced accuracy
-def test_averages_leave_out_classes_with_few_records():
+def test_averages_are_over_all_classes_that_occur_or_those_with_enough_records():
     scorer = one_each(scores.MIN_RECORDS, scores.MIN_RECORDS - 1, 0)
-    assert scorer.averaged.tolist() == [0]
     all_as_class_0 = np.zeros((1, len(scorer.targets)), dtype=int)
-    assert scorer.of_seeds(all_as_class_0) == [1.0]
-    assert scorer.of_seeds(all_as_class_0, scorer.occurring) == [0.5]
-    assert scorer.balanced(all_as_class_0)[0] == 1.0
-    assert one_each(3, 0, 2).averaged.tolist() == [0, 2]    # where none has enough, all
+    assert scorer.of_seeds(all_as_class_0) == [0.5]
+    assert scorer.balanced(all_as_class_0)[0] == 0.5
+    assert scorer.of_seeds(all_as_class_0, scorer.frequent) == [1.0]
+    assert scorer.balanced(all_as_class_0, scorer.frequent)[0] == 1.0
 
 
 # -------------------------------------------------------------------------------------- bootstrap
@@ -51,5 +50,3 @@ def test_beats_and_loses_need_an_interval_of_paired_differences_without_0(gains,
     assert words.startswith("+0.020 (")    # of the records as they are
     assert words.endswith(f"){verdict}")
 
-
-# ---------------------------------------------------------------------------------- probabilities
