@@ -36,16 +36,14 @@ from ecg.errors import exit_code
 from ecg.files import write_whole
 from ecg.settings import Parser
 
-SYSTEMS = {    # in the order of the table
-    "rule": BASELINES["rule"],
-    "criteria": BASELINES["criteria"],
+SYSTEMS = {
+    **BASELINES,
     "thesis": System("thesis recipe to the letter", thesis.fit, thesis.prepare_all),
     "fixed": recipe_system(
         "thesis recipe, its mistakes fixed", script.RECIPES["thesis"], is_ours=False),
-    **BASELINES,
-    **with_limits(REGRESSIONS),
-    **with_limits(OURS),
+    **with_limits(REGRESSIONS | OURS),
 }
+
 CHANGES = {    # of the ablation: fields of `Recipe` that take the default's values, step by step
     "+ band-pass, percentile scaling": ("high_pass", "central_share", "scale_span"),
     "+ memory: start of the forget gates": ("lstm_memory",),
@@ -132,6 +130,7 @@ def parse_options(arguments=None):
     add("--folds", type=int, default=0, help="patient-wise folds of --paths, pooled")
     add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS),
         help="systems to compare (default: all)")
+
     add("--seeds", type=int, default=3, help="trainings of each of ours (default: 3)")
     add("--baseline-seeds", type=int, help="trainings of each baseline (default: that of --seeds)")
     add("--jobs", type=int, default=1, help="processes, each of which trains on a core of its own")

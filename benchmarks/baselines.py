@@ -152,6 +152,7 @@ BASELINES = {
         prepare_minirocket,
         ({"weight": 20.0}, {"weight": 1.0}, {"weight": 10.0})),
 }
+
 REGRESSIONS = {    # shown with the rate step, as in the report
     "regression8": System(
         "logistic regression, 8 features",
