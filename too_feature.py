@@ -919,11 +919,10 @@ PREDICTED_AT_ONCE = 100     # batch size of inference
 
 
 def training_batches(records: Records, settings: Settings, first_epoch: int = 0) -> Iterator[tuple]:
-    """Yield batches (inputs, targets, weights) endlessly; each epoch shuffles and augments anew."""
+    """Yield batches (inputs, targets) endlessly; each epoch shuffles and augments anew."""
     recipe = settings.recipe
     rng = np.random.default_rng([settings.seed, first_epoch])
     n = len(records.targets)
-    weights = compute_sample_weight("balanced", records.targets).astype(np.float32)
     deviation = pd.DataFrame(records.features[:, :2]).std(ddof=0).fillna(0)
     noise = recipe.amplitude_noise * deviation
     size = min(recipe.batch_size, n)
@@ -934,7 +933,7 @@ def training_batches(records: Records, settings: Settings, first_epoch: int = 0)
             signals, features = vary_recording(
                 records.signals[batch], records.features[batch], rng, recipe, noise)
             signals = lightweight_augmentation(signals, rng)
-            yield (signals, features), records.targets[batch], weights[batch]
+            yield (signals, features), records.targets[batch]
 
 
 def predict(model: Any, records: Records) -> np.ndarray:
@@ -1006,7 +1005,7 @@ def compile_model(model: Any, recipe: Recipe, steps: int, xla: bool) -> two_phas
         adam.exclude_from_weight_decay(var_names=["gamma", "beta"])
 
     model.compile(
-        adam, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"], jit_compile=xla,
+        adam, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=xla,
         steps_per_execution=two_phases.steps_at_once(steps, xla))
     return two_phases.TwoPhases(keras, model, n_steps)
 

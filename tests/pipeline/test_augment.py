@@ -107,7 +107,7 @@ def test_training_adds_noise_of_two_deviations_of_the_training_features(monkeypa
     monkeypatch.setattr(script, "SCALING_PROBABILITY", 0)
     records = training_set(3000)
     settings = Settings(recipe=Recipe(batch_size=3000, shift=0, lead_gain=0))
-    (signals, features), targets, _ = next(training_batches(records, settings))
+    (signals, features), targets = next(training_batches(records, settings))
     order = np.rint(signals[:, 0, 0] * 3000).astype(int)    # which record is which
     assert np.array_equal(np.sort(order), np.arange(3000))
     assert np.array_equal(targets, records.targets[order])
