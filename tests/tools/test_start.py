@@ -52,7 +52,7 @@ def test_the_inline_metadata_of_the_script_asks_for_what_requirements_txt_does()
     ["too_feature.py"], ["--with-requirements", "requirements.txt", "tools/classify.py"]])
 def test_uv_runs_the_programs_without_an_environment(command):
     uv = shutil.which("uv", path=f"{sys.prefix}/bin")
-    words = ["run", "--no-project", "--python", sys.executable, *command, "--help"]
+    words = ["run", "--python", sys.executable, *command, "--help"]
     result = subprocess.run([uv, *words], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     assert "--traceback" in result.stdout or "--model" in result.stdout
