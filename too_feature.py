@@ -448,8 +448,7 @@ def read_record(path: str | Path, data_dir: str | None = None, start: float = 0)
     first, samples = wfdb_files.select_samples(header, start)
     with np.errstate(all="ignore"):    # damaged files may overflow: the checks below refuse them
         signal = wfdb_files.read_leads(path, header, LEADS, first, samples)
-        wfdb_files.refuse_wrong_gain(signal, LEADS)
-        leads, remark, is_missing = wfdb_files.keep_usable_leads(signal, header.fs)
+        leads, remark, is_missing = wfdb_files.keep_usable_leads(signal, header.fs, LEADS)
     return Recording(leads, header.fs, remark, is_missing)
 
 
@@ -485,26 +484,26 @@ def stable_preprocess_ecg(
         The input is not of that shape or not real numbers.
     """
     signal = as_leads(raw_signal, shortest=10)
-    is_flat = np.ptp(signal, axis=0) < 1e-6
-
     # Dropping high frequencies avoids aliasing. The DCT is the Fourier transform of the signal
     # followed by its mirror image, so there is no step at the record's ends that would ring
     centred = signal - signal.mean(axis=0)
     spectrum = fft.dct(centred.astype("f4"), axis=0)[:target_length]
     half_waves = np.arange(len(spectrum))[:, None]    # of each DCT component, in the record
+    gain = np.exp(0.5j * np.pi * half_waves / len(signal))    # a DCT is off by half a sample
     if high_pass:
         hertz4 = (half_waves / (2 * RECORD_SECONDS)) ** 4
-        spectrum = spectrum * (hertz4 / np.maximum(hertz4 + high_pass**4, 1e-12))
-    phase = np.exp(0.5j * np.pi * half_waves / len(signal))    # a DCT is off by half a sample
-    leads = fft.irfft(spectrum * phase, 2 * target_length, axis=0)[:target_length]
-    leads = leads * (target_length / len(signal))
+        gain *= hertz4 / np.maximum(hertz4 + high_pass**4, 1e-12)
+    gain *= target_length / len(signal)
+    leads = fft.irfft(spectrum * gain.astype("c8"), 2 * target_length, axis=0)[:target_length]
 
-    levels = 0.5 + np.array([-0.5, 0, 0.5]) * central_share
-    low, median, high = np.quantile(leads, levels, axis=0)
-    has_spikes_only = high - low < 1e-3 * np.ptp(leads, axis=0)    # quantiles miss rare spikes
+    ordered = np.sort(leads, axis=0)    # np.quantile does the following in twice the time
+    places = (0.5 + np.array([-0.5, 0, 0.5]) * central_share) * (target_length - 1)
+    below, above = ordered[places.astype(int)], ordered[np.ceil(places).astype(int)]
+    low, median, high = below + (places % 1)[:, None] * (above - below)
+    whole = ordered[-1] - ordered[0]
+    has_spikes_only = high - low < 1e-3 * whole    # quantiles miss rare spikes
     spread = np.where(has_spikes_only, leads.std(axis=0), (high - low) / scale_span)
-    spread = np.where(is_flat, 1.0, spread)
-    scaled = np.where(is_flat, 0.0, (leads - median) / spread)
+    scaled = (leads - median) / np.where(whole < 1e-6, np.inf, spread)    # a flat lead is 0
     return np.clip(scaled, -3, 3).astype(np.float32, order="C")
 
 

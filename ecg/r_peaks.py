@@ -7,11 +7,11 @@ distance left out are added, and each is moved to where it fits the median beat 
 that are not like one another are noise; an interval with a gap in it is none.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
@@ -19,7 +19,7 @@ from scipy.signal import find_peaks
 from ecg.signals import find_runs
 from ecg.wfdb_files import MAX_FS, MIN_FS
 
-GRID = 250                  # Hz, to which leads are resampled: one sample is 4 ms
+GRID = 125                  # Hz, to which leads are resampled: one sample is 8 ms
 
 # ------------------------------------------------------------------------ the envelope of a record
 MIN_QRS_ENERGY = 0.5        # (mV/s)^2; what is less steep is no QRS complex
@@ -40,18 +40,24 @@ def check_rate(fs: float) -> int:
     return math.ceil(fs)
 
 
-def _band_pass(leads, low, high, fs):
-    """Filter leads (n, samples) by a squared second-order Butterworth response (Hz), onto `GRID`.
+@functools.lru_cache
+def _gains(samples, low, high, fs):
+    """Return frequencies (Hz) and a squared second-order Butterworth response, onto `GRID`."""
+    n = round(samples * GRID / fs)
+    hertz = np.arange(min(n, samples), dtype="f4") * (fs / (2 * samples))
+    width = np.maximum(hertz * (high - low), 1e-3)
+    distance = (hertz**2 - low * high) / width
+    return hertz, n / samples / (1 + distance**4)
 
-    There is no phase shift; the cosine transform continues a lead by its mirror image.
+
+def _band_pass(leads, low, high, fs):
+    """Filter leads (n, samples) from `low` to `high` Hz without phase shift, onto `GRID`.
+
+    The cosine transform continues a lead by its mirror image.
     """
     samples = leads.shape[-1]
-    n = round(samples * GRID / fs)
-    spectrum = fft.dct(leads)[..., :n] * (n / samples)
-    hertz = np.arange(spectrum.shape[-1]) * fs / (2 * samples)
-    width = np.maximum(hertz * (high - low), 1e-9)
-    distance = (hertz**2 - low * high) / width
-    return fft.idct(spectrum / (1 + distance**4), n=n)
+    _, gain = _gains(samples, low, high, fs)
+    return fft.idct(fft.dct(leads)[..., :len(gain)] * gain, n=round(samples * GRID / fs))
 
 
 def qrs_energies(leads: np.ndarray, fs: float) -> np.ndarray:
@@ -69,8 +75,11 @@ def qrs_energies(leads: np.ndarray, fs: float) -> np.ndarray:
     -------
     ndarray, shape (leads, n), (mV/s)^2 at `GRID` Hz
     """
-    band = _band_pass(leads.T.astype("f4"), 5, 20, fs)    # half the memory, all the speed
-    energies = (np.gradient(band, axis=1) * GRID) ** 2
+    samples = len(leads)
+    hertz, gain = _gains(samples, 5, 20, fs)
+    spectrum = fft.dct(leads.T.astype("f4"))[:, :len(gain)] * (2 * np.pi * hertz * gain)
+    # The slope of cosines are sines, of which there is none of 0 Hz
+    energies = fft.idst(spectrum[:, 1:], n=round(samples * GRID / fs)) ** 2
     for _ in range(2):
         energies = uniform_filter1d(energies, 2 * round(0.04 * GRID) + 1, mode="constant")
     return energies
@@ -95,13 +104,14 @@ def qrs_envelope(energies: np.ndarray, alone: int) -> np.ndarray:
     """
     n = energies.shape[1]
     # A beat has a share of the largest but one: the largest of all may be an artefact
-    is_far = np.abs(np.arange(n) - energies.argmax(axis=1)[:, None]) >= 0.5 * GRID
-    second = np.max(energies, axis=1, where=is_far, initial=0)
+    tops = np.maximum.reduceat(energies, range(0, n, GRID // 4), axis=1)
+    is_far = np.abs(np.arange(tops.shape[1]) - tops.argmax(axis=1)[:, None]) > 2    # 0.5 s
+    second = np.max(tops, axis=1, where=is_far, initial=0)
     least = np.maximum(MIN_QRS_ENERGY, second * MIN_BEAT_SIZE**2)
 
-    window = WINDOW_S * GRID
-    starts = range(0, max(1, n - window // 2), window)
-    tops = np.sort(np.maximum.reduceat(energies, starts, axis=1))
+    window = 4 * WINDOW_S
+    starts = range(0, max(1, tops.shape[1] - window // 2), window)
+    tops = np.sort(np.maximum.reduceat(tops, starts, axis=1))
     n_beating = (tops > least[:, None]).sum(axis=1)    # windows
     usual = tops[np.arange(len(tops)), -1 - n_beating // 2]
     has_beats = n_beating > 0
@@ -113,7 +123,7 @@ def qrs_envelope(energies: np.ndarray, alone: int) -> np.ndarray:
     relative = np.minimum(energies[has_beats] / usual[has_beats, None], MAX_ENERGY)
     typical = np.median(usual[has_beats])
     energy = np.median(relative, axis=0) * typical
-    noise = NOISE_FACTOR * np.quantile(energy, 0.1)
+    noise = NOISE_FACTOR * np.partition(energy, n // 10)[n // 10]
     if typical < MIN_BEAT_TO_NOISE * noise:
         return np.zeros(n)
     lowest = max(MIN_QRS_ENERGY, noise, typical * MIN_QRS_SIZE**2)
@@ -158,11 +168,11 @@ def _add_close_beats(peaks, envelope):
     height = 0.5 * np.median(envelope[peaks])
     refractory = round(REFRACTORY_S * GRID)
     summits = find_peaks(envelope, height=height, distance=refractory)[0]
-    distance = np.abs(summits[:, None] - peaks).min(axis=1)
-    close = np.union1d(peaks, summits[distance >= refractory])
-    if len(close) == len(peaks):
+    missed = summits[np.abs(summits[:, None] - peaks).min(axis=1) >= refractory]
+    if not len(missed):
         return peaks
 
+    close = np.union1d(peaks, missed)
     rr = np.diff(close)
     short = np.quantile(rr, 0.25)
     if short > SHORT_RR_S * GRID:
@@ -211,7 +221,7 @@ def refine(
 HALF_QRS_S = 0.1            # on either side of a beat's centre
 MAX_SHIFT_S = 0.06          # by which a peak of the envelope is moved at most
 MIN_SIZE = 0.5              # of the median beat; a smaller one is unlike it
-EDGE_S = 0.05               # at the record's ends, in which no R peak is whole
+EDGE_S = 0.048              # at the record's ends, in which no R peak is whole
 MIN_CORRELATION = 0.8       # with the median beat; a beat with less is unlike it
 NADIR_RATIO = 1.6           # times the top: a beat's negative peak is its R peak
 MIN_LIKENESS = 0.9          # of heart beats; white noise reaches 0.6, of the QRS band 0.83
@@ -234,7 +244,7 @@ def _align(smooth, candidates):
     """Move each peak by up to `MAX_SHIFT_S` to where the lead fits the median beat best."""
     half = round(HALF_QRS_S * GRID)
     width = 2 * half + 1
-    windows = sliding_window_view(np.pad(smooth, half), width)    # the i-th is centred on sample i
+    window = np.arange(-half, half + 1)
     square = uniform_filter1d(smooth**2, width, mode="constant")
     mean = uniform_filter1d(smooth, width, mode="constant")
     deviation = np.sqrt(np.maximum(square - mean**2, 0)) + 1e-12
@@ -244,7 +254,7 @@ def _align(smooth, candidates):
     reachable = np.clip(reachable, 0, len(smooth) - 1)
     centres = candidates
     for _ in range(2):    # the second median beat is sharper, being made of aligned beats
-        beat = np.median(windows[centres], axis=0)
+        beat = np.median(smooth.take(centres[:, None] + window, mode="clip"), axis=0)
         spread = beat.std() + 1e-12
         product = np.correlate(smooth, (beat - beat.mean()) / spread, "same")
         correlation = product / (width * deviation)
@@ -296,21 +306,21 @@ def _place_peaks(smooth, candidates, aligned):
     """
     centres, beat, correlation, size = aligned
     half, last = len(beat) // 2, len(smooth) - 1
-    near = [correlation[np.clip(centres + i, 0, last)] for i in (-1, 0, 1)]
+    near = correlation.take(centres + [[-1], [0], [1]], mode="clip")
     wave = -beat if -beat.min() > NADIR_RATIO * beat.max() else beat
     top = np.clip(wave.argmax(), 1, len(wave) - 2)
     peaks = centres + _vertex(*near) + top + _vertex(*wave[top - 1:top + 2]) - half
 
-    nearest = np.clip(np.rint(peaks).astype(int), 0, last)
     is_at_end = (candidates < half) | (candidates > last - half)
-    is_cut = is_at_end & (smooth[nearest] / beat[top] < 0.5)
+    nearest = np.rint(peaks).astype(int)
+    is_cut = is_at_end & (smooth.take(nearest, mode="clip") / beat[top] < 0.5)
     # An ectopic beat, one that this lead shows badly, or what the record leaves of one
     is_odd = (near[1] < MIN_CORRELATION) | (size[centres] < MIN_SIZE) | is_cut
     usual = np.median((peaks - candidates)[~is_odd]) if not is_odd.all() else 0.0
     peaks = np.where(is_odd, candidates + usual, peaks)
 
-    edge = EDGE_S * GRID
-    is_inside = (peaks >= edge) & (peaks < len(smooth) - edge)
+    edge = EDGE_S * GRID - 0.5    # samples have a width
+    is_inside = (peaks >= edge) & (peaks < last - edge)
     return np.unique(peaks[is_inside & ~(is_odd & is_at_end)])
 
 

@@ -1,7 +1,6 @@
 """Read WFDB records: a header that is checked before it is believed, leads in mV without gaps.
 
-In this order: `read_header`, `select_samples`, `read_leads`, `refuse_wrong_gain` and
-`keep_usable_leads`. Each raises `RecordError` with the reason why a record cannot be used.
+In this order: `read_header`, `select_samples`, `read_leads` and `keep_usable_leads`. Each raises `RecordError` with the reason why a record cannot be used.
 
 The header is read here alone. Samples of format 16 are read five times as fast as by wfdb, bit for
 bit the same; wfdb reads the others, from a header that holds what ours was understood to say.
@@ -33,7 +32,7 @@ MAX_PEAK_MV = 30.0          # from a lead's median; peaks of 10 s beyond it are 
 MAX_PEAK_SHARE = 0.01       # of a lead may be beyond it: a few bad samples, not a wrong gain
 UNUSUAL_PEAK_MV = 10.0      # a record with more is used, but is unusual
 MIN_HELD_S = 0.5            # for which most leads hold their value at once: no signal was recorded
-MAX_LIMB_ERROR = 0.3        # of the largest limb lead; rounding and filters give 0.01
+MAX_LIMB_ERROR = 0.3        # of the larger of I and II; rounding and filters give 0.01
 
 MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "\N{GREEK SMALL LETTER MU}v": 1e-3, "nv": 1e-6}
 MAX_HEADER_BYTES = 65_536   # far more than twelve leads need
@@ -85,7 +84,8 @@ def _check_file(file, root):
     """Refuse a file that is missing, no plain file, or reached by a link out of `root`."""
     if not os.path.isfile(file):
         raise RecordError(f"file is missing: {os.path.basename(file)}")
-    if os.path.commonpath([root, os.path.realpath(file)]) != root:
+    real = os.path.realpath(file) if os.path.islink(file) else file    # the other is slow
+    if os.path.commonpath([root, real]) != root:
         raise RecordError(f"link out of the data folder: {os.path.basename(file)}")
 
 
@@ -137,8 +137,10 @@ def read_header(path: str, data_dir: str) -> Header:
     if "://" in path:    # no file is meant
         raise RecordError("path looks like a URL")
     root = os.path.realpath(data_dir)
-    _check_file(f"{path}.hea", root)
-    lines = _read_lines(f"{path}.hea") or [""]
+    folder, name = os.path.split(path)
+    folder = os.path.realpath(folder)
+    _check_file(f"{folder}/{name}.hea", root)
+    lines = _read_lines(f"{folder}/{name}.hea") or [""]
     record = RECORD_LINE.match(lines[0])
     if record is None:
         why = "a folder in the record's name" if "/" in lines[0].partition(" ")[0] else "first line"
@@ -158,9 +160,8 @@ def read_header(path: str, data_dir: str) -> Header:
     if per_frame:
         raise RecordError(f"several samples per frame are not supported: x{max(per_frame)}")
 
-    folder = os.path.dirname(path)
-    for name in dict.fromkeys(signal["file"] for signal in signals):
-        _check_file(os.path.join(folder, name), root)
+    for file in dict.fromkeys(signal["file"] for signal in signals):
+        _check_file(f"{folder}/{file}", root)
     samples = int(record[4]) if record[4] else _infer_samples(folder, signals)
     return Header(float(record[3]), samples, signals)
 
@@ -202,11 +203,15 @@ def _find_leads(header, leads):
     for unit in units:
         if unit.casefold() not in MILLIVOLTS:
             raise RecordError(f"unit is not a voltage: {unit!r:.20}")
-    return places, [MILLIVOLTS[unit.casefold()] for unit in units]    # micro sign: a Greek mu
+    factors = [MILLIVOLTS[unit.casefold()] for unit in units]    # of the micro sign: a Greek mu
+    return places, np.array(factors)
 
 
-def _read_plain(folder, header, start, end):
-    """Read digital and physical samples (samples, signals) of format 16 in one file, else None."""
+def _read_plain(folder, header, places, start, end):
+    """Read digital samples (samples, signals) of format 16 in one file, else None.
+
+    The signals at `places` are returned in units of their gains as well.
+    """
     (name, fmt, offset), *others = {(signal["file"], signal["fmt"], signal["offset"])
                                     for signal in header.signals}
     if others or fmt != "16":
@@ -222,16 +227,18 @@ def _read_plain(folder, header, start, end):
         raise RecordError(f"file is cut short: {name}")
 
     digital = digital.reshape(shape)
+    chosen = digital.T[places]
     zeros = header.numbers(1)
-    baselines = [float(signal["baseline"] or zero)
-                 for signal, zero in zip(header.signals, zeros, strict=True)]
-    signal = digital.T - np.array(baselines)[:, None]
-    signal /= np.array([float(signal["gain"]) for signal in header.signals])[:, None]
-    signal[digital.T == NO_SAMPLE] = np.nan
+    baselines = [float(header.signals[place]["baseline"] or zeros[place]) for place in places]
+    gains = [float(header.signals[place]["gain"]) for place in places]
+    signal = chosen - np.array(baselines)[:, None]
+    signal /= np.array(gains)[:, None]
+    if chosen.min() == NO_SAMPLE:
+        signal[chosen == NO_SAMPLE] = np.nan
     return digital, signal.T
 
 
-def _read_any(folder, header, start, end):
+def _read_any(folder, header, places, start, end):
     """Do so for any form, by wfdb, which is given the header as ours was understood."""
     if start and "8" in {signal["fmt"] for signal in header.signals}:    # they are differences
         raise RecordError("format 8 is not supported after the start of a record")
@@ -246,12 +253,12 @@ def _read_any(folder, header, start, end):
                          f"({signal['baseline'] or zero})/mV{signal['numbers']}")
         Path(place, "x.hea").write_text("\n".join(lines) + "\n")
         record = wfdb.rdrecord(f"{place}/x", start, end, physical=False)
-    return record.d_signal, record.dac()
+    return record.d_signal, record.dac()[:, places]
 
 
 def _without_skew(signal, skews, samples):
     """Move each signal to its own start; NaN where the file ends before it does."""
-    padded = np.full((samples + max(skews), len(skews)), np.nan)
+    padded = np.full((samples + max(skews), len(skews)), np.nan, order="F")
     padded[:len(signal)] = signal
     return padded[np.arange(samples)[:, None] + skews, np.arange(len(skews))]
 
@@ -289,8 +296,8 @@ def read_leads(
     end = min(first + samples + max(header.skews), header.samples)
     try:
         folder = os.path.dirname(path)
-        digital, signal = (
-            _read_plain(folder, header, first, end) or _read_any(folder, header, first, end))
+        span = places, first, end
+        digital, signal = _read_plain(folder, header, *span) or _read_any(folder, header, *span)
     except RecordError:
         raise
     except Exception as error:    # wfdb raises whatever the damage leads to
@@ -305,16 +312,14 @@ def read_leads(
             raise RecordError(f"wrong checksum: {' '.join(wrong)}")
 
     if any(header.skews):
-        signal = _without_skew(signal, header.skews, samples)
-    return signal.T[places].T * factors
+        signal = _without_skew(signal, np.array(header.skews)[places], samples)
+    if (factors != 1).any():
+        signal = signal * factors
+    return signal
 
 
-def refuse_wrong_gain(signal: np.ndarray, leads: Sequence[str]) -> None:
+def _refuse_wrong_gain(signal, leads):
     """Raise `RecordError` if leads of a signal (samples, leads), mV, peak higher than any heart."""
-    largest = np.fmax.reduce(np.abs(signal), axis=None)    # without NaN
-    if largest <= MAX_PEAK_MV / 2:    # nearly always; from the median, it is at most twice that
-        return
-
     table = pd.DataFrame(signal, columns=list(leads))
     distances = (table - table.median()).abs()
     peaks = distances.quantile(1 - MAX_PEAK_SHARE, interpolation="lower")
@@ -329,7 +334,7 @@ def _find_held(signal, fs):
     far = signal[::max(1, int(MIN_HELD_S * fs / 2))]
     n_equal = (np.diff(far, axis=0) == 0).sum(axis=1)
     if n_equal.max(initial=0) <= signal.shape[1] / 2:    # nearly always
-        return np.zeros((1, 1), bool)
+        return False
     is_held = np.diff(signal, axis=0, prepend=signal[:1]) == 0
     moving = is_held[:, ~is_held.all(axis=0)]
     is_gap = np.zeros((len(signal), 1), bool)
@@ -340,47 +345,55 @@ def _find_held(signal, fs):
 
 def _add_up(leads):
     """Tell whether I, II, III and aVR, the first leads (samples, 12), add up as Einthoven's do."""
-    i, ii, iii, avr = leads[::5, :4].T    # every fifth sample tells as well
-    errors = np.std([iii - ii + i, avr + (i + ii) / 2], axis=1)
-    return errors.max() <= MAX_LIMB_ERROR * leads[::5, :4].std(axis=0).max()
+    i, ii, iii, avr = leads.T[:4, ::5]    # every fifth sample tells as well
+    errors = np.var([iii - ii + i, avr + (i + ii) / 2], axis=1)
+    return errors.max() <= MAX_LIMB_ERROR**2 * max(np.var(i), np.var(ii))
 
 
-def keep_usable_leads(signal: np.ndarray, fs: float) -> tuple[np.ndarray, str, np.ndarray]:
-    """Interpolate gaps in a signal (samples, 12) in mV, and set leads without signal to zero.
+def keep_usable_leads(
+    signal: np.ndarray,
+    fs: float,
+    leads: Sequence[str],
+) -> tuple[np.ndarray, str, np.ndarray]:
+    """Interpolate gaps in a signal (samples, leads) in mV, and set leads without signal to zero.
 
     Its first leads are I, II, III and aVR. Where most leads stay constant at once, nothing was
     recorded: that is a gap, too.
 
     Returns
     -------
-    leads : ndarray of float64, shape (samples, 12)
-    remark : what is unusual about them, or ""
-    is_missing : ndarray of bool, shape (samples, 12), where they were interpolated
+    signal : ndarray of float64, shape (samples, leads)
+    remark : what is unusual about it, or ""
+    is_missing : ndarray of bool, shape (samples, leads), where it was interpolated
 
     Raises
     ------
     RecordError
-        Fewer than `MIN_LEADS` carry a signal.
+        Peaks are no heart's, or fewer than `MIN_LEADS` carry a signal.
     """
     size = np.abs(signal)
-    is_valid = (size <= MAX_AMPLITUDE_MV) & ~_find_held(signal, fs)
-    if not is_valid.all():
-        signal = np.where(is_valid, signal, np.nan)
-    leads = as_leads(signal)
-    moves = np.ptp(leads, axis=0) >= MIN_LEAD_RANGE_MV
-    is_usable = moves & (is_valid.mean(axis=0) >= 1 - MAX_GAP_SHARE)
+    largest = np.fmax.reduce(size, axis=None)    # without NaN
+    if largest > MAX_PEAK_MV / 2:    # nearly never; from the median, it is at most twice that
+        _refuse_wrong_gain(signal, leads)
+    is_missing = ~(size <= MAX_AMPLITUDE_MV) | _find_held(signal, fs)
+    has_gaps = is_missing.any()
+    if has_gaps:
+        signal = as_leads(np.where(is_missing, np.nan, signal))
+    extent = np.ptp(signal, axis=0)
+    moves = extent >= MIN_LEAD_RANGE_MV
+    is_usable = moves & (is_missing.mean(axis=0) <= MAX_GAP_SHARE) if has_gaps else moves
     if is_usable.sum() < MIN_LEADS:
-        is_tiny = np.ptp(leads, axis=0).astype(bool) & ~moves
+        is_tiny = (extent > 0) & ~moves
         hint = "; gain or unit?" if is_tiny.sum() > len(is_tiny) / 2 else ""
         raise RecordError(
             f"too little signal: in {is_usable.sum()} leads, not {MIN_LEADS} or more{hint}")
 
     unusual = {
-        "gaps": not is_valid.all(),
+        "gaps": has_gaps,
         "flat lead": not moves.all(),
-        f"beyond {UNUSUAL_PEAK_MV:g} mV": (size > UNUSUAL_PEAK_MV).any(),
-        "limb leads do not add up": is_usable[:4].all() and not _add_up(leads)}
+        f"beyond {UNUSUAL_PEAK_MV:g} mV": largest > UNUSUAL_PEAK_MV,
+        "limb leads do not add up": is_usable[:4].all() and not _add_up(signal)}
     remark = "; ".join(name for name, is_so in unusual.items() if is_so)
     if not is_usable.all():
-        leads = np.where(is_usable, leads, 0.0)
-    return leads, remark, ~is_valid
+        signal = np.where(is_usable, signal, 0.0)
+    return signal, remark, is_missing

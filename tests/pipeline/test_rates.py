@@ -287,8 +287,8 @@ def test_a_low_wave_soon_after_a_beat_is_a_t_wave(delay, size, is_t_wave):
 
 
 @pytest.mark.parametrize(("places", "taken", "expected"), [
-    (np.arange(1, 9, 0.22), slice(None, None, 2), "all"),    # of 273 bpm, half was detected
-    (np.delete(np.arange(1, 9, 0.22), [20]), slice(None, None, 2), "none"),    # a beat is missing
+    (np.arange(1, 9, 0.224), slice(None, None, 2), "all"),    # of 268 bpm, half was detected
+    (np.delete(np.arange(1, 9, 0.224), [20]), slice(None, None, 2), "none"),    # a beat is missing
     (np.sort([*np.arange(1, 9), 3.22]), [0, 1, 2, 4, 5, 6, 7, 8], "taken")])    # at 60 bpm
 def test_close_beats_are_added_at_fast_rates_and_only_if_none_is_missing(places, taken, expected):
     every = np.rint(places * GRID).astype(int)
@@ -299,10 +299,10 @@ def test_close_beats_are_added_at_fast_rates_and_only_if_none_is_missing(places,
 
 @pytest.mark.parametrize(("sides", "share"), [([-1], 0), ([1], 0), ([-1, 1], 1)])
 def test_a_wave_on_one_side_of_a_beat_may_be_a_t_wave(sides, share):
-    centres = np.arange(250, 2300, 250)
+    centres = GRID * np.arange(1, 9)
     correlation = np.zeros(GRID * SECONDS)
     correlation[centres] = 1
     for side in sides:
-        correlation[centres + side * 38] = 0.95    # 0.15 s away
-    aligned = Aligned(centres, np.zeros(51), correlation, np.ones(len(correlation)))
+        correlation[centres + side * round(0.15 * GRID)] = 0.95
+    aligned = Aligned(centres, np.zeros(25), correlation, np.ones(len(correlation)))
     assert _share_repeated(aligned) == share
