@@ -306,7 +306,7 @@ def _place_peaks(smooth, candidates, aligned):
     """
     centres, beat, correlation, size = aligned
     half, last = len(beat) // 2, len(smooth) - 1
-    near = correlation.take(centres + [[-1], [0], [1]], mode="clip")
+    near = correlation.take(np.add.outer([-1, 0, 1], centres), mode="clip")
     wave = -beat if -beat.min() > NADIR_RATIO * beat.max() else beat
     top = np.clip(wave.argmax(), 1, len(wave) - 2)
     peaks = centres + _vertex(*near) + top + _vertex(*wave[top - 1:top + 2]) - half

@@ -1,6 +1,7 @@
 """Read WFDB records: a header that is checked before it is believed, leads in mV without gaps.
 
-In this order: `read_header`, `select_samples`, `read_leads` and `keep_usable_leads`. Each raises `RecordError` with the reason why a record cannot be used.
+In this order: `read_header`, `select_samples`, `read_leads` and `keep_usable_leads`. Each raises
+`RecordError` with the reason why a record cannot be used.
 
 The header is read here alone. Samples of format 16 are read five times as fast as by wfdb, bit for
 bit the same; wfdb reads the others, from a header that holds what ours was understood to say.
