@@ -1521,8 +1521,7 @@ def run(settings: Settings) -> None:
         labelled = [training, validation] if settings.test_labels else [training, validation, test]
         card["metrics"]["nested cross-validation"] = cross_validate(settings, labelled)
     rows = cohort.join(splits, {"train": training, "validation": validation, "test": test})
-    card["flow"] = cohort.flow_lines(cohort.flow(rows, card))
-    text = report.in_full(words + cohort.in_words(rows, card), card)
+    text = report.in_full(words, rows, card)
     print(text, end="")
     save(model, card, output)    # again, with the figures in its card
     write_results(settings, folder, card, text, rows, tested)

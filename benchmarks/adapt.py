@@ -32,7 +32,7 @@ from benchmarks.scores import MIN_RECORDS, Scorer, interval, versus
 from ecg import adaptation, rate_step
 from ecg.errors import UserError, exit_code
 from ecg.files import sha256
-from ecg.output.model_card import markdown_table
+from ecg.output.tables import markdown_table
 from ecg.settings import Parser
 
 SIZES = 10, 20, 40       # labelled records of the other hospital

@@ -133,7 +133,6 @@ def run(own, others):
              "left_out": records.left_out, "unusual": records.unusual}
     script.save(model, card, output)
     split = cohort.join({"train": labels}, {"train": records})
-    card["flow"] = cohort.flow_lines(cohort.flow(split, card))
     write_model_card(settings, card, text, split, tested, output, own.note)
     for name in ("model", "logistic regression", "rate rule"):
         value, low, high = figures[name]["balanced accuracy"]

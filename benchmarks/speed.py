@@ -37,7 +37,7 @@ from benchmarks import thesis
 from benchmarks.common import log
 from ecg import origin
 from ecg.errors import exit_code
-from ecg.output.model_card import markdown_table
+from ecg.output.tables import markdown_table
 from ecg.settings import Parser
 
 ROUNDS = 2

@@ -11,7 +11,7 @@ from benchmarks.scores import (
     trust,
     versus,
 )
-from ecg.output.model_card import markdown_table
+from ecg.output.tables import markdown_table
 
 REFERENCES = "regression", "default"    # systems that all others are compared with
 

@@ -79,6 +79,7 @@ def contract(card: dict[str, Any]) -> dict[str, list[str]]:
     """
     recipe = card["recipe"]
     step = rate_step.of_card(card)
+    thresholds = card.get("metrics", {}).get("thresholds", {})
     fields = {
         "recipe": recipe,
         "rate_step": rate_step,
@@ -97,7 +98,7 @@ def contract(card: dict[str, Any]) -> dict[str, list[str]]:
         "n_classes": len(card["classes"]),
         "classes": ", ".join(card["classes"]),
         "n_models": len(card.get("temperature", [1])),
-        "thresholds": _thresholds(card),
+        "thresholds": "; ".join(report.threshold_lines(thresholds)) or "none",
         "labels": _labels(card)}
 
     sections = {}
@@ -140,12 +141,6 @@ def _more_features(card):
         lines.append(f"The last {len(more)} are defined in ecg/large_features.py of version "
                      f"{card.get('version', 'unknown')}, function extra_features, with sources.")
     return "\n".join(lines)
-
-
-def _thresholds(card):
-    thresholds = card.get("metrics", {}).get("thresholds", {})
-    return "; ".join(report.threshold_line(name, threshold)
-                     for name, threshold in thresholds.items() if threshold) or "none"
 
 
 def _labels(card):

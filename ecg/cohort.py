@@ -75,16 +75,6 @@ def flow(split: pd.DataFrame, card: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(ends, columns=["split", "end", "records"])
 
 
-def flow_lines(flow: pd.DataFrame) -> list[str]:
-    """Return the flow of records as a short list: the rows, and a line for each split."""
-    lines = [f"rows of labels: {flow['records'].sum()}"]
-    for split, own in flow.groupby("split", sort=False):
-        ends = ", ".join(f"{end} {n}" for _, end, n in own.to_numpy())
-        n_records = own["records"].sum()
-        lines.append(f"{split}: {n_records} ({ends})")
-    return lines
-
-
 # ---------------------------------------------------------------------------------------- table 1
 def quartiles(ages: pd.Series) -> str:
     """Return the median of ages, as text, with their quartiles and how many are not known."""
@@ -111,8 +101,7 @@ def table1(split: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
     used = pd.concat([used, in_all])
     place = ["class", "split"]
     people = used.drop_duplicates([*place, "subject_id"])
-    table = used.groupby(place, sort=False).size().to_frame("records")
-    table["patients"] = people.groupby(place).size()
+    table = used.groupby(place, sort=False)["subject_id"].agg(records="size", patients="nunique")
 
     for group in groups:
         if group == "age":
@@ -177,38 +166,3 @@ def by_group(
             rest = tested.drop(own.index)
             results[f"{group}: {value}"] = measure_group(own, rest)
     return results
-
-
-def group_table(results: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Return what `by_group` measures as a table of texts."""
-    def cell(value: Any) -> Any:
-        if isinstance(value, list):
-            return "{:.3f} ({:.2f} to {:.2f})".format(*value)
-        return value
-
-    table = pd.DataFrame.from_dict(results, orient="index")
-    texts = table.map(cell).fillna("-")
-    return texts.rename_axis("group").reset_index()
-
-
-# ------------------------------------------------------------------------------------------ words
-def in_words(split: pd.DataFrame, card: dict[str, Any]) -> str:
-    """Return flow, table 1 and groups as the report shows them, in short.
-
-    Parameters
-    ----------
-    split : what `join` returned
-    card : the run's, with its metrics
-    """
-    table = table1(split, [name for name in ("age", "sex") if name in split])
-    table = table[table["class"] == ALL].drop(columns="class")
-    groups = group_table(card["metrics"]["groups"])
-    groups = groups.iloc[:, :5]    # without sensitivities
-    return "\n".join([
-        "\nFlow of records",
-        *card["flow"],
-        "\nRecords used, each once, and their patients (by class: table1.csv)",
-        table.to_string(index=False),
-        f"\n{EXPLORATORY}",
-        groups.to_string(index=False),
-        ""])

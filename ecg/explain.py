@@ -145,9 +145,7 @@ def spread(importance: Importance, samples: int) -> tuple[np.ndarray, float]:
     points = len(importance.ecg)
     tenth = max(1, points // 100)    # of a second, for the eye
     smooth = uniform_filter1d(importance.ecg, tenth, axis=0)
-    places = np.arange(samples) * points / samples
-    raw = np.stack([np.interp(places, np.arange(points), lead) for lead in smooth.T], axis=1)
-
+    raw = smooth[np.arange(samples) * points // samples]
     sizes = np.abs(raw)
     largest = np.quantile(sizes, 0.995)
     if largest <= 1e-9 * sizes.max():    # less than 0.5 % of all moments count; a mean rounds
@@ -187,14 +185,17 @@ def summed(importance: Importance, leads: Sequence[str], feature_names: Sequence
     """
     points = len(importance.ecg)
     second = np.arange(points) * seconds // points
-    per_second = np.bincount(second, importance.ecg.sum(axis=1)).tolist()
-    per_lead = importance.ecg.sum(axis=0).tolist()
-    per_feature = importance.features.tolist()
+    names = {
+        "lead": leads,
+        "second": [f"{i}-{i + 1} s" for i in range(seconds)],
+        "feature": feature_names}
+    sums = {
+        "lead": importance.ecg.sum(axis=0),
+        "second": np.bincount(second, importance.ecg.sum(axis=1)),
+        "feature": importance.features}
+
     return {
-        "lead": dict(zip(leads, per_lead, strict=True)),
-        "second": {f"{i}-{i + 1} s": change for i, change in enumerate(per_second)},
-        "feature": dict(zip(feature_names, per_feature, strict=True)),
+        **{kind: dict(zip(names[kind], sums[kind].tolist(), strict=True)) for kind in names},
         "baseline": importance.baseline,
         "probability": importance.probability,
-        "rest": importance.rest,
-    }
+        "rest": importance.rest}

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import classification_report
 
-from ecg import left_out, metrics, origin
+from ecg import cohort, left_out, metrics, origin
+from ecg.output import tables
 from ecg.rate_step import RateStep
 
 COVERAGES = "1.00", "0.90", "0.75", "0.50", "0.25"    # shares of the records that are answered
@@ -20,9 +21,9 @@ TEMPLATE = """
 accuracy at coverage {coverage}
 more figures, all with intervals: metrics.csv
 
-The test is drawn evenly from the classes, as far as they have records; what a call is worth depends
-on how common they are.
+{tables.EVENLY}
 {at_prevalence}
+
 {rate_step}
 
 Rate rule (below 60 bpm bradycardia, above 100 tachycardia, else the commonest other class)
@@ -33,14 +34,16 @@ Baseline: a logistic regression on the same features and training records
 Decision thresholds at 95 % sensitivity on validation patients, and what they reach on test patients
 {thresholds}
 
-Heart rate and its variability by true class: mean +- deviation (records where measurable)
+Heart rate and its variability by true class, where measurable
 {vitals}
 reference range: {ranges}
 (HRV ranges are meant for longer recordings than 10 s)
 """
-SHORT = {    # of a class, in a table of the report: by name in metrics.json
-    "precision": "PPV", "negative predictive value": "NPV", "specificity": "specificity",
-    "average precision": "average precision"}
+
+
+NESTED = """\
+Adapting, by nested cross-validation over all {0[patients]} labelled people
+{1}"""
 
 
 def print_classes(labels: pd.DataFrame, is_demo: bool) -> pd.Series:
@@ -66,85 +69,39 @@ def with_intervals(scores: dict[str, list[float]]) -> str:
                      for name in ("accuracy", "balanced accuracy"))
 
 
-def calibration_lines(calibration: dict[str, Any]) -> str:
-    """Write calibration on the test before and after temperature scaling, a line for each score."""
-    before, after = (calibration[when] for when in ("before", "after"))
-    lines = []
-    without = calibration["without rate step"]
-    for name, score in after.items():
-        scaled = f", after temperature scaling {score:.3f}" if score != before[name] else ""
-        step = f", without the rate step {without[name]:.3f}" if without[name] != score else ""
-        lines.append(f"{name}: {before[name]:.3f}{scaled}{step}")
-    if after == before:
-        lines.append("temperature scaling was left out: nothing was trained, or it would not help "
-                     "validation patients")
-    return "\n".join(lines)
-
-
-def rate_step_lines(step: RateStep, rate: np.ndarray, truth: np.ndarray, classes: list[str]) -> str:
+def rate_step_lines(step: RateStep, rate: np.ndarray, truth: np.ndarray) -> str:
     """Write what the heart rate decides, and how far labels disagree with it."""
-    lines = [step.in_words()]
-    for place in step.places:
-        low, high = step.limits
-        own = rate[truth == classes[place]]
-        if len(own):
+    if not step.places:
+        return step.in_words()
+    low, high = step.limits
+    zones = [f"below {low:.0f} bpm", f"above {high:.0f} bpm", "not measurable"]
+    zone = np.select([rate < low, rate > high, np.isnan(rate)], zones, "between")
+    return (f"{step.in_words()}\n(where none is measurable, no rate class gets more than 0.5)\n"
+            f"{pd.crosstab(truth, zone, rownames=[''], colnames=['']).to_string()}")
+
+
+def threshold_lines(thresholds: dict[str, Any]) -> list[str]:
+    """Return from which probability each class is called, how well that does, and which are not."""
+    lines = []
+    for name, threshold in thresholds.items():
+        if threshold:
+            scores = [f"{kind} {threshold[kind]:.3f}" for kind in ("sensitivity", "specificity")
+                      if threshold[kind] is not None]
             lines.append(
-                f"of {len(own)} records labelled {classes[place]} {np.mean(own < low):.0%} are "
-                f"below {low:.0f} bpm, {np.mean(own > high):.0%} above {high:.0f}")
-    if step.places:
-        lines.append(f"without a heart rate: {np.isnan(rate).sum()} records, in which no rate "
-                     "class gets more than 0.5")
-    return "\n".join(lines)
+                f"{name} from a probability of {threshold['probability']:.4g}: {', '.join(scores)}")
 
-
-def prevalence_lines(figures: dict[str, Any]) -> str:
-    """Write figures by class on the test and at the label file's prevalence, if there is any."""
-    of_file = figures.get("at prevalence")
-    if not of_file:
-        return ""
-    cells: dict[str, list[str]] = {"prevalence": [
-        f"{share:.1%}" for share in of_file["prevalence"].values()]}
-    for kind, short in SHORT.items():
-        pairs = [[scores[name][kind] for scores in (figures["by class"], of_file["by class"])]
-                 for name in of_file["by class"]]
-        cells[short] = [" / ".join(f"{score[0]:.3f}" if score else "-" for score in pair)
-                        for pair in pairs]
-    table = pd.DataFrame(cells, index=list(of_file["by class"]))
-    return (f"On the test / at the prevalence of {of_file['label file']}:\n"
-            f"{table.to_string()}\n")
-
-
-def threshold_line(name: str, threshold: dict[str, Any] | None) -> str:
-    """Write from which probability a class is called, and how well that does; "" if none is."""
-    if threshold is None:
-        return ""
-    scores = [f"{kind} {threshold[kind]:.3f}" for kind in ("sensitivity", "specificity")
-              if threshold[kind] is not None]
-    return f"{name} from a probability of {threshold['probability']:.4g}: {', '.join(scores)}"
-
-
-def threshold_lines(thresholds: dict[str, Any]) -> str:
-    """Write all decision thresholds, and of which classes there is none."""
-    lines = [threshold_line(name, threshold) for name, threshold in thresholds.items() if threshold]
     few = [name for name, threshold in thresholds.items() if not threshold]
     if few:
-        words = f"too few validation records (under {metrics.MIN_RECORDS}) to choose a probability"
-        lines.append(textwrap.fill(f"{words}: {', '.join(few)}", 100, subsequent_indent="    "))
-    return "\n".join(lines)
+        lines.append(f"too few validation records (under {metrics.MIN_RECORDS}) to choose a "
+                     f"probability: {', '.join(few)}")
+    return lines
 
 
 def vitals_table(vitals: np.ndarray, kinds: list[tuple], truth: np.ndarray) -> str:
     """Write mean, deviation and count of heart rate and its variability by true class."""
-    def in_words(values: pd.Series) -> str:
-        count = values.count()
-        digits = 2 if values.name.endswith("[1]") else 1    # CV_RR is far below 1
-        mean = f"{values.mean():.{digits}f} " if count else ""
-        deviation = f"+- {values.std():.{digits}f} " if count > 1 else ""
-        return f"{mean}{deviation}({count})"
-
     names = [f"{name} [{unit or '1'}]" for name, unit, _ in kinds]
-    table = pd.DataFrame(vitals.astype(float), columns=names)
-    return table.groupby(truth).agg(in_words).to_string()
+    by_class = pd.DataFrame(vitals.astype(float), columns=names).groupby(truth)
+    return by_class.agg(["mean", "std", "count"]).to_string(float_format="%.2f")
 
 
 def in_words(figures: dict[str, Any], truth: np.ndarray, predicted: np.ndarray,
@@ -169,6 +126,8 @@ def in_words(figures: dict[str, Any], truth: np.ndarray, predicted: np.ndarray,
     alone = list(figures.get("balanced accuracy of each", {}).values())
     single = (f"single models: balanced accuracy {np.mean(alone):.3f} +- "
               f"{np.std(alone, ddof=1):.3f} (n = {len(alone)})\n") if alone else ""
+    frames = tables.of_metrics(figures)
+    common = frames["at_prevalence"].set_index(["class", "as in the"])
 
     return TEMPLATE.format(
         # By name, since a class neither tested nor predicted would count as 0 in the means
@@ -177,33 +136,44 @@ def in_words(figures: dict[str, Any], truth: np.ndarray, predicted: np.ndarray,
         model=with_intervals(figures["model"]),
         single=single,
         confidence=figures["confidence"],
-        calibration=calibration_lines(figures["calibration"]),
+        calibration=frames["calibration"].to_string(index=False),
         coverage=", ".join(f"{float(share):.0%} {coverage[share]:.3f}" for share in COVERAGES),
-        at_prevalence=prevalence_lines(figures),
-        rate_step=rate_step_lines(step, vitals[:, 0], truth, list(figures["by class"])),
+        tables=tables,
+        at_prevalence=common.replace(r" \(.*", "", regex=True).to_string(),    # no intervals
+        rate_step=rate_step_lines(step, vitals[:, 0], truth),
         rule=with_intervals(figures["rate rule"]),
         baseline=with_intervals(figures["logistic regression"]),
-        thresholds=threshold_lines(figures["thresholds"]),
+        thresholds="\n".join(textwrap.fill(line, 100, subsequent_indent="    ")
+                             for line in threshold_lines(figures["thresholds"])),
 
         vitals=vitals_table(vitals, kinds, truth),
         ranges=", ".join(f"{name} {limits[0]}-{limits[1]} {unit}".strip()
                          for name, unit, limits in kinds if limits))
 
 
-def nested_lines(figures: dict[str, Any] | None) -> list[str]:
-    """Write the cross-validation over all labelled people in lines, where there is any."""
-    if not figures:
-        return []
-    return [f"Adapting, by nested cross-validation over all {figures['patients']} labelled people",
-            with_intervals(figures)]
+def cohort_lines(split: pd.DataFrame, card: dict[str, Any]) -> list[str]:
+    """Return flow, table 1 and groups in short; `split` is what `cohort.join` returned."""
+    flow = cohort.flow(split, card)
+    table = cohort.table1(split, [name for name in ("age", "sex") if name in split])
+    table = table[table["class"] == cohort.ALL].drop(columns="class")
+    groups = tables.of_metrics(card["metrics"])["groups"].iloc[:, :5]    # no sensitivities
+    return [
+        f"\nWhat became of the {flow['records'].sum()} rows of labels",
+        flow.to_string(index=False),
+        "\nRecords used, each once, and their patients (by class: table1.csv)",
+        table.to_string(index=False),
+        f"\n{cohort.EXPLORATORY}",
+        groups.to_string(index=False),
+        ""]
 
 
-def in_full(words: str, card: dict[str, Any]) -> str:
+def in_full(words: str, split: pd.DataFrame, card: dict[str, Any]) -> str:
     """Return the whole report: what was tested, the words of `in_words`, and what it is not.
 
-    `card` is the run's, with its metrics.
+    `split` is what `cohort.join` returned, `card` is the run's, with its metrics.
     """
     tested = card["metrics"]
+    nested = tested.get("nested cross-validation")
     unseen = origin.unseen(card, card["recipe"]["epochs"] > 0)
     unusable = left_out.count_reasons(why for _, why in card["left_out"])
     remarks = left_out.count_reasons(
@@ -213,7 +183,8 @@ def in_full(words: str, card: dict[str, Any]) -> str:
         f"\nTest on {tested['records']} records of {tested['patients']} patients{unseen}",
         *filter(None, [origin.caution(card)]),
         words,
-        *nested_lines(tested.get("nested cross-validation")),
+        *cohort_lines(split, card),
+        *([NESTED.format(nested, with_intervals(nested))] if nested else []),
         f"left out: {unusable}",
         f"used although unusual: {remarks}",
         origin.about_results(card["labels_origin"], card.get("test_labels_origin", "")),

@@ -417,7 +417,7 @@ def page(result: Result, classes: list[str], note: str) -> Any:
 
     `note` is printed at its foot: `ecg.origin.note` of the model's card.
     """
-    from ecg.output import ecg_page, style
+    from ecg.output import ecg_page
 
     recording = script.read_record(result.record, start=result.start or 0)
     signal, fs = recording.signal, recording.fs
@@ -429,7 +429,7 @@ def page(result: Result, classes: list[str], note: str) -> Any:
         reasons = ecg_page.Reasons(colours, at_full_colour, in_brief(result.importance, names))
 
     order = np.argsort(-result.probabilities, kind="stable")
-    classes = [style.drawable(classes)[place] for place in order]
+    classes = [classes[place] for place in order]
     return ecg_page.draw_ecg(
         signal, fs, script.LEADS, rhythm.r_peaks,
         title=f"Predicted {classes[0]}: record {printable(os.path.basename(name_of(result)))}",

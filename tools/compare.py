@@ -19,36 +19,25 @@ import pandas as pd
 
 from ecg import intervals
 from ecg.errors import UserError, exit_code, user_errors
-from ecg.output.read import probability_column, read_json, read_texts
+from ecg.output.read import read_texts
 from ecg.settings import Parser
 
 BY_CLASS = "recall", "AUROC"
 
 
-def read_tested(folder: Path) -> tuple[list[str], pd.DataFrame]:
-    """Return classes and test records of a results folder, in the order of the records' names."""
-    with user_errors(folder, (OSError, KeyError)):
-        table = read_texts(folder / "predictions.csv").set_index("record").sort_index()
-        return read_json(folder / "run.json")["classes"], table
+def read_tested(folder: Path) -> pd.DataFrame:
+    """Return the test records of a results folder, in the order of their names."""
+    with user_errors(folder, OSError):
+        return read_texts(folder / "predictions.csv").set_index("record").sort_index()
 
 
-def check_same(first: Path, second: Path, tables: list[pd.DataFrame]) -> None:
-    """Raise `UserError` unless both runs have tested the same records, patients and labels."""
-    kinds = ["subject_id", "true"]
-    tested = [set(table[kinds].itertuples(name=None)) for table in tables]
-    n_other = len(tested[0] ^ tested[1])
-    if n_other:
-        raise UserError(
-            f"{first} and {second} were not tested on the same records: {n_other} records, with "
-            "patient and label, are in one only; give both the same label files, --seed and "
-            "--test-samples")
-
-
-def measured(classes: list[str], table: pd.DataFrame) -> dict[str, intervals.Figure]:
+def measured(table: pd.DataFrame) -> dict[str, intervals.Figure]:
     """Return the figures of a run that are compared, by name, with their resamples."""
-    p = table[[probability_column(name) for name in classes]].to_numpy(float)
-    targets = pd.Index(classes).get_indexer(table["true"])
-    overall, by_class = intervals.measure(p, targets, table["subject_id"].to_numpy())
+    probabilities = table.filter(regex="^p ").astype(float)
+    classes = probabilities.columns.str.removeprefix("p ")
+    overall, by_class = intervals.measure(
+        probabilities.to_numpy(), classes.get_indexer(table["true"]),
+        table["subject_id"].to_numpy())
     return overall | {
         f"{kind} {name}": figure for kind in BY_CLASS
         for name, figure in zip(classes, by_class[kind], strict=True)}
@@ -72,20 +61,22 @@ def compare(first: Path, second: Path) -> None:
     Raises
     ------
     UserError
-        The two were not tested on the same records, or have other classes.
+        The two were not tested on the same records, patients and labels.
     """
-    (classes, a), (others, b) = map(read_tested, (first, second))
-    check_same(first, second, [a, b])
-    if set(classes) != set(others):
-        raise UserError(f"{first} and {second} have other classes: {classes} and {others}")
-    of_a, of_b = measured(classes, a), measured(classes, b)
-    rows = {
-        name: difference(figure, of_b[name])
-        for name, figure in of_a.items()
-        if figure.interval() and of_b[name].interval()}
-    table = pd.DataFrame.from_dict(rows, orient="index").to_string()
+    a, b = map(read_tested, (first, second))
+    kinds = ["subject_id", "true"]
+    n_other = len(set(a[kinds].itertuples(name=None)) ^ set(b[kinds].itertuples(name=None)))
+    if n_other:
+        raise UserError(
+            f"{first} and {second} were not tested on the same records: {n_other} records, with "
+            "patient and label, are in one only; give both the same label files, --seed and "
+            "--test-samples")
+
+    of_a, of_b = measured(a), measured(b)
+    rows = {name: difference(figure, of_b[name]) for name, figure in of_a.items()
+            if name in of_b and figure.interval() and of_b[name].interval()}
     print(f"a: {first}\nb: {second}\n{len(a)} test records of {a['subject_id'].nunique()} "
-          f"patients, the same in both\n{table}")
+          f"patients, the same in both\n{pd.DataFrame(rows).T.to_string()}")
 
 
 def main(arguments: list[str] | None = None) -> int:

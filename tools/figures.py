@@ -7,7 +7,6 @@ and index.html, a page that shows all of it, go into the folder itself. Nothing 
 any 12-lead ECG from Python: `ecg.output.ecg_page.draw_ecg`.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -21,16 +20,12 @@ from ecg.output.figures import make_all
 from ecg.settings import Parser
 
 
-def run(options: argparse.Namespace) -> None:
-    """Draw all and print the paths of what was written."""
-    print(*make_all(options.folder), sep="\n")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
     parser = Parser(__doc__)
     parser.add_argument("folder", help="results folder of a run")
-    return exit_code("figures.py", run, parser.parse_args(arguments))
+    folder = parser.parse_args(arguments).folder
+    return exit_code("figures.py", lambda: print(*make_all(folder), sep="\n"))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ class Results(NamedTuple):
     """What a run has measured on its n test records."""
 
     folder: Path
-    run: dict[str, Any]          # run.json: the model's card without metrics and history
-    metrics: dict[str, Any]      # metrics.json
+    run: dict[str, Any]          # run.json: the model's card
     table: pd.DataFrame          # predictions.csv: n rows, as `write.predictions` returns it
     true: np.ndarray             # (n,), number of the labelled class
     predicted: np.ndarray        # (n,), number of the predicted class
@@ -28,6 +27,11 @@ class Results(NamedTuple):
     def classes(self) -> list[str]:
         """Names of the classes."""
         return self.run["classes"]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What `evaluate` of the script measures."""
+        return self.run["metrics"]
 
     @property
     def is_demo(self) -> bool:
@@ -45,11 +49,6 @@ def probability_column(name: str) -> str:
     return f"p {name}"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def read_texts(path: Path) -> pd.DataFrame:
     """Return a CSV file as text: a class or a reason may be called NA."""
     return pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -58,7 +57,7 @@ def read_texts(path: Path) -> pd.DataFrame:
 def read_results(folder: Path | str) -> Results:
     """Return what a run has written into its results folder; `OSError` if a file is missing."""
     folder = Path(folder)
-    run = read_json(folder / "run.json")
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     table = read_texts(folder / "predictions.csv")
     names = pd.Index(run["classes"])
     numbers = table.columns[4:]    # after subject_id, record, true and predicted
@@ -68,6 +67,6 @@ def read_results(folder: Path | str) -> Results:
         ecgs = {row: (data[f"signal_{row}"], float(data[f"fs_{row}"]), data[f"r_peaks_{row}"])
                 for row in (*examples, *errors)}
     return Results(
-        folder, run, read_json(folder / "metrics.json"), table,
-        names.get_indexer(table["true"]), names.get_indexer(table["predicted"]),
-        table[map(probability_column, names)].to_numpy(), examples, errors, ecgs)
+        folder, run, table, names.get_indexer(table["true"]),
+        names.get_indexer(table["predicted"]), table[map(probability_column, names)].to_numpy(),
+        examples, errors, ecgs)

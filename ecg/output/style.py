@@ -13,7 +13,7 @@ from unicodedata import east_asian_width
 
 from matplotlib import style
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.font_manager import fontManager
 
 from ecg.files import write_whole
 
@@ -70,31 +70,16 @@ def styled() -> Iterator[None]:
         yield
 
 
-def breadth(text: str) -> int:
-    """Count letters, a Chinese, Japanese or Korean one as two."""
-    return len(text) + sum(east_asian_width(letter) in "WF" for letter in text)
-
-
-def short(name: str, most: int) -> str:
-    """Cut off what is broader than `most` letters."""
-    if breadth(name) <= most:
-        return name
-    while breadth(name) >= most:
-        name = name[:-1]
-    return name.rstrip() + "…"
-
-
 def wrap(text: str, width: int, **options: Any) -> list[str]:
-    """Break text into lines as `textwrap.wrap` does, which takes all letters for equally broad."""
-    doubled = "".join(letter + "\0" * (breadth(letter) - 1) for letter in text)
+    """Break text as `textwrap.wrap` does; a Chinese, Japanese or Korean letter counts as two."""
+    doubled = "".join(
+        letter + "\0" * (east_asian_width(letter) in "WF") for letter in text)
     return [line.replace("\0", "") for line in textwrap.wrap(doubled, width, **options)]
 
 
-def drawable(classes: Sequence[str]) -> list[str]:
-    """Return the names of the classes; one that no installed font can write becomes its number."""
-    known = set().union(*(get_font(findfont(font)).get_charmap() for font in FONTS))
-    return [name if known.issuperset(map(ord, name)) else f"class {number}"
-            for number, name in enumerate(classes, start=1)]
+def short(text: str, most: int) -> str:
+    """Cut off what is broader than `most` letters."""
+    return "".join(wrap(text, most, max_lines=1, placeholder="…"))
 
 
 @styled()
@@ -113,8 +98,6 @@ def save(figure: Figure, stem: str | os.PathLike[str], kinds: Sequence[str] = ("
     `UserError` if a file cannot be written.
     """
     paths = [Path(f"{stem}.{kind}") for kind in kinds]
-    for path in sorted(paths, reverse=True):    # PNG first: what it lays out, the PDF takes over
-        options = OPTIONS[path.suffix[1:]]
-        write_whole(path, functools.partial(figure.savefig, dpi=dpi, **options))
-        figure.set_layout_engine("none")
+    for path, kind in zip(paths, kinds, strict=True):
+        write_whole(path, functools.partial(figure.savefig, dpi=dpi, **OPTIONS[kind]))
     return paths

@@ -3,7 +3,6 @@
 `ecg.output.figures` draws from these files alone; notebooks read them.
 """
 
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecg import cohort
+from ecg import cohort, files
 from ecg.files import write_whole
 from ecg.output.read import feature_column, probability_column
 
@@ -37,8 +36,7 @@ def predictions(tested: Any, probabilities: np.ndarray, classes: Sequence[str],
         "subject_id": tested.rows["subject_id"],
         "record": tested.rows["waveform_path"],
         "true": tested.rows["ecg_category"],
-        "predicted": np.array(classes)[probabilities.argmax(axis=1)],
-    }
+        "predicted": np.array(classes)[probabilities.argmax(axis=1)]}
     columns |= zip(map(probability_column, classes), probabilities.T, strict=True)
     names = [feature_column(name, unit) for name, unit, _ in features]
     return pd.DataFrame(columns | dict(zip(names, tested.features.T, strict=True)))
@@ -47,44 +45,40 @@ def predictions(tested: Any, probabilities: np.ndarray, classes: Sequence[str],
 def flat(metrics: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple]:
     """Yield a row of metrics.csv for each number of metrics.json, with its interval if it has one.
 
-    `section` is all of the path but its last two names: "at prevalence, by class".
+    `section` is all of the path to it but the last two names, which are `of` and `figure`.
     """
     for name, value in metrics.items():
         if isinstance(value, dict):
             yield from flat(value, (*path, name))
         elif not isinstance(value, str):
-            section = ", ".join(path[:-1] or path)
-            of = path[-1] if len(path) > 1 else ""
-            numbers = value if isinstance(value, list) else [value, None, None]
-            yield section, of, name, *numbers
+            *section, of = path or [""]
+            numbers = value if isinstance(value, list) else [value]
+            yield ", ".join(section), of, name, *numbers
 
 
 def choose_examples(true: np.ndarray, probabilities: np.ndarray) -> list[int]:
     """Choose a record of each class that has records: neither the best case nor the worst.
 
-    It is the one with the median probability of its class, of the rightly predicted records, or of
-    all where none is right.
+    It is the one with the median probability of its class.
 
     Parameters
     ----------
     true : ndarray of int, shape (n,), numbers of the labelled classes
     probabilities : ndarray, shape (n, n_classes)
     """
-    is_right = probabilities.argmax(axis=1) == true
     rows = []
     for number in np.unique(true):
-        own = true == number
-        candidates = np.flatnonzero(own & is_right if is_right[own].any() else own)
-        order = np.argsort(probabilities[candidates, number], kind="stable")
-        rows.append(int(candidates[order[len(order) // 2]]))
+        own = np.flatnonzero(true == number)
+        order = np.argsort(probabilities[own, number], kind="stable")
+        rows.append(int(own[order[len(order) // 2]]))
     return rows
 
 
 def choose_errors(true: np.ndarray, probabilities: np.ndarray) -> list[int]:
     """Choose the wrongly classified records that are most confident; return them in that order."""
-    is_wrong = probabilities.argmax(axis=1) != true
-    order = np.argsort(-probabilities.max(axis=1), kind="stable")
-    return order[is_wrong[order]][:MAX_ERRORS].tolist()
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != true)
+    order = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
+    return wrong[order[:MAX_ERRORS]].tolist()
 
 
 def ecgs(tested: Any, probabilities: np.ndarray, read_ecg: ReadEcg) -> bytes:
@@ -93,13 +87,10 @@ def ecgs(tested: Any, probabilities: np.ndarray, read_ecg: ReadEcg) -> bytes:
     errors = choose_errors(tested.targets, probabilities)
     arrays: dict[str, Any] = {"examples": examples, "errors": np.array(errors, int)}
     for row in (*examples, *errors):
-        signal, fs, r_peaks = read_ecg(tested.rows["waveform_path"].iloc[row])
-        arrays |= {f"signal_{row}": signal.astype(np.float32), f"fs_{row}": fs,
-                   f"r_peaks_{row}": r_peaks}
-
-    archive = io.BytesIO()    # not the file itself: on a full disk, NumPy would print a traceback
-    np.savez_compressed(archive, **arrays)
-    return archive.getvalue()
+        ecg = read_ecg(tested.rows["waveform_path"].iloc[row])
+        names = f"signal_{row}", f"fs_{row}", f"r_peaks_{row}"
+        arrays |= zip(names, ecg, strict=True)
+    return files.npz(**arrays)
 
 
 def remove_pages(folder: Path) -> None:
@@ -140,26 +131,20 @@ def write_results(
         If a file cannot be written.
     """
     remove_pages(folder)
-
-    others = "history", "left_out", "metrics"    # parts of the card that have files of their own
-    run = {name: value for name, value in card.items() if name not in others}
-    epochs = []
-    for repeat, history in enumerate(card["history"]):
-        numbers = range(1, len(history) + 1)
-        epochs.append(pd.DataFrame(history).assign(repeat=repeat, epoch=numbers))
+    repeats = enumerate(map(pd.DataFrame, card["history"]))
     tables = {
         "predictions": predictions(tested, mean, card["classes"], card["features"]),
-        "history": pd.concat(epochs),
+        "history": pd.concat(
+            [own.assign(repeat=number, epoch=own.index + 1) for number, own in repeats]),
         "metrics": pd.DataFrame(flat(card["metrics"]), columns=METRICS),
         "left_out": pd.DataFrame(card["left_out"], columns=["record", "why"]),
         "split": split,
         "flow": cohort.flow(split, card),
-        "table1": cohort.table1(split, cohort.groups_of(split)),
-    }
+        "table1": cohort.table1(split, cohort.groups_of(split))}
 
     write_text(folder / "report.txt", text)
     write_text(folder / "metrics.json", json.dumps(card["metrics"], indent=1))
-    write_text(folder / "run.json", json.dumps(run, indent=1))
+    write_text(folder / "run.json", json.dumps(card, indent=1))
     for name, table in tables.items():
         write_text(folder / f"{name}.csv", table.to_csv(index=False))
     content = ecgs(tested, mean, read_ecg)

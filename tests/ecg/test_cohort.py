@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import too_feature as script
 from ecg import cohort, metrics
 from ecg.errors import UserError
+from ecg.output import tables
 from tests.support.labels import write
 
 KINDS = ["plain", "again", "two classes", "two patients", "blank"]    # of rows of a label file
@@ -75,9 +76,10 @@ def test_each_record_has_the_end_that_it_came_to():
     records = SimpleNamespace(rows=rows[:1], missing=("b",), left_out=(("c", "too short: 3 s"),))
     split = cohort.join({"test": rows}, {"test": records})
     assert split["end"].tolist() == ["used", "not on disk", "too short", "not drawn"]
-    assert cohort.flow_lines(cohort.flow(split, {"rows": {"duplicate": 3, "records": 4}})) == [
-        "rows of labels: 7", "in no split: 3 (duplicate 3)",
-        "test: 4 (used 1, not on disk 1, too short 1, not drawn 1)"]
+    flow = cohort.flow(split, {"rows": {"duplicate": 3, "records": 4}})
+    assert flow.to_numpy().tolist() == [
+        ["in no split", "duplicate", 3],
+        *(["test", end, 1] for end in ("used", "not on disk", "too short", "not drawn"))]
 
 
 def test_table_1_counts_used_records_and_each_patient_once():
@@ -130,7 +132,8 @@ def test_small_groups_have_no_figures_and_ages_are_in_bands():
     assert groups["age: under 18"] == {"patients": 19, "accuracy": "too few"}
     assert groups["age: unknown"] == {"patients": 1, "accuracy": "too few"}
     assert groups["age: 18-39"]["patients"] == groups["age: 80 and more"]["patients"] == 20
-    assert cohort.group_table(groups).set_index("group").loc["age: under 18", "difference"] == "-"
+    texts = tables.figures(groups, heading="group").set_index("group").loc["age: under 18"]
+    assert texts[["accuracy", "difference"]].tolist() == ["too few", "–"]
 
 
 def test_a_difference_counts_only_classes_that_both_have():

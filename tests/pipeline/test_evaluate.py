@@ -125,7 +125,7 @@ def test_results_are_reweighted_to_the_prevalence_of_the_label_file():
 def test_the_report_of_an_external_test_set_says_nothing_of_the_label_files_prevalence():
     report, figures = evaluate(certain(EIGHT_EACH), EIGHT_EACH, temperature=2, label_file="")
     assert "at prevalence" not in figures
-    assert "at the prevalence" not in report
+    assert " test " in report and " label file " not in report.split("label file.")[1]
 
 
 # ----------------------------------------------------------------------------------- calibration
@@ -186,11 +186,10 @@ def test_the_report_says_how_far_labels_and_limits_disagree_and_what_the_step_do
     report, figures = script.evaluate(
         tested, tested, [1.0], CLASSES, PREVALENCE, certain(EIGHT_EACH), "")
     assert "Rate step: bradycardia below 60 bpm here, tachycardia above 100\n" in report
-    assert "of 8 records labelled Bradycardia 75% are below 60 bpm, 0% above 100\n" in report
-    assert "of 8 records labelled Normal 75% are below 60 bpm, 0% above 100\n" in report
-    assert "without a heart rate: 5 records" in report
+    assert re.search(r"below 60 bpm +between +not measurable", report)
+    assert re.search(r"\nNormal +6 +1 +1\n", report)
     before, after = (calibration(p, EIGHT_EACH)[ERROR] for p in (core, tested.mean))
-    assert f"{ERROR}: {after:.3f}, without the rate step {before:.3f}\n" in report
+    assert re.search(rf" after +{after:.3f} .*\n +without rate step +{before:.3f} ", report)
     assert figures["by class"]["Normal"]["recall"][0] == 1 / 8    # the one of 70 bpm
     assert figures["logistic regression"]["accuracy"][0] == 26 / 40    # by the same step
 
@@ -207,8 +206,10 @@ def test_the_report_compares_calibration_before_and_after_also_at_the_prevalence
     assert of_file == pytest.approx(calibration(after, targets, weights))
     assert scores["after"][ERROR] < 0.05 < 0.1 < scores["before"][ERROR]
     for name in (ERROR, "Brier score"):
-        first, then = (scores[when][name] for when in ("before", "after"))
-        assert f"{name}: {first:.3f}, after temperature scaling {then:.3f}\n" in report
+        assert scores["after"][name] < scores["before"][name]
+    for moment, own in scores.items():
+        values = " +".join(f"{own[name]:.3f}" for name in (ERROR, "Brier score"))
+        assert re.search(rf" {moment} +{values}\n", report)
 
 
 # -------------------------------------------------------------------------- accuracy at coverage

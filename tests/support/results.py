@@ -23,7 +23,7 @@ def texts(figure):
 
 
 def words(figure):
-    return "\n".join(text.get_text() for text in texts(figure))
+    return "\n".join(text.get_text().replace("\xa0", " ") for text in texts(figure))
 
 
 def simulated_ecg(record):
@@ -41,12 +41,12 @@ def history(repeats, epochs):
 
 
 def write_results(folder, classes=CLASSES, synthetic=True, n=90, tested=(0, 1, 3, 4), repeats=2,
-                  epochs=6, unknown=0.1, typical=3, spread=0.7, **card):
+                  epochs=6, unknown=0.1, typical=3, spread=0.7, separation=2.5, **card):
     """Write a results folder; by default the third class has no test record."""
     rng = np.random.default_rng(0)
     k = len(classes)
     targets = rng.choice(tested, n)
-    logits = rng.normal(size=(n, k)) + 2.5 * np.eye(k)[targets]
+    logits = rng.normal(size=(n, k)) + separation * np.eye(k)[targets]
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     features = rng.lognormal(typical, spread, (n, 9))
     features[:, 2] -= np.exp(typical)
@@ -71,7 +71,7 @@ def write_results(folder, classes=CLASSES, synthetic=True, n=90, tested=(0, 1, 3
     write.write_results(folder, {
         "classes": list(classes), "leads": script.LEADS, "features": FEATURES,
         "synthetic": synthetic, "recipe": dataclasses.asdict(script.Recipe()),
-        "flow": ["label file: 200 rows"], "rows": {"duplicate": 0, "ambiguous": 0, "records": 200},
+        "rows": {"duplicate": 0, "ambiguous": 0, "records": 200},
         "settings": {"seed": 7, "data_dir": "/home/me", "test_labels": "", "groups": "age,sex"},
         "versions": {"python": "3.11.7"}, "commit": "0123456", "temperature": [1.234],
         "labels_sha256": "abc123",

@@ -185,5 +185,5 @@ def test_decision_thresholds_and_origin_are_stated_and_braces_in_a_class_are_tex
     outputs = " ".join(contract["Outputs"])
     assert "in this order: A, {B}." in outputs
     assert "whose probabilities are averaged: 2." in outputs
-    assert "test patients: {B} from a probability of 0.123: sensitivity 0.910." in outputs
+    assert "test patients: {B} from a probability of 0.123: sensitivity 0.910; too few" in outputs
     assert "Origin of the labels: two cardiologists." in contract["Labels"][0]

@@ -1,0 +1,91 @@
+"""The figures of a run as tables of text, which report, page, model card and checklist show."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from ecg.errors import markdown
+
+ROWS = {    # of the first table: by name in metrics.json
+    "model": "this model",
+    "rate rule": "baseline: heart rate alone",
+    "logistic regression": "baseline: logistic regression on the same features",
+}
+ACCURACIES = ["balanced accuracy", "accuracy", "macro F1", "Cohen's kappa"]
+CALIBRATION = [
+    "Brier score", "expected calibration error", "calibration slope", "calibration intercept"]
+BY_CLASS = ["AUROC", "average precision", "recall", "precision", "F1", "specificity"]
+AT_PREVALENCE = {
+    "precision": "PPV", "negative predictive value": "NPV", "specificity": "specificity",
+    "average precision": "average precision"}
+EVENLY = """\
+The test is drawn evenly from the classes, as far as they have records. What a call is worth depends
+on how common they are: positive (PPV) and negative predictive value (NPV), specificity and average
+precision, on the test and, unless it is an external one, at the prevalence of the label file."""
+
+
+def as_text(score: Any) -> Any:
+    """Return a figure of metrics.json, [value, low, high] or a number, as text; else as it is."""
+    if isinstance(score, list):
+        value, low, high = score
+        return f"{value:.3f} ({'too few' if low is None else f'{low:.2f} to {high:.2f}'})"
+    if pd.isna(score):
+        return "–"
+    return f"{score:.3f}" if isinstance(score, float) else score
+
+
+def figures(
+    scores: dict[str, dict[str, Any]],
+    kinds: Iterable[str] | None = None,
+    heading: str = "class",
+) -> pd.DataFrame:
+    """Return a table of texts: a row for each name, and a column for each kind of figure."""
+    table = pd.DataFrame(scores).T.reindex(columns=kinds)
+    return table.map(as_text).rename_axis(heading).reset_index()
+
+
+def at_prevalence(metrics: dict[str, Any]) -> pd.DataFrame:
+    """Return what a call is worth on the test and where classes are as common as in a file."""
+    shares = {name: n / metrics["records"] for name, n in metrics["records by class"].items()}
+    parts = []
+    for place, of_place in (
+            ("test", {**metrics, "prevalence": shares}),
+            ("label file", metrics.get("at prevalence"))):
+        if of_place:
+            part = figures(of_place["by class"], AT_PREVALENCE)
+            part.insert(1, "as in the", place)
+            part.insert(2, "prevalence", part["class"].map(of_place["prevalence"]))
+            parts.append(part.rename(columns=AT_PREVALENCE))
+
+    table = pd.concat(parts).sort_values("class", kind="stable")
+    return table.assign(prevalence=table["prevalence"].map("{:.1%}".format))
+
+
+def of_metrics(metrics: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """Return all tables of metrics.json by name."""
+    thresholds = {name: own or {} for name, own in metrics["thresholds"].items()}
+    by_class = figures(metrics["by class"], BY_CLASS)
+    by_class.insert(1, "test records", list(metrics["records by class"].values()))
+    return {
+        "accuracies": figures(
+            {words: metrics[name] for name, words in ROWS.items()}, ACCURACIES,
+            heading="95 % interval over patients"),
+        "overall": figures({"this model": metrics["model"]}, CALIBRATION, heading="calibration"),
+        "by_class": by_class,
+        "at_prevalence": at_prevalence(metrics),
+        "thresholds": figures(thresholds, ["probability", "sensitivity", "specificity"]),
+        "calibration": figures(metrics["calibration"], heading="temperature scaling"),
+        "groups": figures(metrics["groups"], heading="group")}
+
+
+def markdown_table(heading: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """Return a Markdown table."""
+    names = list(heading)
+    lines: list[Iterable[object]] = [names, ["---"] * len(names), *rows]
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
+
+
+def escaped_table(frame: pd.DataFrame) -> str:
+    """Return a table of texts in Markdown, which acts on none of them."""
+    return markdown_table(map(markdown, frame.columns), frame.map(markdown).to_numpy())
