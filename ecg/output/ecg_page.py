@@ -162,6 +162,7 @@ def draw_ecg(
     tallest = max(millivolts[name].iloc[part].abs().max() for _, name, part in _parts(fs))
     gain = GAIN / 2 if GAIN * tallest > ROW / 2 else GAIN
     importance = reasons and _as_frame(reasons.importance, fs, leads).fillna(0)
+
     figure, axes = _new_page(gain)
     for row, name, part in _parts(fs):
         colours = None if importance is None else importance[name].iloc[part]

@@ -51,12 +51,15 @@ def two_lines(names: Sequence[str], width: int = MAX_LETTERS) -> list[str]:
 def confusion_matrix(results: Results) -> Figure:
     """Draw counts and shares of the true class; the title has the interval of metrics.json."""
     names = two_lines(results.classes)
-    counts = scores.confusion_matrix(results.true, results.predicted, labels=range(len(names)))
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
+    n_classes = len(names)
+    counts = scores.confusion_matrix(results.true, results.predicted, labels=range(n_classes))
+    n_labelled = counts.sum(axis=1, keepdims=True)
+    shares = counts / n_labelled.clip(1)
 
-    side = max(style.COLUMN, 1.4 + 0.42 * len(names))
+    side = max(style.COLUMN, 1.4 + 0.42 * n_classes)
     figure = new_figure(side, side + 0.4, results)
-    display = scores.ConfusionMatrixDisplay(shares, display_labels=names).plot(
+    display = scores.ConfusionMatrixDisplay(shares, display_labels=names)
+    display.plot(
         ax=figure.add_subplot(), cmap="Blues", colorbar=False, xticks_rotation="vertical",
         im_kw={"vmin": 0, "vmax": 1})
     for text, n, share in zip(display.text_.flat, counts.flat, shares.flat, strict=True):
@@ -78,12 +81,13 @@ def training_curves(results: Results) -> Figure:
     figure = new_figure(style.PAGE, 3, results)
     panels = figure.subplots(1, len(quantities))
     for axes, quantity in zip(panels, quantities, strict=True):
-        for name, dash, colour, label in (
-                (quantity, "-", BLUE, "training (augmented records, with dropout)"),
-                (f"val_{quantity}", "--", VERMILLION, "validation")):
+        curves = [
+            (quantity, "-", BLUE, "training (augmented records, with dropout)"),
+            (f"val_{quantity}", "--", VERMILLION, "validation")]
+        for name, dash, colour, label in curves:
             if name in history:
-                curves = history.pivot_table(name, "epoch", "repeat")
-                lines = axes.plot(curves.index, curves, dash, color=colour, marker=".")
+                by_repeat = history.pivot_table(name, "epoch", "repeat")
+                lines = axes.plot(by_repeat.index, by_repeat, dash, color=colour, marker=".")
                 lines[0].set_label(label)
 
         axes.set(xlabel="epoch", ylabel=quantity.replace("_", " "))
@@ -131,7 +135,8 @@ def _draw_curves(axes, curves, results, kind, corner):
     """Draw curves in all of the axes and, where they are good enough, their corner inside."""
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     places = [axes]
-    areas = [own[kind][0] for own in results.metrics["by class"].values() if own[kind]]
+    by_class = results.metrics["by class"].values()
+    areas = [own[kind][0] for own in by_class if own[kind]]
     if areas and min(areas) > MIN_AREA:
         inset = axes.inset_axes(
             (0.25, 0.14, 0.56, 0.56), xlim=corner, ylim=(1 - CORNER, 1.01))
@@ -152,16 +157,20 @@ def reliability(results: Results) -> Figure:
     tested = pd.DataFrame({
         "confidence": results.probabilities.max(axis=1),
         "is_right": results.true == results.predicted})
-    tenth = (10 * tested["confidence"]).clip(upper=9).astype(int)
-    bins = tested.groupby(tenth.to_numpy()).mean()
-    counts = tested["is_right"].groupby(tenth).agg(["sum", "size"]).to_numpy()
-    intervals = [binomtest(k, n).proportion_ci(method="wilson") for k, n in counts.tolist()]
+    tenths = 10 * tested["confidence"]
+    bins = tested.groupby(tenths.clip(upper=9).astype(int).to_numpy())
+    confidence = bins["confidence"].mean()
+    right = bins["is_right"].agg(["sum", "size", "mean"])
+    counts = right[["sum", "size"]].to_numpy().tolist()
+    intervals = [binomtest(k, n).proportion_ci(method="wilson") for k, n in counts]
 
     figure = new_figure(style.COLUMN, 4.2, results)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.axline((0, 0), slope=1, color="0.6", linewidth=0.8, label="perfectly calibrated")
-    top.plot(*bins.to_numpy().T, "o-", color=BLUE, label="records, 95 % Wilson intervals")
-    top.vlines(bins["confidence"], *np.transpose(intervals), color=BLUE, linewidth=0.8)
+    top.plot(
+        confidence, right["mean"], "o-",
+        color=BLUE, label="records, 95 % Wilson intervals")
+    top.vlines(confidence, *np.transpose(intervals), color=BLUE, linewidth=0.8)
     top.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
     error = results.metrics["calibration"]["after"]["expected calibration error"]
     top.set_title(f"expected calibration error {error:.3f}")
@@ -180,8 +189,13 @@ def _draw_feature(axes, values, true, n_classes, reference):
     """
     axes.boxplot(
         [values[true == number].dropna() for number in range(n_classes)],
-        positions=range(n_classes), orientation="horizontal", widths=0.6, manage_ticks=False,
-        patch_artist=True, boxprops={"facecolor": style.SKY}, medianprops={"color": "black"},
+        positions=range(n_classes),
+        orientation="horizontal",
+        widths=0.6,
+        manage_ticks=False,
+        patch_artist=True,
+        boxprops={"facecolor": style.SKY},
+        medianprops={"color": "black"},
         flierprops={"marker": "."})
     if reference:
         axes.axvspan(*reference, color=GREEN, alpha=0.2, linewidth=0, zorder=0)
