@@ -81,7 +81,7 @@ START = r"(.*([,;] ?| (-|with|and|plus) ))?"    # another finding may stand befo
 END = r"( ?[,;(].*| (-|with|and|plus) .*)?"     # ... and details after
 DEGREE = r"((marked|mild|moderate|severe|extreme|paroxysmal|accelerated|irregular) )*"
 ORIGIN = (r"((supra|idio)?ventricular|(wide|narrow|broad)[- ](qrs|complex)( complex)?(es)?|"
-          r"junctional|nodal|(sinus or )?(ectopic )?atrial|p?svt|vt|avn?rt|reentrant|polymorphic|"
+          r"junctional|nodal|multifocal|(sinus or )?(ectopic )?atrial|p?svt|vt|avn?rt|reentrant|polymorphic|"
           r"torsades( de pointes)?)")
 RHYTHM = r"( (rhythm|escape|origin|reentr\w+))*\b(?! (?!with )\w)"    # ... as a whole phrase
 
@@ -137,10 +137,12 @@ RULES = [
     # The classes of rhythm and conduction
     # At any rate; 'fibrillation/flutter' is undecided, so it is not AF
     (rf"(?!.*flut){START}((coarse|fine|rapid|slow) )*(atrial fibrillation|a-?fib){END}", AF),
-    # Not incomplete ones, nor of beats that are ventricular, pre-excited or aberrant; 'of LBBB
-    # type' is a conduction defect
-    (r"(?!.*(\binc(\b|omp)|pre-?excit|wpw|wolff|delta wave|(cardia\W+ventricular|\bvt\b|"
-     r"((?<!supra)ventricular|wide qrs) (tachy|rhythm|escape)|aberr).*(bundle|bbb)))"
+    # Not incomplete ones, nor of beats that are ventricular, pre-excited or aberrant, as in 'PVCs
+    # with LBBB morphology'; 'of LBBB type' is a conduction defect
+    (r"(?!.*(\binc(\b|omp)|pre-?excit|wpw|wolff|delta wave|(cardia\W+ventricular|\b(ns)?vt\b|"
+     r"((?<!supra)ventricular|wide (qrs|complex)) (tachy|rhythm|escape)|aberr|"
+     r"\b(p[av]cs?|v[ep][bc]s?|aivr|\w*beats?|\w*geminy|couplets|ectop\w+|extrasystoles?|"
+     r"complexes|contractions) (-|with)).*(bundle|bbb)))"
      rf"{START}(complete )?((left |right )?bundle.branch block|[lr]bbb){END}", BBB),
     # Also 'bradycardia, junctional'; see --rate-origin
     (rf"{DEGREE}({ORIGIN} bradycardia{END}|bradycardia\b.*\b{ORIGIN}{RHYTHM}.*)", SLOW),
@@ -187,8 +189,8 @@ def normalise(statement):
 
 
 # A full stop ends a statement, except after an initial ('i.v. conduction') or an abbreviation
-ABBREVIATION = (r"\b(approx|atr|atyp|bord(erl)?|cons|ect|equiv|excl|hist|idiovent|inc(omp)?l?|"
-                r"int(erm|ermitt?)?|junct|nod|part|poss(ib)?|prev|prob|quest|resp|"
+ABBREVIATION = (r"\b(approx|atr|atyp|bord(erl)?|cons|ect|equiv|excl|hist|idiovent|inc(omp(lete)?)?l?|"
+                r"int(erm(itt?(ent)?)?)?|junct|nod|part(ial)?|poss(ib)?|prev|prob|quest|resp|"
                 r"(supra)?ventr?|susp|(in|un)det(erm)?)\.")
 FULL_STOP = r"(?:(?<=[a-z)]{3})|(?<=\d))\.(?: |(?=[a-z?]))"
 CONTINUATION = r"(with|and|or) .*"    # goes on with the statement of the cell before
