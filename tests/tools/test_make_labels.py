@@ -117,6 +117,9 @@ EXPECTED = {
         Atrial fibrillation, equivocal | Atrial fibrillation, presumed | Atrial fibrillation, flut
         Atrial fibrillation, or atrial tachycardia | Undet. atrial fibrillation
         Inc. RBBB | Sinus rhythm with inc. RBBB | Bord. LBBB | Interm. LBBB | Part. RBBB
+        Frequent PVCs with LBBB morphology | PVCs - LBBB | PACs with RBBB | NSVT with LBBB
+        Ventricular bigeminy with RBBB | Fusion beats with LBBB | Wide complex tachycardia with LBBB
+        Incomplete. RBBB | Partial. LBBB | Intermittent. LBBB | Tachycardia, multifocal
         RBBB (inc.) | RBBB, partial | Partial, RBBB | Incomplete - LBBB | LBBB, rate-related
         RBBB, incomplete with PVC(s) | LBBB (intermittent), left axis deviation | LBBB, atypical
         Ventricular pre-excitation with RBBB | LBBB with preexcitation | WPW, LBBB
