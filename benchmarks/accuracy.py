@@ -14,7 +14,6 @@ commands take from it what they have in common, and what the code or the records
 trained again. A training of the default takes some 35 s on one core, of the large model 100 s.
 """
 
-import contextlib
 import dataclasses
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from ecg.errors import exit_code
 from ecg.files import write_whole
 from ecg.settings import Parser
 
+REFERENCES = "regression", "default"    # systems that all others are compared with
 SYSTEMS = {
     **BASELINES,
     "thesis": System("thesis recipe to the letter", thesis.fit, thesis.prepare_all),
@@ -66,8 +66,6 @@ def ablation_steps():
     for title, names in CHANGES.items():
         recipe = dataclasses.replace(recipe, **{name: getattr(default, name) for name in names})
         steps[title] = recipe
-    if dataclasses.replace(recipe, name=default.name) != default:
-        steps["+ all else"] = default
     return {title: recipe_system(title, recipe) for title, recipe in steps.items()}
 
 
@@ -95,30 +93,36 @@ def plan(protocols, options):
     return tables_of
 
 
-def measure(runner, wanted, options):
+def measure(pool, wanted, options):
     """Train what the tables need, and print them."""
-    runner.train([each for of_table in wanted.values() for each in of_table.values()])
+    if options.write:
+        for heading in wanted:    # before hours of training
+            find_markers(options.write, heading)
+    with tempfile.TemporaryDirectory() as scratch:
+        runner = Runner(pool, options.keep or scratch, options)
+        runner.train([each for of_table in wanted.values() for each in of_table.values()])
+        report(runner, wanted, options)
+
+
+def report(runner, wanted, options):
+    """Print the tables; put them into the file that --write names, and all details into a CSV."""
+    pool = runner.pool
     details = []
     for heading, of_table in wanted.items():
         results = {row: runner.result(each) for row, each in of_table.items()}
         folds = next(iter(of_table.values())).folds
-        details += report(heading, results, folds, runner.pool, options)
+        text = tables.table(results, tables.scorer_of(pool, folds), pool.classes, options)
+        text = f"### {heading[:1].upper()}{heading[1:]}\n\n{text}\n"
+        print(text, flush=True)
+        if options.write:
+            replace_table(options.write, heading, text)
+        if not options.sizes and not options.ablation:
+            details += [{"table": heading, **row}
+                        for row in tables.details(results, pool, folds)]
     if options.write and details:
         frame = pd.DataFrame(details).round(3)
         path = Path(options.write).with_suffix(".csv")
         write_whole(path, lambda scratch: frame.to_csv(scratch, index=False))
-
-
-def report(heading, results, folds, pool, options):
-    """Print a table, and put it into the file that --write names; return the rows of its CSV."""
-    text = tables.table(results, tables.scorer_of(pool, folds), pool.classes, options)
-    text = f"### {heading[:1].upper()}{heading[1:]}\n\n{text}\n"
-    print(text, flush=True)
-    if options.write:
-        replace_table(options.write, heading, text)
-    if options.sizes or options.ablation:
-        return []
-    return [{"table": heading, **row} for row in tables.details(results, pool, folds)]
 
 
 # ------------------------------------------------------------------------------------------ main
@@ -133,11 +137,7 @@ def parse_options(arguments=None):
 
     add("--seeds", type=int, default=3, help="trainings of each of ours (default: 3)")
     add("--baseline-seeds", type=int, help="trainings of each baseline (default: that of --seeds)")
-    add("--jobs", type=int, default=1, help="processes, each of which trains on a core of its own")
-    add("--keep", metavar="FOLDER", help="folder that keeps every training as it ends")
-    add("--write", metavar="FILE",
-        help="Markdown file whose tables are replaced, each of them between the lines "
-        "<!-- its heading --> and <!-- end -->; all details go into the CSV of that name")
+    add_machine(parser)
     add("--ablation", action="store_true",
         help="measure what each change from the thesis's recipe to the default gains")
     add("--learning-curve", dest="sizes", type=int, nargs="+", default=[], metavar="N",
@@ -145,19 +145,26 @@ def parse_options(arguments=None):
 
     options = parser.parse_args(arguments)
     options.baseline_seeds = options.baseline_seeds or options.seeds
+    options.references = REFERENCES[:1] if options.sizes else REFERENCES
+    if options.ablation:
+        options.references = ()
     return options
+
+
+def add_machine(parser):
+    """Add the options that say how to train, and where to results go."""
+    add = parser.add_argument
+    add("--jobs", type=int, default=1, help="processes, each of which trains on a core of its own")
+    add("--keep", metavar="FOLDER", help="folder that keeps every training as it ends")
+    add("--write", metavar="FILE",
+        help="Markdown file whose tables are replaced, each of them between the lines "
+        "<!-- its heading --> and <!-- end -->; all details go into the CSV of that name")
 
 
 def run(options):
     """Measure what the options ask for, and print the tables."""
-    with contextlib.redirect_stdout(sys.stderr):    # the script's notices do not belong in a table
-        pool = read_pool(options)
-    wanted = plan(find_protocols(pool.rows, options), options)
-    if options.write:
-        for heading in wanted:    # before hours of training
-            find_markers(options.write, heading)
-    with tempfile.TemporaryDirectory() as scratch:
-        measure(Runner(pool, options.keep or scratch, options), wanted, options)
+    pool = read_pool(options)
+    measure(pool, plan(find_protocols(pool.rows, options), options), options)
 
 
 def main(arguments=None):

@@ -8,17 +8,13 @@
 The models of --start were trained on the records of --paths, which are in F1; --test-paths, in F2,
 are the other hospital's. Each draw cuts its patients in two: 60 % of which some records are
 labelled, and 40 % to test on. Predictions of all draws are pooled. The rate step is part of each
-method, its limits fitted to what the method learns from, or fixed. With --keep FOLDER every
-training is saved as soon as it is there, and the same command continues.
+method, its limits fitted to what the method learns from, or fixed.
 """
 
-import contextlib
 import functools
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
-import joblib
 import numpy as np
 from scipy.special import softmax
 
@@ -26,198 +22,154 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
 
 import too_feature as script
-from benchmarks.common import code_sha256, log
-from benchmarks.folds import SEED, add_records, numbers, read_pool, tested_on
-from benchmarks.scores import MIN_RECORDS, Scorer, interval, versus
+from benchmarks import accuracy
+from benchmarks.baselines import REGRESSIONS
+from benchmarks.folds import add_records, numbers, read_pool, tested_on
+from benchmarks.runs import Wanted
+from benchmarks.systems import Fitted, System, inputs_of, train, with_limits
 from ecg import adaptation, rate_step
 from ecg.errors import UserError, exit_code
 from ecg.files import sha256
-from ecg.output.tables import markdown_table
 from ecg.settings import Parser
 
-SIZES = 10, 20, 40       # labelled records of the other hospital
+SIZES = 0, 10, 20, 40    # labelled records of the other hospital
+FEWEST = {"last": 10, "scratch": 20}    # with which these are measured
 TEST_SHARE = 0.4         # of its patients
 
 
-class Draw(NamedTuple):
-    """Numbers of the other hospital's records: those that may be labelled, in order, and tests."""
+class Start:
+    """A model to start from, and what its last layer sees of all records of a pool."""
 
-    seed: int
-    pool: np.ndarray
-    test: np.ndarray
-
-
-class Bench:
-    """A model to start from, and the records of both hospitals.
-
-    Parameters
-    ----------
-    pool : benchmarks.folds.Pool
-    fold : benchmarks.folds.Fold
-        Tests on the other hospital.
-    start : str
-        A .keras file.
-    """
-
-    def __init__(self, pool, fold, start):
-        self.pool = pool
-        self.fold = fold
-        loaded = script.load(start)
+    def __init__(self, pool, path):
+        loaded = script.load(path)
         if pool.classes != loaded.classes:
-            raise UserError(f"--start {start}: the model's classes are {loaded.classes}, those of "
+            raise UserError(f"--start {path}: the model's classes are {loaded.classes}, those of "
                             f"the labels {pool.classes}")
+        self.sha256 = sha256(path, __file__)
         self.recipe = loaded.recipe
         self.step = rate_step.of_card(loaded.card)
 
         _, keras = script.load_tensorflow()
-        body, last = adaptation.split_model(keras, loaded.core, start)
-        everything = self.records(np.arange(len(pool.rows)))
-        self.inputs = script.predict(body, everything).astype(float)    # of the last layer
+        body, last = adaptation.split_model(keras, loaded.core, path)
+        everything = pool.records(np.arange(len(pool.rows)), self.recipe)
+        self.inputs = script.predict(body, everything).astype(float)
         self.layer = adaptation.LastLayer.of(last)
 
-    def records(self, chosen):
-        """Return the script's `Records` of these numbers."""
-        return self.pool.records(chosen, self.recipe)
+    def __repr__(self):
+        return self.sha256    # in the keys of what is kept
 
-    def fit_step(self, learnt, limits):
-        """Return the rate step of these limits, or with those that the records imply."""
-        rates = self.pool.rates[learnt, 0]
-        return rate_step.choose(limits, self.pool.classes, rates, self.pool.targets[learnt])
+    def fitted(self, layer):
+        """Return the start with another last layer."""
+        probabilities = softmax(layer.logits(self.inputs), axis=1)
+        return Fitted(lambda numbers: probabilities[numbers], layer.weights.size)
 
 
 # ---------------------------------------------------------------------------------------- methods
-def as_it_is(bench, local, draw, limits):
-    """Predict with the start, by its own limits or fixed ones."""
-    step = bench.fit_step(local, limits) if limits else bench.step
-    return step, softmax(bench.layer.logits(bench.inputs), axis=1)
+# Of a fold to train on, the first records are the first hospital's, the rest is local
+def fit_start(task, start):
+    """Take the start as it is."""
+    return start.fitted(start.layer)
 
 
-def last_layer(bench, local, draw, limits):
+def step_of_start(task, limits, start):
+    """Return the start's own rate step, or that of fixed limits."""
+    return start.step._replace(limits=rate_step.fixed_limits(limits) or start.step.limits)
+
+
+def fit_last(task, start, first, limits):
     """Fit the last layer, and choose by cross-validation how much of the change to keep."""
-    step = bench.fit_step(local, limits)
-    subjects = bench.pool.rows["subject_id"].to_numpy()
-    decide = functools.partial(step.apply, rate=bench.pool.rates[local])
-    adapted = adaptation.adapt(bench.inputs[local], bench.pool.targets[local], subjects[local],
-                               bench.layer, draw.seed, decide)
-    return step, softmax(adapted.layer.logits(bench.inputs), axis=1)
+    pool, local = task.pool, task.fold.train[first:]
+    step = local_step(task, limits, first)
+    subjects = pool.rows["subject_id"].to_numpy()[local]
+    decide = functools.partial(step.apply, rate=pool.rates[local])
+    return start.fitted(adaptation.adapt(
+        start.inputs[local], pool.targets[local], subjects, start.layer, task.seed, decide).layer)
 
 
-def from_scratch(bench, local, draw, limits):
-    """Train the recipe anew on the first hospital's records and these."""
-    settings = script.Settings(recipe=bench.recipe, seed=SEED + draw.seed)
-    drawn = bench.pool.draw(
-        bench.fold.train, settings.train_samples, settings.seed, repeat=True)
-    learnt = np.concatenate([drawn, local])
-    return bench.fit_step(np.unique(learnt), limits), bench.train(learnt, settings)
+def local_step(task, limits, first):
+    """Return the rate step that the local labels imply, or that of fixed limits."""
+    local = task.fold.train[first:]
+    return rate_step.choose(
+        limits, task.pool.classes, task.pool.rates[local, 0], task.pool.targets[local])
 
 
-def train(key, bench, learnt, settings):
-    """Train on these records; return the probabilities of all before the rate step."""
-    log(f"{len(learnt)} records, seed {settings.seed}")
-    with contextlib.redirect_stdout(sys.stderr):
-        model, _, _ = script.train(bench.records(learnt), bench.records(bench.fold.validation),
-                                   len(bench.pool.classes), settings)
-    return script.predict(model, bench.records(np.arange(len(bench.pool.rows))))
+def fit_scratch(task, start, first):
+    """Train the recipe anew on what a run draws of the first hospital, and all local records."""
+    recipe = start.recipe
+    settings = script.Settings(recipe=recipe, seed=task.seed)
+    drawn = task.pool.draw(
+        task.fold.train[:first], settings.train_samples, settings.seed, repeat=True)
+    learnt = np.concatenate([drawn, task.fold.train[first:]])
+    training, validation = (
+        task.pool.records(part, recipe) for part in (learnt, task.fold.validation))
+    return train(task.pool, training, validation, settings)
 
 
-def regression(bench, local, draw, limits):
-    """Fit the logistic regression on the same features to both hospitals' records."""
-    learnt = np.concatenate([bench.fold.train, local])
-    baseline = script.fit_baseline(bench.records(learnt), len(bench.pool.classes), bench.recipe)
-    _, features = bench.pool.inputs(bench.recipe)
-    return bench.fit_step(learnt, limits), baseline.predict(features)
+def methods(start, first):
+    """Return the systems to compare, by name; `first` is the number of the first hospital."""
+    prepare = inputs_of(start.recipe)
+    is_large = start.recipe.model == "large"
+    systems = with_limits({
+        "start": System(
+            "as it is", functools.partial(fit_start, start=start), prepare,
+            choose_step=functools.partial(step_of_start, start=start)),
+        "last": System(
+            "**last layer** (`--start-from`)",
+            functools.partial(fit_last, start=start, first=first), prepare,
+            choose_step=functools.partial(local_step, first=first)),
+        "scratch": System(
+            "from scratch on both",
+            functools.partial(fit_scratch, start=start, first=first), prepare),
 
-
-METHODS = {    # title: how to predict all records, and with how many labelled ones
-    "as it is": (as_it_is, [0]),
-    "**last layer** (`--start-from`)": (last_layer, SIZES),
-    "from scratch on both": (from_scratch, SIZES[1:]),
-    "logistic regression on both": (regression, [0, *SIZES]),
-}
-LIMITS = {"": "", ", limits 60 and 100": "60,100"}    # of the rate step
+        "regression": REGRESSIONS["regression" if is_large else "regression8"]._replace(
+            title="logistic regression on both", candidates=({},))})
+    for name in ("last", "last-fixed"):    # whose candidates are scored with the step
+        system = systems[name]
+        systems[name] = system._replace(
+            fit=functools.partial(system.fit, limits=system.rate_limits))
+    return {name: system for name, system in systems.items() if not name.endswith("-core")}
 
 
 # ---------------------------------------------------------------------------------------- measure
-def make_draws(pool, fold, n):
-    """Return `n` draws of the patients that a fold tests on."""
-    other = pool.rows.iloc[fold.test]
-    draws = []
+def make_draws(rows, fold, n):
+    """Return {number of labels: `n` folds}, each with other patients of those that `fold` tests."""
+    other = rows.iloc[fold.test]
+    draws = {size: [] for size in SIZES}
     for seed in range(n):
         shuffled = other["subject_id"].drop_duplicates().sample(frac=1, random_state=seed)
-        tested = set(shuffled[:round(TEST_SHARE * len(shuffled))])
-        is_test = other["subject_id"].isin(tested)
-        pooled = other[~is_test].sample(frac=1, random_state=seed)
-        draws.append(Draw(seed, numbers(pooled), numbers(other[is_test])))
+        is_test = other["subject_id"].isin(shuffled[:round(TEST_SHARE * len(shuffled))])
+        labelled = numbers(other[~is_test].sample(frac=1, random_state=seed))
+        for size in SIZES:
+            draws[size].append(fold._replace(
+                train=np.concatenate([fold.train, labelled[:size]]), test=numbers(other[is_test])))
     return draws
 
 
-def predict_draws(bench, method, size, draws, limits):
-    """Return the class numbers (1, n) that a method predicts for the tests of all draws."""
-    predicted = []
-    for draw in draws:
-        step, probabilities = method(bench, draw.pool[:size], draw, limits)
-        decided = step.apply(probabilities, bench.pool.rates)
-        predicted.append(decided[draw.test].argmax(axis=1))
-    return np.concatenate(predicted)[None]
-
-
-def measure(bench, draws):
-    """Return what each method predicts {title: {size: class numbers}}."""
-    return {
-        title + words: {size: predict_draws(bench, method, size, draws, limits) for size in sizes}
-        for title, (method, sizes) in METHODS.items() for words, limits in LIMITS.items()}
-
-
-def table(predicted, scorer, classes):
-    """Return in Markdown the score of each method and size, less the start on the same records."""
-    start = None
-    rows = []
-    for title, by_size in predicted.items():
-        cells = dict.fromkeys([0, *SIZES], "")
-        for size, of_size in by_size.items():
-            score = scorer.balanced(of_size, classes)
-            start = score if start is None else start    # the first row
-            cells[size] = f"{score[0]:.3f} ({interval(score[1:])})"
-            if size:
-                cells[size] = f"{score[0]:.3f}, {versus(score, start)}"
-        rows.append([title, *cells.values()])
-    header = ["less the start (95 %)", "no label", *(f"{size} labels" for size in SIZES)]
-    return markdown_table(header, rows)
-
-
-# ------------------------------------------------------------------------------------------- main
 def parse_options(arguments=None):
     """Read the command line."""
     parser = Parser(__doc__)
     add_records(parser)
-    add = parser.add_argument
-    add("--start", nargs="+", required=True, help="models trained on --paths")
-    add("--draws", type=int, default=10, help="draws of patients, pooled")
-    add("--keep", metavar="FOLDER", help="folder that keeps every training as soon as it ends")
+    parser.add_argument("--start", nargs="+", required=True, help="models trained on --paths")
+    parser.add_argument("--draws", type=int, default=10, help="draws of patients, pooled")
+    accuracy.add_machine(parser)
+    parser.set_defaults(
+        seeds=1, baseline_seeds=1, sizes=SIZES, ablation=False, references=["start"])
     return parser.parse_args(arguments)
 
 
 def run(options):
-    """Measure, and print two tables for each start."""
-    with contextlib.redirect_stdout(sys.stderr):
-        pool = read_pool(options)
+    """Measure, and print a table for each start."""
+    pool = read_pool(options)
     fold = tested_on(pool.rows, options.paths, *options.test_paths)
-    draws = make_draws(pool, fold, options.draws)
-    tested = np.concatenate([draw.test for draw in draws])
-    subjects = pool.rows["subject_id"].to_numpy()[tested]
-    scorer = Scorer(pool.targets[tested], subjects, len(pool.classes))
-    is_enough = np.bincount(pool.targets[fold.test]) >= MIN_RECORDS
-    averages = {"": scorer.occurring, f", classes of {MIN_RECORDS} records": is_enough}
-
-    memory = joblib.Memory(options.keep, verbose=0)
-    for start in options.start:
-        bench = Bench(pool, fold, start)
-        key = [sha256(start), code_sha256(__file__), pool.digest(fold)]
-        bench.train = functools.partial(memory.cache(train, ignore=["bench"]), key, bench)
-        predicted = measure(bench, draws)
-        for words, classes in averages.items():
-            text = table(predicted, scorer, classes)
-            print(f"### Start: {Path(start).stem}{words}\n\n{text}\n", flush=True)
+    draws = make_draws(pool.rows, fold, options.draws)
+    wanted = {}
+    for path in options.start:
+        systems = methods(Start(pool, path), len(fold.train))
+        wanted[f"Start: {Path(path).stem}"] = {
+            (name, size): Wanted(system, draws[size])
+            for name, system in systems.items() for size in SIZES
+            if size >= FEWEST.get(name.split("-")[0], 0)}
+    accuracy.measure(pool, wanted, options)
 
 
 def main(arguments=None):

@@ -1,6 +1,7 @@
 """The records of a benchmark, and the patient-wise folds in which systems are compared."""
 
 import contextlib
+import sys
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -166,7 +167,8 @@ def add_records(parser):
 
 def read_pool(options):
     """Read the records that the options name."""
-    rows = script.read_labels(options.labels)
+    with contextlib.redirect_stdout(sys.stderr):    # the script's notices do not belong in a table
+        rows = script.read_labels(options.labels)
     for pattern in (*options.paths, *options.test_paths, *options.no_amplitudes):
         if not matching(rows, [pattern]).any():
             raise UserError(f"{options.labels}: expected paths that match {pattern}, such as "

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score, recall_score
+from sklearn.metrics import recall_score
 
 from benchmarks.folds import SEED
 from ecg.metrics import accuracy_at_coverage, calibration
@@ -88,12 +88,6 @@ class Scorer:
         """Return the balanced accuracy of each seed, over `classes` or all that occur."""
         return [balanced_accuracy(self.targets, p, classes) for p in predicted]
 
-    def macro_f1(self, predicted):
-        """Return the macro F1, averaged over the seeds."""
-        scores = [f1_score(self.targets, p, labels=self.occurring, average="macro", zero_division=0)
-                  for p in predicted]
-        return np.mean(scores)
-
 
 def versus(balanced, other):
     """Compare two systems by what `Scorer.balanced` returned for each: resample by resample.
@@ -123,21 +117,17 @@ def mean_deviation(values):
     return f"{mean} ± {np.std(values, ddof=1):.3f}"
 
 
-def trust(probabilities, targets, weights):
+def trust(probabilities, targets):
     """Return calibration and accuracy by coverage, averaged over the seeds, by their names.
 
     Parameters
     ----------
     probabilities : ndarray (seeds, n, n_classes)
     targets : ndarray of int (n,)
-    weights : ndarray (n,)
-        Of the records, that give the classes their prevalence in training.
     """
     measured = []
     for p in probabilities:
         by_coverage = accuracy_at_coverage(p, targets)
         at = {f"accuracy at coverage {c:.0%}": by_coverage[f"{c:.2f}"] for c in COVERAGES}
-        weighted = {f"{name} at the training's prevalence": value
-                    for name, value in calibration(p, targets, weights).items()}
-        measured.append(calibration(p, targets) | weighted | at)
+        measured.append(calibration(p, targets) | at)
     return pd.DataFrame(measured).mean().to_dict()

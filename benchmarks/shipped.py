@@ -113,8 +113,6 @@ def run(own, others):
     known = recordings.as_known(adaptation.each_once(records).signals)
     files.write_whole(recordings.known_file(output),
                       lambda file: file.write_bytes(files.npz(recordings=known)))
-    if own.recordings_only:
-        return print(f"{recordings.known_file(output)}: {len(known)} recordings")
 
     records = forget_amplitudes(records, own.no_amplitudes)
     tested, baseline, temperature = judge(records, len(classes), settings)
@@ -158,8 +156,6 @@ def parse_arguments(arguments=None):
     parser.add_argument(
         "--no-amplitudes", nargs="+", default=[], metavar="PATTERN",
         help="records that are not in mV: their mean and SD of lead II count as not measured")
-    parser.add_argument("--recordings-only", action="store_true",
-                        help="train nothing: write only the .trained.npz of a model that is there")
     parser.add_argument("--note", default="", help="sentences on sources and limits for the card")
     return parser.parse_known_args(arguments)
 

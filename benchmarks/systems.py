@@ -32,6 +32,13 @@ class Fitted(NamedTuple):
     parameters: int
 
 
+def choose_step(task, limits):
+    """Return the rate step: limits fixed, or fitted to the records that the script would draw."""
+    settings = script.Settings(seed=task.seed, recipe=script.Recipe(rate_limits=limits))
+    training, _ = task.pool.drawn(task.fold, settings)
+    return script.choose_rate_step(training, task.pool.classes, settings)
+
+
 class System(NamedTuple):
     """One row of the table."""
 
@@ -41,6 +48,7 @@ class System(NamedTuple):
     candidates: tuple[dict, ...] = ({},)      # settings from which validation patients choose
     is_ours: bool = False
     rate_limits: str = "none"         # of the rate step, as in the script's recipes
+    choose_step: Callable = choose_step
 
     @property
     def training(self):
@@ -50,16 +58,10 @@ class System(NamedTuple):
         return self.title
 
     def decide(self, task, probabilities):
-        """Return probabilities of all records of the pool after the rate step.
-
-        Its limits are fitted to the records that the script would draw for training.
-        """
+        """Return probabilities of all records of the pool after the rate step."""
         if self.rate_limits == "none":
             return probabilities
-        settings = script.Settings(
-            seed=task.seed, recipe=script.Recipe(rate_limits=self.rate_limits))
-        training, _ = task.pool.drawn(task.fold, settings)
-        step = script.choose_rate_step(training, task.pool.classes, settings)
+        step = self.choose_step(task, self.rate_limits)
         return step.apply(probabilities, task.pool.rates)
 
 
@@ -92,9 +94,14 @@ def fit_recipe(task, recipe):
     """Train what the script trains with this recipe."""
     settings = script.Settings(seed=task.seed, recipe=recipe)
     training, validation = task.pool.drawn(task.fold, settings)
+    return train(task.pool, training, validation, settings)
+
+
+def train(pool, training, validation, settings):
+    """Train by the script on these `Records`."""
     with contextlib.redirect_stdout(sys.stderr):
-        model, _, _ = script.train(training, validation, len(task.pool.classes), settings)
-    return fitted(model, task.pool.inputs(recipe))
+        model, _, _ = script.train(training, validation, len(pool.classes), settings)
+    return fitted(model, pool.inputs(settings.recipe))
 
 
 # Ours take part as they are: users of the script do not have the gain of a choice here.

@@ -3,17 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from benchmarks.scores import (
-    MIN_RECORDS,
-    Scorer,
-    interval,
-    mean_deviation,
-    trust,
-    versus,
-)
+from benchmarks.scores import MIN_RECORDS, Scorer, interval, mean_deviation, trust, versus
 from ecg.output.tables import markdown_table
-
-REFERENCES = "regression", "default"    # systems that all others are compared with
 
 
 def scorer_of(pool, folds):
@@ -36,12 +27,7 @@ def table(results, scorer, classes, options):
     options : argparse.Namespace
         Of `accuracy.py`.
     """
-    references = REFERENCES
-    if options.ablation:
-        references = ()
-    elif options.sizes:
-        references = REFERENCES[:1]
-    frame = scores(results, scorer, references)
+    frame = scores(results, scorer, options.references)
     frame = by_size(frame) if options.sizes else frame.drop(columns="records")
     counts = ", ".join(f"{classes[k]} {scorer.count[k]}" for k in scorer.occurring)
     note = (
@@ -73,9 +59,10 @@ def scores(results, scorer, references):
         _, *step = name.split("-")
         for reference in references:
             other = "-".join([reference, *step]), n
-            if other in results and other != (name, n):
+            if other in results:
                 title = results[reference, n].title.strip("*")
-                row[f"less {title}"] = versus(own, balanced[other])
+                is_itself = other == (name, n)
+                row[f"less {title}"] = "" if is_itself else versus(own, balanced[other])
         if not references:
             row["less the row above"] = "" if above is None else versus(own, above)
             above = own
@@ -84,13 +71,13 @@ def scores(results, scorer, references):
 
 
 def by_size(frame):
-    """Return `scores` with a column for each number of records, each less the regression."""
-    *_, less = frame
-    cells = frame["balanced accuracy"] + "; " + frame[less]
-    wide = frame.assign(cells=cells.str.removesuffix("; ")).pivot_table(
+    """Return `scores` with a column for each number of records."""
+    shown = frame.drop(columns=["system", "records", "95 %"])
+    cells = shown.agg("; ".join, axis=1).str.removesuffix("; ")
+    wide = frame.assign(cells=cells).pivot_table(
         "cells", "system", "records", aggfunc="first", sort=False)
     wide.columns = [f"{n:,} records" for n in wide]
-    return wide.fillna("").rename_axis(f"balanced accuracy; {less}").reset_index()
+    return wide.fillna("").rename_axis("; ".join(shown)).reset_index()
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -100,20 +87,15 @@ def details(results, pool, folds):
     Recall, calibration and coverage are means over the seeds.
     """
     scorer = scorer_of(pool, folds)
-    train = np.concatenate([fold.train for fold in folds])
-    prevalence = np.bincount(pool.targets[train], minlength=len(pool.classes)) / len(train)
-    weights = (prevalence / scorer.count.clip(1))[scorer.targets]
-
     rows = []
     for result in results.values():
         recall = scorer.recall(result.predicted)[0]
         row = {"system": result.title.replace("*", ""),
                "settings": result.chosen or "",
                "training time (s)": round(result.seconds),
-               "parameters": result.parameters,
-               "macro F1": scorer.macro_f1(result.predicted)}
+               "parameters": result.parameters}
         row |= {f"recall of {pool.classes[k]}": recall[k] for k in scorer.occurring}
         if result.is_ours:
-            row |= trust(result.probabilities, scorer.targets, weights)
+            row |= trust(result.probabilities, scorer.targets)
         rows.append(row)
     return rows

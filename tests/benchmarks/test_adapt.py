@@ -1,6 +1,5 @@
 """The benchmark of adaptation tests on patients that no label was taken from; shipped models."""
 
-import functools
 import types
 
 import numpy as np
@@ -10,62 +9,72 @@ import pytest
 import too_feature as script
 from benchmarks import adapt, shipped
 from benchmarks.folds import Fold
+from benchmarks.systems import Task
 from ecg import adaptation, rate_step
 
 N = 100
 FIRST, OTHER = np.arange(40), np.arange(40, N)
 SUBJECTS = np.arange(N) // 2
+STEP = rate_step.RateStep([0, 1, 2], [90.0, 100.0])
 
 
 @pytest.fixture
-def bench():
-    """Two hospitals of noise, a last layer to start from, and its rate step."""
-    rng = np.random.default_rng(0)
+def pool():
+    """Records of two hospitals, all of 80 bpm."""
     rows = pd.DataFrame({"subject_id": SUBJECTS, "number": range(N)})
-    classes = ["Bradycardia", "Normal", "Tachycardia"]
-    pool = types.SimpleNamespace(
-        rows=rows, classes=classes, targets=np.arange(N) % 3, rates=np.full((N, 1), 80.0))
-    layer = adaptation.LastLayer(rng.normal(size=(4, 3)), np.zeros(3))
-    bench = types.SimpleNamespace(
-        pool=pool, layer=layer, inputs=rng.normal(size=(N, 4)), step=rate_step.NO_STEP)
-    bench.fit_step = functools.partial(adapt.Bench.fit_step, bench)
-    return bench
+    return types.SimpleNamespace(
+        rows=rows, classes=["Bradycardia", "Normal", "Tachycardia"], targets=np.arange(N) % 3,
+        rates=np.full((N, 1), 80.0))
 
 
-def draws_of(bench, n):
-    return adapt.make_draws(bench.pool, Fold(FIRST, FIRST[:0], OTHER), n)
+@pytest.fixture
+def systems():
+    """What is compared, from a last layer of noise and a start whose own limit is 90 bpm."""
+    rng = np.random.default_rng(0)
+    start = adapt.Start.__new__(adapt.Start)
+    start.sha256, start.recipe, start.step = "1", script.Recipe(), STEP
+    start.layer = adaptation.LastLayer(rng.normal(size=(4, 3)), np.zeros(3))
+    start.inputs = rng.normal(size=(N, 4))
+    return adapt.methods(start, len(FIRST))
+
+
+def make_draws(pool, n):
+    return adapt.make_draws(pool.rows, Fold(FIRST, FIRST[:0], OTHER), n)
+
+
+def predict(system, pool, fold):
+    task = Task(pool, fold, 0, {})
+    return system.decide(task, system.fit(task).predict(np.arange(N)))
 
 
 def test_each_draw_labels_no_patient_that_it_tests_on_and_all_records_are_of_the_other_hospital(
-        bench):
-    draws = draws_of(bench, 3)
-    for draw in draws:
-        assert not set(SUBJECTS[draw.pool]) & set(SUBJECTS[draw.test])
-        assert sorted([*draw.pool, *draw.test]) == OTHER.tolist()
-        assert len(draw.test) == 24
-    assert draws[0].test.tolist() != draws[1].test.tolist()
+        pool):
+    draws = make_draws(pool, 3)
+    for none, few, many in zip(draws[0], draws[10], draws[40], strict=True):
+        assert none.train.tolist() == FIRST.tolist()
+        assert set(none.train) < set(few.train) < set(many.train)
+        assert len(few.train) == len(FIRST) + 10
+        assert not set(SUBJECTS[many.train]) & set(SUBJECTS[many.test])
+        assert set(many.test) < set(OTHER)
+        assert len(many.test) == 24
+        assert many.test.tolist() == few.test.tolist()
+    assert len({tuple(fold.test) for fold in draws[0]}) == 3
 
 
-def test_the_last_layer_and_the_rate_step_see_the_labels_of_local_records_only(bench):
-    draw, = draws_of(bench, 1)
-    local = draw.pool[:10]
-    step, probabilities = adapt.last_layer(bench, local, draw, "")
-    np.testing.assert_allclose(probabilities.sum(axis=1), np.ones(N))
-    unseen = np.setdiff1d(np.arange(N), local)
-    bench.pool.targets[unseen] = 1 - bench.pool.targets[unseen] % 2
-    again, others = adapt.last_layer(bench, local, draw, "")
-    np.testing.assert_array_equal(others, probabilities)
-    assert again == step
+def test_the_last_layer_and_the_rate_step_see_the_labels_of_local_records_only(pool, systems):
+    fold, = make_draws(pool, 1)[10]
+    before = predict(systems["last"], pool, fold)
+    np.testing.assert_allclose(before.sum(axis=1), np.ones(N))
+    unseen = np.setdiff1d(np.arange(N), fold.train[len(FIRST):])
+    pool.targets[unseen] = 1 - pool.targets[unseen] % 2
+    np.testing.assert_array_equal(predict(systems["last"], pool, fold), before)
 
 
-def test_predictions_are_those_after_the_rate_step_with_fitted_or_fixed_limits(bench):
-    draws = draws_of(bench, 1)
-    at_80_bpm = [
-        adapt.predict_draws(bench, adapt.as_it_is, 0, draws, limits)
-        for limits in ("", "60,100", "90,100")]
-    assert len(np.unique(at_80_bpm[0])) == 3    # by the start's own step, which is none
-    assert np.unique(at_80_bpm[1]) == [1]
-    assert np.unique(at_80_bpm[2]) == [0]
+def test_the_start_has_its_own_rate_step_or_fixed_limits(pool, systems):
+    fold, = make_draws(pool, 1)[0]
+    classes = [set(predict(systems[name], pool, fold).argmax(axis=1))
+               for name in ("start", "start-fixed")]
+    assert classes == [{0}, {1}]    # all are of 80 bpm
 
 
 # -------------------------------------------------------------------------------- shipped models
