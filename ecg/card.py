@@ -112,11 +112,9 @@ def contract(card: dict[str, Any]) -> dict[str, list[str]]:
 
 def in_markdown(contract: dict[str, list[str]]) -> str:
     """Return a contract in Markdown: a heading and a numbered list for each section."""
-    parts = []
-    for heading, sentences in contract.items():
-        lines = [f"{number}. {words}" for number, words in enumerate(sentences, start=1)]
-        parts.append("\n".join([f"### {heading}", "", *lines]))
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        "\n".join([f"### {heading}\n", *(f"{i}. {words}" for i, words in enumerate(sentences, 1))])
+        for heading, sentences in contract.items())
 
 
 def _unknown_rate(recipe):

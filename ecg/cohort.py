@@ -79,11 +79,8 @@ def flow(split: pd.DataFrame, card: dict[str, Any]) -> pd.DataFrame:
 def quartiles(ages: pd.Series) -> str:
     """Return the median of ages, as text, with their quartiles and how many are not known."""
     known = pd.to_numeric(ages, errors="coerce").dropna()
-    n_unknown = f"{len(ages) - len(known)} {UNKNOWN}"
-    if known.empty:
-        return n_unknown
     words = "{:.0f} ({:.0f}-{:.0f})".format(*known.quantile([0.5, 0.25, 0.75]))
-    return f"{words}, {n_unknown}"
+    return f"{words if len(known) else '–'}, {len(ages) - len(known)} {UNKNOWN}"
 
 
 def table1(split: pd.DataFrame, groups: list[str]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.ndimage import uniform_filter1d
 
 from ecg.models import SCALING
@@ -185,17 +186,12 @@ def summed(importance: Importance, leads: Sequence[str], feature_names: Sequence
     """
     points = len(importance.ecg)
     second = np.arange(points) * seconds // points
-    names = {
-        "lead": leads,
-        "second": [f"{i}-{i + 1} s" for i in range(seconds)],
-        "feature": feature_names}
-    sums = {
-        "lead": importance.ecg.sum(axis=0),
-        "second": np.bincount(second, importance.ecg.sum(axis=1)),
-        "feature": importance.features}
-
+    by_second = np.bincount(second, importance.ecg.sum(axis=1))
+    names = [f"{i}-{i + 1} s" for i in range(seconds)]
     return {
-        **{kind: dict(zip(names[kind], sums[kind].tolist(), strict=True)) for kind in names},
+        "lead": pd.Series(importance.ecg.sum(axis=0), leads).to_dict(),
+        "second": pd.Series(by_second, names).to_dict(),
+        "feature": pd.Series(importance.features, feature_names).to_dict(),
         "baseline": importance.baseline,
         "probability": importance.probability,
         "rest": importance.rest}

@@ -31,6 +31,7 @@ LAYOUT = [
     ["II"],    # the rhythm strip
 ]
 HEIGHT = ROW * len(LAYOUT)       # of the paper
+
 INTERVALS = {"PR interval": "PR", "QRS width": "QRS", "QT interval": "QT"}    # if they are measured
 IMPORTANCE = LinearSegmentedColormap.from_list("importance", [    # the paper shows through
     (0, to_rgba(BLUE, 0.7)),
@@ -104,9 +105,7 @@ def _draw_lead(axes, name, row, trace, colours):
         label_x = 4    # above the pulse, where no trace and no triangle comes
     else:    # where one lead ends and the next starts
         axes.vlines(first, base - 4, base + 4, color="0.4", linewidth=0.6)
-    axes.text(
-        label_x, base + 15.5, name, fontsize=10, weight="bold", zorder=1.5,
-        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.8})
+    axes.text(label_x, base + 15.5, name, fontsize=10, weight="bold")
 
     if colours is not None:
         axes.imshow(
@@ -174,8 +173,7 @@ def draw_ecg(
     scale = f"{SPEED} mm/s, {gain:g} mm/mV ({half}printed at 100 % on A4)"
     if len(r_peaks):
         x = PULSE + SPEED * np.asarray(r_peaks) / fs
-        y = np.full(len(x), ROW - 2.5)
-        axes.plot(x, y, "v", color=BLUE, markersize=5, label="R peaks")
+        axes.plot(x, np.full_like(x, ROW - 2.5), "v", color=BLUE, markersize=5, label="R peaks")
         scale += "; triangles: R peaks"
     _write_foot(axes, scale, note)
 

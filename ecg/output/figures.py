@@ -90,8 +90,7 @@ def training_curves(results: Results) -> Figure:
                 lines = axes.plot(by_repeat.index, by_repeat, dash, color=colour, marker=".")
                 lines[0].set_label(label)
 
-        axes.set(xlabel="epoch", ylabel=quantity.replace("_", " "))
-        axes.set_ylim(bottom=0)
+        axes.set(xlabel="epoch", ylabel=quantity.replace("_", " "), ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
 
     handles, labels = panels[0].get_legend_handles_labels()

@@ -17,9 +17,9 @@ from ecg.output.read import Results, read_texts
 DPI = 100            # of ECGs: 1,169 pixels wide
 PICTURES = {         # heading by file name
     "confusion_matrix": "Confusion matrix",
+    "reliability": "Calibration: how often the model is right, by how sure it is",
     "training_curves": "Training: loss, accuracy and learning rate by epoch",
     "roc_precision_recall": "ROC and precision-recall curves of each class against the rest",
-    "reliability": "Calibration: how often the model is right, by how sure it is",
     "features": "Features by true class",
 }
 STYLE = """
@@ -31,6 +31,7 @@ nav a { margin-right: 1em; white-space: nowrap; }
 a { color: #0072B2; }
 img { max-width: 100%; max-height: 52em; border: 1px solid #eee; }
 figure { margin: 1em 0; overflow-x: auto; }
+section { display: inline-block; max-width: 100%; margin-right: 1em; vertical-align: top; }
 @media (max-width: 720px) { img { max-width: none; max-height: none; width: 720px; } }
 [alt^="Confusion"], [alt^="Calibration"] { width: 30em; max-width: 100%; }
 
@@ -109,7 +110,7 @@ confident, the ECGs follow: either the model is wrong, or the label.</p>
 <h2 id="settings">Settings and versions</h2>
 <details><summary>{n_settings} settings and versions</summary>{settings}</details>
 <p>What the model takes and gives, its data and its limits: <a href="MODEL_CARD.md">model card</a>.
-{origin.NOT_MEDICAL} {sources}</p>
+{origin.NOT_MEDICAL}</p>
 </body>
 </html>
 """
@@ -163,7 +164,7 @@ def _pictures(results):
         shown = "<p>No epoch was trained.</p>"
         if path.exists():
             shown = picture(path.read_bytes(), words)
-        parts.append(f"<h3>{words}</h3>{shown}")
+        parts.append(f"<section><h3>{words}</h3>{shown}</section>")
     return "\n".join(parts)
 
 
@@ -172,7 +173,6 @@ def page(results: Results) -> str:
     run, metrics = results.run, results.metrics
     tested = results.table.iloc[:, :4].assign(confidence=results.probabilities.max(axis=1).round(3))
     wrong = tested[results.true != results.predicted]
-    label_error = origin.label_error(run)
     listed = {**listed_settings(run), **run["versions"]}
     shown = {
         **tables.of_metrics(metrics),
@@ -189,7 +189,7 @@ def page(results: Results) -> str:
         metrics=metrics,
         unseen=origin.unseen(run, run["recipe"]["epochs"] != 0),
         notice=safe(" ".join(filter(None, [
-            origin.caution(run), origin.note(run, is_tested=True), label_error]))),
+            origin.caution(run), origin.note(run, is_tested=True), origin.label_error(run)]))),
         cohort=cohort,
         intervals=intervals,
         origin=origin,
@@ -200,5 +200,4 @@ def page(results: Results) -> str:
         errors=_articles(results, results.errors),
         pictures=_pictures(results),
         examples=_articles(results, results.examples),
-        n_settings=len(listed),
-        sources=origin.SOURCES if label_error else "")
+        n_settings=len(listed))

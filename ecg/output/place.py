@@ -8,7 +8,6 @@ from ecg import adaptation, files, models
 from ecg.errors import UserError
 
 MODEL_FILES = ".keras", ".json", ".json.new"    # the last while model and card are written
-MAX_MODEL_NAME = 60         # letters, so that no name of a file gets too long
 
 
 def check_output(settings: Any) -> tuple[Path, Path]:
@@ -22,7 +21,7 @@ def check_output(settings: Any) -> tuple[Path, Path]:
         Something could not be written, or is read as well.
     """
     output = Path(settings.output)
-    if output.suffix != ".keras" or len(output.stem) > MAX_MODEL_NAME:
+    if output.suffix != ".keras":
         raise UserError(f"--output {settings.output:.99}: expected a .keras file")
     folder = files.results_folder(settings.results, output)
 

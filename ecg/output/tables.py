@@ -48,18 +48,18 @@ def figures(
 def at_prevalence(metrics: dict[str, Any]) -> pd.DataFrame:
     """Return what a call is worth on the test and where classes are as common as in a file."""
     shares = {name: n / metrics["records"] for name, n in metrics["records by class"].items()}
-    parts = []
-    for place, of_place in (
-            ("test", {**metrics, "prevalence": shares}),
-            ("label file", metrics.get("at prevalence"))):
-        if of_place:
-            part = figures(of_place["by class"], AT_PREVALENCE)
-            part.insert(1, "as in the", place)
-            part.insert(2, "prevalence", part["class"].map(of_place["prevalence"]))
-            parts.append(part.rename(columns=AT_PREVALENCE))
+    places = {"test": {**metrics, "prevalence": shares}}
+    if "at prevalence" in metrics:
+        places["label file"] = metrics["at prevalence"]
 
-    table = pd.concat(parts).sort_values("class", kind="stable")
-    return table.assign(prevalence=table["prevalence"].map("{:.1%}".format))
+    parts = []
+    for place, own in places.items():
+        scores = {
+            name: {"as in the": place, "prevalence": f"{own['prevalence'][name]:.1%}", **of_class}
+            for name, of_class in own["by class"].items()}
+        parts.append(figures(scores, ["as in the", "prevalence", *AT_PREVALENCE]))
+    table = pd.concat(parts).rename(columns=AT_PREVALENCE)
+    return table.sort_values("class", kind="stable")
 
 
 def of_metrics(metrics: dict[str, Any]) -> dict[str, pd.DataFrame]:

@@ -91,7 +91,7 @@ def test_table_1_counts_used_records_and_each_patient_once():
     assert table["AF"] == {
         "split": "train", "records": 3, "patients": 2, "age: median (quartiles)":
         "50 (45-55), 0 unknown", "sex: female": 0, "sex: male": 1, "sex: unknown": 1}
-    assert table["Normal"]["age: median (quartiles)"] == "1 unknown"
+    assert table["Normal"]["age: median (quartiles)"] == "–, 1 unknown"
     assert table["all classes"]["patients"] == 3
     assert table["all classes"]["age: median (quartiles)"] == "50 (45-55), 1 unknown"
 
