@@ -79,8 +79,9 @@ def flow(split: pd.DataFrame, card: dict[str, Any]) -> pd.DataFrame:
 def quartiles(ages: pd.Series) -> str:
     """Return the median of ages, as text, with their quartiles and how many are not known."""
     known = pd.to_numeric(ages, errors="coerce").dropna()
+    n_unknown = len(ages) - len(known)
     words = "{:.0f} ({:.0f}-{:.0f})".format(*known.quantile([0.5, 0.25, 0.75]))
-    return f"{words if len(known) else '–'}, {len(ages) - len(known)} {UNKNOWN}"
+    return f"{words if len(known) else '–'}, {n_unknown} {UNKNOWN}"
 
 
 def table1(split: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
@@ -92,10 +93,9 @@ def table1(split: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
     ----------
     split : what `join` returned; it has the columns in `groups`
     """
-    used = split[split["end"] == "used"].sort_values("ecg_category", kind="stable")
-    used = used.rename(columns={"ecg_category": "class"})
-    in_all = used.assign(**{"class": ALL})
-    used = pd.concat([used, in_all])
+    used = split[split["end"] == "used"]
+    by_class = used.rename(columns={"ecg_category": "class"}).sort_values("class", kind="stable")
+    used = pd.concat([by_class, by_class.assign(**{"class": ALL})])
     place = ["class", "split"]
     people = used.drop_duplicates([*place, "subject_id"])
     table = used.groupby(place, sort=False)["subject_id"].agg(records="size", patients="nunique")
@@ -136,9 +136,10 @@ def by_group(
         predicted=probabilities.argmax(axis=1))
 
     def measure(rows: pd.DataFrame) -> dict[str, list[float]]:
-        columns = "target", "predicted", "subject_id"
-        arrays = [rows[name].to_numpy() for name in columns]
-        scores = metrics.accuracies(*arrays)
+        scores = metrics.accuracies(
+            rows["target"].to_numpy(),
+            rows["predicted"].to_numpy(),
+            rows["subject_id"].to_numpy())
         return {name: scores[name] for name in ("accuracy", "balanced accuracy")}
 
     def measure_group(own: pd.DataFrame, rest: pd.DataFrame) -> dict[str, Any]:
@@ -149,9 +150,10 @@ def by_group(
         scores = {"patients": n_patients, **measure(own), "difference": "-"}
         both = set(own["target"]) & set(rest["target"])
         if both and rest["subject_id"].nunique() >= MIN_PATIENTS:
-            pair = [measure(rows[rows["target"].isin(both)]) for rows in (own, rest)]
-            scores["difference"] = metrics.difference(
-                *(of["balanced accuracy"] for of in pair))
+            pair = [
+                measure(rows[rows["target"].isin(both)])["balanced accuracy"]
+                for rows in (own, rest)]
+            scores["difference"] = metrics.difference(*pair)
 
         for number, rows in own.groupby("target"):
             scores[f"sensitivity, {classes[number]}"] = measure(rows)["accuracy"]
