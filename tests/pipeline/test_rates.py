@@ -173,6 +173,15 @@ def test_a_gap_in_a_record_on_disk_is_no_rr_interval(ends, tmp_path):
     assert 0.95 < measured["longest RR"] < 1.05
 
 
+def test_a_lead_ii_with_more_than_a_fifth_of_gaps_has_no_amplitude_but_a_rate(tmp_path):
+    signal = ecg(regular(75), 0.01)
+    for share, is_measured in (0.19, True), (0.21, False):
+        signal[:int(share * 5000), 1] = np.nan
+        features = prepare_record(write_record(tmp_path / "gaps", signal))[1]
+        assert np.isfinite(features[:4]).all() == is_measured
+        assert abs(features[4] - 75) < 1
+
+
 def test_a_gap_that_hides_no_complex_costs_no_interval():
     signal = ecg(regular(75), 0.01)
     whole = extract_core_medical_features(signal, FS)
@@ -267,6 +276,17 @@ def test_p_and_t_waves_as_tall_as_qrs_are_no_beats(rate, start, size, has_tall_p
     if has_tall_p:
         p_waves = sum(np.exp(-0.5 * ((TIME - time + 0.15) / 0.018) ** 2) for time in times)
         signal += size * p_waves[:, None] * GAINS
+    assert abs(heart_rate(signal) - rate) < 1
+
+
+@given(st.floats(50, 110), st.floats(0.1, 0.25), st.floats(0.01, 0.06), SEED)
+@FEW
+def test_p_waves_of_a_low_noisy_lead_ii_are_no_beats(rate, size, noise, seed):
+    times = regular(rate)
+    signal = ecg(times, 0.005, seed)
+    p_waves = sum(np.exp(-0.5 * ((TIME - time + 0.15) / 0.018) ** 2) for time in times)
+    signal[:, 1] = 0.2 * signal[:, 1] + size * p_waves
+    signal[:, 1] += noise * np.random.default_rng(seed).normal(size=5000)
     assert abs(heart_rate(signal) - rate) < 1
 
 

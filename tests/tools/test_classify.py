@@ -14,6 +14,7 @@ from matplotlib.text import Text
 
 import too_feature as script
 from ecg import files, origin
+from ecg.demo import BBB, TACHY
 from ecg.output.read import feature_column
 from tests.support.ecgs import simulated, write_record
 from tests.support.models import CLASSES, build, card, recipe_of, save
@@ -238,6 +239,16 @@ def test_a_feature_that_was_not_measured_is_null_in_json_and_named_in_the_table(
     assert record["features"]["kurtosis"] == 2
     table = classify.as_table(classify.as_frame([record], loaded), CLASSES, 100)
     assert "no heart rate no SDNN" in table
+
+
+def test_a_class_of_the_rate_is_not_given_with_confidence_where_no_rate_was_measured(tmp_path):
+    """A regular tachycardia of 220 bpm with an aberrant run: some of its beats are missed."""
+    signal, r_peaks = simulated(TACHY, 220, seed=1)
+    run_of_four = slice(int(r_peaks[10]) - 50, int(r_peaks[14]) - 50)
+    signal[run_of_four] = simulated(BBB, 220, seed=1)[0][run_of_four]
+    frame = classify.classify([write_record(tmp_path / "x", signal)], "real_large")
+    assert "no heart rate" in classify.as_table(frame, CLASSES, 120)
+    assert frame.filter(regex="^p (Normal|Tachy|Brady)").to_numpy().max() <= 0.5
 
 
 # ---------------------------------------------------------------------------------------- explain
