@@ -15,6 +15,7 @@ import io
 import multiprocessing
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ import numpy as np
 import pandas as pd
 import wfdb
 from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))    # to run from anywhere
@@ -103,18 +105,14 @@ def step_script(scratch):
 
 
 def step_keras(scratch, **compile_options):
-    """Time a step of stock Keras on arrays."""
-    signals, features, targets, n_classes = draw_arrays(scratch)
-    _, keras = script.load_tensorflow()
-    model = thesis.create_model(keras, n_classes)
-    model.compile(
-        keras.optimizers.Adam(RECIPE.learning_rate), "sparse_categorical_crossentropy",
-        metrics=["accuracy"], **compile_options)
+    """Time a step of stock Keras on arrays, with ten validation records as well."""
+    *training, n_classes = draw_arrays(scratch)
+    few = [array[:10] for array in training]
     times = []
-    stamp = keras.callbacks.LambdaCallback(
+    stamp = script.load_tensorflow()[1].callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: times.append(time.perf_counter()))
-    model.fit((signals, features), targets, batch_size=RECIPE.batch_size, epochs=RECIPE.epochs,
-              verbose=0, callbacks=[stamp])
+    thesis.train(training, few, n_classes, 0, epochs=RECIPE.epochs, callbacks=[stamp],
+                 **compile_options)
     return per_step(times)
 
 
@@ -123,24 +121,21 @@ def torch_model(torch, n_classes):
     nn = torch.nn
 
     def dense(width, units, dropout):
-        layers = (nn.Linear(width, units), nn.ReLU(), nn.BatchNorm1d(units), nn.Dropout(dropout))
-        return nn.Sequential(*layers)
+        return nn.Sequential(
+            nn.Linear(width, units), nn.ReLU(), nn.BatchNorm1d(units), nn.Dropout(dropout))
 
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
-            self.drop = nn.Dropout(0.2)
-            self.lstm = nn.LSTM(12, 32, batch_first=True)
-            self.ecg = dense(32, 24, 0.3)
-            self.features = dense(8, 16, 0.2)
+            self.drop, self.lstm = nn.Dropout(0.2), nn.LSTM(12, 32, batch_first=True)
+            self.ecg, self.features = dense(32, 24, 0.3), dense(8, 16, 0.2)
             self.last = nn.Sequential(dense(40, 32, 0.3), nn.Linear(32, n_classes))
 
         def forward(self, signals, features):
             # Keras drops a lead of a record for all of its time steps
             kept = self.drop(torch.ones(len(signals), 1, 12))
             _, (hidden, _) = self.lstm(signals * kept)
-            both = [self.ecg(hidden[0]), self.features(features)]
-            return self.last(torch.cat(both, dim=1))
+            return self.last(torch.hstack([self.ecg(hidden[0]), self.features(features)]))
 
     return Model()
 
@@ -160,18 +155,17 @@ def step_torch(scratch, threads):
     for _ in range(RECIPE.epochs):
         for batch in torch.randperm(len(targets)).split(RECIPE.batch_size):
             adam.zero_grad()
-            loss = loss_of(model(signals[batch], features[batch]), targets[batch])
-            loss.backward()
+            loss_of(model(signals[batch], features[batch]), targets[batch]).backward()
             adam.step()
         times.append(time.perf_counter())
     return per_step(times)
 
 
 # --------------------------------------------------------------------------------------- commands
-def time_command(arguments, until="\0"):
+def time_python(*arguments, until="\0"):
     """Run Python to the end, or to a line that begins with `until`; return the seconds."""
-    command = [sys.executable, "-u", *arguments]
     start = time.perf_counter()
+    command = [sys.executable, "-u", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         for line in process.stdout:
             if line.startswith(until):
@@ -182,31 +176,28 @@ def time_command(arguments, until="\0"):
     return time.perf_counter() - start
 
 
-def script_command(scratch, *flags):
-    """Return the arguments of Python that run the script in a scratch folder."""
-    return [ROOT / "too_feature.py", "--output", f"{scratch}/model.keras", "--results",
-            f"{scratch}/results", "--cache-dir", scratch, "--epochs", str(thesis.EPOCHS), *flags]
-
-
-def show_help(scratch):
-    """Time --help."""
-    return time_command(script_command(scratch, "--help"))
+def time_script(scratch, *flags, until="\0"):
+    """Time the script in a scratch folder."""
+    return time_python(
+        ROOT / "too_feature.py", "--output", f"{scratch}/model.keras", "--results",
+        f"{scratch}/results", "--cache-dir", scratch, "--epochs", str(thesis.EPOCHS), *flags,
+        until=until)
 
 
 def first_epoch(scratch):
     """Time the script to the end of the first epoch, where all records are in the cache."""
-    time_command(script_command(scratch), until="epoch")
-    return time_command(script_command(scratch), until="epoch")
+    time_script(scratch, until="epoch")
+    return time_script(scratch, until="epoch")
 
 
 def run_script(scratch):
     """Time a whole run of the script, without early stopping or cache."""
-    return time_command(script_command(scratch, "--no-cache", "--set", "stop_patience=10000"))
+    return time_script(scratch, "--no-cache", "--set", "stop_patience=10000")
 
 
 def run_thesis(scratch):
     """Time the thesis's way from label file to predictions."""
-    return time_command(["-c", "from benchmarks import thesis; thesis.run()"])
+    return time_python("-c", "from benchmarks import thesis; thesis.run()")
 
 
 # ----------------------------------------------------------------------------------------- tables
@@ -227,8 +218,8 @@ PARTS = {
         "PyTorch, 1 thread": functools.partial(step_torch, threads=1),
         f"PyTorch, {CORES} threads": functools.partial(step_torch, threads=CORES)},
         "Batches of 4, 500 points, 12 leads, without the first epoch, which compiles. The script's "
-        "step includes augmentation and class weights, the others' do not; its batch "
-        "normalisation learns all the time, as theirs does (`--set freeze_bn_after=0`)."),
+        "step includes augmentation and, as Keras's, class weights; its batch normalisation "
+        "learns all the time, as theirs does (`--set freeze_bn_after=0`)."),
 
     "record": Part("Preparing one record", "ms", {
         "**the script**": functools.partial(time_preparation, prepare=script.prepare_record),
@@ -239,60 +230,32 @@ PARTS = {
     "run": Part("Whole run", "s", {
         "**the script**": run_script,
         "the thesis's way": run_thesis,
-        "the script to the end of its first epoch, warm cache": first_epoch,
-        "`--help`": show_help},
+        "the script to the end of its first epoch, warm cache": first_epoch},
         "From the command to the report, equal epochs, without cache."),
 }
 
 
 def measure_alone(way, scratch):
     """Measure a way in a process of its own, with what it prints on standard error."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
-        return executor.submit(quietly, way, scratch).result()
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=os.dup2, initargs=(2, 1)) as executor:
+        try:
+            return executor.submit(way, scratch).result()
+        except ImportError as error:    # such as PyTorch
+            log(error)
+            return np.nan
 
 
-def quietly(way, scratch):
-    """Measure a way; the tables alone are for standard output."""
-    with contextlib.redirect_stdout(sys.stderr):
-        return way(scratch)
-
-
-def alternate(part, measure):
-    """Measure all ways of a part in turn, in each round.
-
-    Parameters
-    ----------
-    part : Part
-    measure : callable
-        Takes one of its ways and returns a number.
-
-    Returns
-    -------
-    DataFrame
-        A row for each round, a column for each way; NaN where it failed, as the log says.
-    """
-    rounds = []
-    for i in range(ROUNDS):
-        values = {}
-        for title, way in part.ways.items():
-            try:
-                values[title] = measure(way)
-                log(f"{part.title}, round {i + 1}, {title}: {values[title]:.3g}")
-            except Exception as error:    # such as a package that is not installed
-                values[title] = np.nan
-                log(f"{part.title}, round {i + 1}, {title} failed: {error}")
-        rounds.append(values)
-    return pd.DataFrame(rounds)
-
-
-def short(x):
-    """Return a number in three digits, larger ones whole."""
-    return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
+def alternate(part, scratch):
+    """Measure all ways of a part in turn; return a row for each round, a column for each way."""
+    return pd.DataFrame([
+        {title: measure_alone(way, scratch) for title, way in tqdm(part.ways.items(), part.title)}
+        for _ in range(ROUNDS)])
 
 
 def spread(values):
     """Return median (smallest-largest)."""
-    return f"{short(values.median())} ({short(values.min())}-{short(values.max())})"
+    return f"{values.median():.3g} ({values.min():.3g}-{values.max():.3g})"
 
 
 def table(part, values):
@@ -307,10 +270,8 @@ def table(part, values):
 
 def machine():
     """Return processor, cores and versions as a line."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():    # on Linux, where the above says x86_64 alone
-        processor = cpuinfo.read_text().partition("model name\t: ")[2].partition("\n")[0]
+    cpuinfo = Path("/proc/cpuinfo").read_text() if platform.system() == "Linux" else ""
+    processor = re.search("model name\t: (.*)|$", cpuinfo)[1] or platform.processor()
     versions = [f"{name} {version}" for name, version in origin.versions().items()]
     return ", ".join([processor, f"{CORES} cores", *versions])
 
@@ -331,8 +292,7 @@ def run(options):
     print(f"{machine()}.\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="speed-") as scratch:
         for name in options.only:
-            values = alternate(PARTS[name], lambda way: measure_alone(way, scratch))
-            print(table(PARTS[name], values), flush=True)
+            print(table(PARTS[name], alternate(PARTS[name], scratch)), flush=True)
 
 
 def main(arguments=None):

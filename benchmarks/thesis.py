@@ -7,6 +7,8 @@ the thesis leaves open (sizes of noise and scaling, whether once or in each epoc
 script, and done once.
 """
 
+import functools
+
 import numpy as np
 import wfdb
 from scipy import signal as dsp
@@ -41,44 +43,24 @@ def prepare(signal, lead_ii=script.LEAD_II):
 
 def measure_features(lead, fs=WRONG_FS_HZ):
     """Measure the eight features of lead II; what cannot be measured is 0."""
-    threshold = np.std(lead) * 0.5
-    peaks, _ = dsp.find_peaks(lead, height=threshold, distance=fs // 4)
+    peaks, _ = dsp.find_peaks(lead, height=lead.std() * 0.5, distance=fs // 4)
     rr = np.diff(peaks) / fs    # s
-    rhythm = [0.0, 0.0, 0.0, 0.0]
+    rhythm = [0.0] * 4
     if len(rr) >= 2:
-        mean = np.mean(rr)
-        sdnn = np.std(rr)
         rmssd = np.sqrt(np.mean(np.diff(rr) ** 2))
-        rhythm = [60 / mean, 1000 * sdnn, 1000 * rmssd, sdnn / mean]
-
-    shape = [
-        np.mean(lead),
-        np.std(lead),
-        stats.skew(lead),
-        stats.kurtosis(lead),
-    ]
-    features = np.array(shape + rhythm, np.float32)
-    return np.nan_to_num(features)
+        rhythm = [60 / rr.mean(), 1000 * rr.std(), 1000 * rmssd, rr.std() / rr.mean()]
+    shape = [lead.mean(), lead.std(), stats.skew(lead), stats.kurtosis(lead)]
+    return np.nan_to_num(np.array(shape + rhythm, np.float32))
 
 
-def create_model(keras, n_classes):
-    """Build the dual-branch LSTM of Keras's own layers: 8,461 parameters for five classes."""
-    layers = keras.layers
-
-    def dense(x, units, dropout):
-        x = layers.Dense(units, activation="relu")(x)
-        x = layers.BatchNormalization()(x)
-        return layers.Dropout(dropout)(x)
-
-    ecg = keras.Input((POINTS, 12))
-    features = keras.Input((8,))
-    x = dense(layers.LSTM(32, dropout=0.2)(ecg), 24, 0.3)
-    y = dense(features, 16, 0.2)
-    z = dense(layers.Concatenate()([x, y]), 32, 0.3)
-    return keras.Model([ecg, features], layers.Dense(n_classes, activation="softmax")(z))
+def create_model(n_classes):
+    """Build the script's model as Keras starts it, with features that pass as they are."""
+    return script.create_lightweight_lstm_model(
+        n_classes, POINTS, feature_limit=np.inf, lstm_memory=0, rate_curve=False)
 
 
-def train(training, validation, n_classes, seed, early_stopping=True, **compile_options):
+def train(training, validation, n_classes, seed, patience=5, epochs=EPOCHS, callbacks=(),
+          **compile_options):
     """Train a model as the thesis did, on unscaled features; return it.
 
     Parameters
@@ -87,8 +69,11 @@ def train(training, validation, n_classes, seed, early_stopping=True, **compile_
         Signals, features and targets.
     n_classes : int
     seed : int
-    early_stopping : bool
-        Whether training may end before the last epoch.
+    patience : int
+        Epochs without better accuracy before training ends.
+    epochs : int
+    callbacks : sequence of keras.callbacks.Callback
+        More of them.
     **compile_options
         For `model.compile`, such as jit_compile.
     """
@@ -98,10 +83,10 @@ def train(training, validation, n_classes, seed, early_stopping=True, **compile_
     signals = script.lightweight_augmentation(signals, np.random.default_rng(seed))
     n = len(targets) // BATCH_SIZE * BATCH_SIZE    # a short last batch would be compiled anew
     stopping = keras.callbacks.EarlyStopping(
-        "val_accuracy", patience=5, restore_best_weights=True)
+        "val_accuracy", patience=patience, restore_best_weights=True)
     plateau = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=3, min_lr=1e-6)
 
-    model = create_model(keras, n_classes)
+    model = create_model(n_classes)
     model.compile(
         keras.optimizers.Adam(5e-4),
         "sparse_categorical_crossentropy",
@@ -111,11 +96,11 @@ def train(training, validation, n_classes, seed, early_stopping=True, **compile_
         (signals[:n], features[:n]),
         targets[:n],
         batch_size=BATCH_SIZE,
-        epochs=EPOCHS,
+        epochs=epochs,
         sample_weight=compute_sample_weight("balanced", targets[:n]),
         validation_data=(validation[:2], validation[2]),
         validation_batch_size=100,
-        callbacks=[stopping, plateau] if early_stopping else [plateau],
+        callbacks=[stopping, plateau, *callbacks],
         verbose=0)
     return model
 
@@ -153,16 +138,14 @@ def run():
     settings = script.Settings()
     splits = script.split_patients(script.read_labels(settings.labels))
     samples = settings.train_samples, settings.val_samples, settings.test_samples
+    once = functools.cache(prepare_record)
     parts = []
     for name, n in zip(script.SPLITS, samples, strict=True):
         rows = script.balanced_sampling(splits[name], n, settings.seed, name == "train")
-        prepared = {path: prepare_record(f"{settings.data_dir}/{path}")
-                    for path in rows["waveform_path"].unique()}
-        pairs = [prepared[path] for path in rows["waveform_path"]]
-        signals, features = map(np.stack, zip(*pairs, strict=True))
+        pairs = [once(f"{settings.data_dir}/{path}") for path in rows["waveform_path"]]
         classes, targets = np.unique(rows["ecg_category"], return_inverse=True)
-        parts.append((signals, features, targets))
+        parts.append((*map(np.stack, zip(*pairs, strict=True)), targets))
 
     training, validation, test = parts
-    model = train(training, validation, len(classes), settings.seed, early_stopping=False)
+    model = train(training, validation, len(classes), settings.seed, patience=EPOCHS)
     model.predict(test[:2], verbose=0)
