@@ -14,6 +14,7 @@ the Open Database Licence 1.0.
 import functools
 import gzip
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -27,7 +28,6 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
-import numpy as np
 import pandas as pd
 
 from ecg import origin
@@ -52,7 +52,6 @@ OTHER = "other finding"
 DOUBT = "uncertain or negated"
 PACED = "pacemaker"
 POOR = "poor data quality"
-BORDERLINE = "borderline"
 SLOW = "bradycardia not of the sinus"
 FAST = "tachycardia not of the sinus"
 UNKNOWN = "unknown"
@@ -73,6 +72,12 @@ CLASSES = list(THESIS)
 # 562 name a pacemaker as well and 89 leave open whether it is flutter.
 AF_STATEMENTS = 81_419
 
+LEFT_OUT = {    # meanings by which a record is left out; the last two if it has no class
+    PACED: PACED,
+    POOR: POOR,
+    UNKNOWN: "no class; a statement that no rule knows",
+    DOUBT: "no class; uncertain or negated",
+}
 SEVERAL = "several classes (--exclusive)"
 OFF_RATE = "rate contradicts (--check-rate)"
 MAX_LETTERS = 300    # of a statement: no cart writes more, and the patterns would take long
@@ -163,8 +168,7 @@ RULES = [
     (r"sinus arrhythmia", NEUTRAL),
     # The statement about the rate decides
     (r"normal ecg except for rate|otherwise normal ecg", OTHER),
-    # See --include-borderline
-    (r"borderline( ecg)?", BORDERLINE),
+    (r"borderline( ecg)?", OTHER),
 
     # Everything else that is known
     # Of the QRS complex, from V1 to V6
@@ -247,30 +251,18 @@ class Verdict(NamedTuple):
 
 def judge(texts, options):
     """Return the `Verdict` on a report, given its statements."""
-    said = {options.taken_for.get(meaning, meaning)
-            for text in texts for meaning in meanings(text)}
-    said.discard(NEUTRAL)
+    said = set(itertools.chain.from_iterable(map(meanings, texts))) - {NEUTRAL}
+    if options.rate_origin == "any":
+        said = {{SLOW: BRADY, FAST: TACHY}.get(meaning, meaning) for meaning in said}
     if said != {NORMAL}:
         said.discard(NORMAL)    # a record with any other finding is not normal
 
     classes = [name for name in CLASSES if name in said]
-    reason = ""
-    if PACED in said:
-        reason = PACED
-    elif POOR in said:
-        reason = POOR
-    elif not said:
-        reason = "empty"
-    elif not classes and UNKNOWN in said:
-        reason = "no class; a statement that no rule knows"
-    elif not classes and DOUBT in said:
-        reason = "no class; uncertain or negated"
-    elif not classes:
-        reason = "no class; other findings"
-    elif len(classes) > 1 and options.exclusive:
-        reason = SEVERAL
-
-    return Verdict(classes[0] if classes else "", reason, len(classes) > 1)
+    if not classes or said & {PACED, POOR}:
+        reasons = [reason for meaning, reason in LEFT_OUT.items() if meaning in said]
+        return Verdict("", [*reasons, "no class; other findings" if said else "empty"][0], False)
+    several = len(classes) > 1
+    return Verdict(classes[0], SEVERAL if several and options.exclusive else "", several)
 
 
 def read_reports(table, options):
@@ -279,15 +271,12 @@ def read_reports(table, options):
     Many records have the same report, so each different one is read once.
     """
     reports = list(table.filter(regex="^report_").itertuples(index=False, name=None))
-    n_records = Counter(reports)
     verdicts = {}
     unknown = Counter()
-    for report, n in n_records.items():
+    for report, n in Counter(reports).items():
         texts = statements(report)
         verdicts[report] = judge(texts, options)
-        for text in texts:
-            if meanings(text) == (UNKNOWN,):
-                unknown[text[:80]] += n
+        unknown.update({text[:80]: n for text in texts if meanings(text) == (UNKNOWN,)})
 
     judged = pd.DataFrame([verdicts[report] for report in reports], columns=Verdict._fields)
     return judged, unknown
@@ -295,14 +284,13 @@ def read_reports(table, options):
 
 # --------------------------------------------------------------------------------------- the tables
 RELEASE = {    # SHA-256 of the tables of MIMIC-IV-ECG 1.0, unpacked
-    "measurements": "56f6b1413221bce95bd6f48b28ca1acf27ae0b073d6f2c1d12f3af7500eabbb6",
-    "records": "b6f113023e955406e924a9ce10c1108f3bf8080e14cfe2f3ba3a2e858ebb621b",
+    "56f6b1413221bce95bd6f48b28ca1acf27ae0b073d6f2c1d12f3af7500eabbb6",    # measurements
+    "b6f113023e955406e924a9ce10c1108f3bf8080e14cfe2f3ba3a2e858ebb621b",    # records
 }
 ORIGIN_RELEASE = "machine reads of the ECG cart (MIMIC-IV-ECG 1.0)"
 ORIGIN_OTHER = "machine reads of the ECG cart (tables like those of MIMIC-IV-ECG, not release 1.0)"
 
-# What the carts write instead of a measurement that they could not make
-SENTINELS = [29999, 32767, -32768, 65535, 65534, 61440]
+# The carts write 29999, 32767 and the like instead of what they could not measure
 RR_RANGE = (200, 3000)    # ms, 300 to 20 bpm
 
 # The folds of MIMIC-IV-ECG-Ext-ICD as its authors use them
@@ -340,39 +328,31 @@ def read_table(path, *needed):
     return table
 
 
-def is_release(path, digest):
-    """Return whether a table, plain or .gz, is that of release 1.0."""
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        content = gzip.decompress(content)
-    return hashlib.sha256(content).hexdigest() == digest
+def are_release(paths):
+    """Return whether these tables, plain or .gz, are those of release 1.0."""
+    sums = set()
+    for path in paths:
+        unpack = gzip.decompress if path.suffix == ".gz" else bytes
+        sums.add(hashlib.sha256(unpack(path.read_bytes())).hexdigest())
+    return sums == RELEASE
 
 
 def read_measurements(options):
-    """Return each record's verdict and RR interval (ms), and facts about them for the summary."""
+    """Return each record's verdict and RR interval (ms), and the counts of unknown statements."""
     site = ["cart_id"] if options.site else []
-    table = read_table(options.measurements, "report_0", "rr_interval", "ecg_time", *site)
+    table = read_table(options.measurements, "report_0", "rr_interval", *site)
     verdicts, unknown = read_reports(table, options)
-
-    rr = pd.to_numeric(table["rr_interval"], errors="coerce")
-    rr = rr.mask(rr.isin(SENTINELS))
-    is_plausible = rr.between(*RR_RANGE)
-    facts = {
-        "rr_interval": {"missing": int(rr.isna().sum()),
-                        "implausible": int((rr.notna() & ~is_plausible).sum())},
-        "unknown": dict(unknown.most_common(50)),
-    }
-
-    described = table.filter(["subject_id", "study_id", "ecg_time", "cart_id"])
-    return described.join(verdicts).assign(rr_interval=rr.where(is_plausible)), facts
+    rr = pd.to_numeric(table["rr_interval"], errors="coerce")    # sentinels are out of the range
+    described = table.filter(["subject_id", "study_id", "cart_id"])
+    return described.join(verdicts).assign(rr_interval=rr.where(rr.between(*RR_RANGE))), unknown
 
 
 def read_record_list(options):
     """Return the list of records, whose paths are checked."""
-    table = read_table(options.records, "path", "ecg_time")
+    table = read_table(options.records, "path")
     refuse(options.records, table["path"], ~table["path"].str.fullmatch(SAFE_PATH),
            "a path in the data folder")
-    return table[["subject_id", "study_id", "ecg_time", "path"]]
+    return table[["subject_id", "study_id", "path"]]
 
 
 # --------------------------------------------------------------------------------------- the labels
@@ -381,14 +361,12 @@ def join_tables(measured, listed, check_rate):
     records = measured.merge(listed, on="study_id", suffixes=("", "_listed"))
     rate = 60_000 / records["rr_interval"]    # bpm
     category = records["ecg_category"]
-    off_rate = ((category == BRADY) & (rate > 60)
-                | (category == TACHY) & (rate < 100))
-
-    left_out = np.select(
-        [records["subject_id"] != records["subject_id_listed"], records["left_out"] != "",
-         off_rate & check_rate],
-        ["subject_id differs", records["left_out"], OFF_RATE], "")
-    return records.assign(left_out=left_out, off_rate=off_rate)
+    off_rate = (category == BRADY) & (rate > 60) | (category == TACHY) & (rate < 100)
+    left_out = records["left_out"].mask(
+        (records["left_out"] == "") & off_rate & check_rate, OFF_RATE)
+    is_other = records["subject_id"] != records["subject_id_listed"]
+    return records.assign(left_out=left_out.mask(is_other, "subject_id differs"),
+                          off_rate=off_rate)
 
 
 def add_folds(records, path):
@@ -413,75 +391,100 @@ def summarise(records, n_measured, n_listed):
     kept = records[records["left_out"] == ""]
     classes = kept.groupby("ecg_category")["subject_id"].agg(records="size", patients="nunique")
     classes = classes.reindex(CLASSES, fill_value=0).assign(thesis=pd.Series(THESIS))
-
     rated = records[records["left_out"].isin(["", OFF_RATE]) & records["rr_interval"].notna()]
     off_rate = rated.groupby("ecg_category")["off_rate"].mean()
-    several = records["several"] & records["left_out"].isin(["", SEVERAL])
 
     return {
         "records": len(kept),
-        "patients": int(kept["subject_id"].nunique()),
+        "patients": kept["subject_id"].nunique(),
         "classes": classes.to_dict("index"),
         "left_out": {
             "not in the record list": n_measured - len(records),
             "not in the measurements": n_listed - len(records),
             **records["left_out"].value_counts().drop("", errors="ignore").to_dict(),
         },
-        "several_classes": int(several.sum()),
-        "off_rate": off_rate.reindex([BRADY, TACHY],
-                                     fill_value=0.0).to_dict(),
-        "ecg_time_differs": int((records["ecg_time"] != records["ecg_time_listed"]).sum()),
+        "several_classes": int(kept["several"].sum()),
+        "off_rate": off_rate.reindex([BRADY, TACHY], fill_value=0.0).to_dict(),
     }
 
 
 def as_text(counts):
-    """Return named counts as lines of text."""
-    return pd.Series(counts).map("{:,}".format).to_string() if counts else "none"
+    """Return counts, or a table of them, as lines of text."""
+    return counts.map("{:,}".format).to_string() if len(counts) else "none"
 
 
-def print_summary(summary, options):
+def print_summary(summary):
     """Print the summary, with the counts of the thesis for comparison."""
-    print()
-    for source, is_true in summary["release"].items():
-        verdict = "this is release 1.0" if is_true else "this is not release 1.0 (rows left out?)"
-        print(f"{getattr(options, source).name}: {verdict}")
-
-    rr = summary["rr_interval"]
-    low, high = RR_RANGE
-    too_fast = summary["off_rate"][BRADY]
-    too_slow = summary["off_rate"][TACHY]
-    classes = pd.DataFrame.from_dict(summary["classes"], orient="index")
-
     print(f"""\
-ecg_time differs between the tables in {summary["ecg_time_differs"]:,} records
-rr_interval is missing in {rr["missing"]:,} records and not {low} to {high} ms in \
-{rr["implausible"]:,}; their rates are not checked
 
-{classes.map("{:,}".format).to_string()}
+{as_text(pd.DataFrame(summary["classes"]).T)}
 {summary["records"]:,} records of {summary["patients"]:,} patients; \
-{summary["several_classes"]:,} had several classes
+{summary["several_classes"]:,} have several classes
 The thesis counts {THESIS[AF]:,} records of atrial fibrillation, which cannot be reached:
 all wordings together, uncertain ones too, stand in {AF_STATEMENTS:,} statements of release 1.0,
 and so in no more of its records.
-By rr_interval {too_fast:.1%} of bradycardia is above 60 bpm, {too_slow:.1%} of \
-tachycardia below 100 bpm.
+By rr_interval {summary["off_rate"][BRADY]:.1%} of bradycardia is above 60 bpm, \
+{summary["off_rate"][TACHY]:.1%} of tachycardia below 100 bpm.
 {origin.origin_of_labels(summary["labels_origin"])}
 
 Left out
-{as_text(summary["left_out"])}
+{as_text(pd.Series(summary["left_out"]))}
 
 The commonest statements that no rule knows
-{as_text(summary["unknown"])}
+{as_text(pd.Series(summary["unknown"]))}
 """)
 
 
 # ------------------------------------------------------------------------------------- the program
-def parse_options(arguments=None):
-    """Read the command line."""
-    parser = Parser(__doc__)
+def make_labels(options):
+    """Make the label file and, next to it, the .json that says how it was made."""
+    sources = [path for path in (options.measurements, options.records, options.folds) if path]
+    sidecar = options.output.with_suffix(".labels.json")
+    check_target(options.output, sources)
+    if options.output.exists() and not options.force:
+        raise UserError(f"{options.output} is there already, and may have been edited by hand; "
+                        "choose another --output, or replace it with --force")
+
+    measured, unknown = read_measurements(options)
+    listed = read_record_list(options)
+    records = join_tables(measured, listed, options.check_rate)
+    if options.folds:
+        records = add_folds(records, options.folds)
+
+    is_release = are_release([options.measurements, options.records])
+    summary = {
+        "labels_origin": ORIGIN_RELEASE if is_release else ORIGIN_OTHER,
+        **summarise(records, len(measured), len(listed)),
+        "unknown": dict(unknown.most_common(50)),
+    }
+    print_summary(summary)
+    if not summary["records"]:
+        raise UserError(f"{options.measurements}: no record got a label; nothing was written")
+
+    is_wide = bool(options.site or options.folds)
+    kept = records[records["left_out"] == ""].rename(
+        columns={"path": "waveform_path", "cart_id": "site"})
+    kept = kept.filter(COLUMNS + EXTRA_COLUMNS if is_wide else COLUMNS)
+    write_whole(options.output, lambda file: kept.to_csv(file, header=is_wide, index=False))
+    card = {
+        "rules_version": RULES_VERSION,
+        "rate_origin": options.rate_origin,
+        "exclusive": options.exclusive,
+        "check_rate": options.check_rate,
+        **summary,
+        "sha256": {path.name: sha256(path) for path in [*sources, options.output]},
+    }
+    write_whole(sidecar, lambda file: file.write_text(json.dumps(card, indent=1)))
+    print(f"wrote {options.output} and, next to it, {sidecar.name}")
+
+
+def main(arguments=None):
+    """Run from the command line; return the exit code."""
+    parser = Parser(__doc__, dict.fromkeys(
+        ["--keep-paced", "--keep-poor-quality", "--include-borderline"],
+        "it is gone: such records are left out"))
     add = parser.add_argument
     flag = functools.partial(add, action="store_true")
-    take = functools.partial(add, action="append_const", dest="taken_for", default=[])
 
     add("measurements", type=Path, help="machine_measurements.csv, plain or .gz")
     add("records", type=Path, help="record_list.csv, plain or .gz")
@@ -502,68 +505,7 @@ def parse_options(arguments=None):
          "first of " + ", ".join(CLASSES))
     flag("--check-rate", help="leave out bradycardia above 60 bpm and tachycardia below 100 bpm by "
          "rr_interval (in ms; a record where it is not 200 to 3000 stays)")
-
-    take("--keep-paced", const=(PACED, OTHER),
-         help="label paced records too, but never as normal")
-    take("--keep-poor-quality", const=(POOR, NEUTRAL),
-         help="ignore statements about poor data quality, missing leads and technical errors")
-    take("--include-borderline", const=(BORDERLINE, NEUTRAL),
-         help="ignore 'Borderline ECG'")
-
-    options = parser.parse_args(arguments)
-    options.taken_for = dict(options.taken_for)
-    if options.rate_origin == "any":
-        options.taken_for |= {SLOW: BRADY, FAST: TACHY}
-    return options
-
-
-def make_labels(options):
-    """Make the label file and, next to it, the .json that says how it was made."""
-    sources = [path for path in (options.measurements, options.records, options.folds) if path]
-    sidecar = options.output.with_suffix(".labels.json")
-    check_target(options.output, sources)
-    if options.output.exists() and not options.force:
-        raise UserError(f"{options.output} is there already, and may have been edited by hand; "
-                        "choose another --output, or replace it with --force")
-
-    measured, facts = read_measurements(options)
-    listed = read_record_list(options)
-    records = join_tables(measured, listed, options.check_rate)
-    if options.folds:
-        records = add_folds(records, options.folds)
-
-    release = {source: is_release(getattr(options, source), digest)
-               for source, digest in RELEASE.items()}
-    summary = {
-        "labels_origin": ORIGIN_RELEASE if all(release.values()) else ORIGIN_OTHER,
-        "release": release,
-        **summarise(records, len(measured), len(listed)),
-        **facts,
-    }
-    print_summary(summary, options)
-    if not summary["records"]:
-        raise UserError(f"{options.measurements}: no record got a label; nothing was written")
-
-    is_wide = bool(options.site or options.folds)
-    kept = records[records["left_out"] == ""].rename(
-        columns={"path": "waveform_path", "cart_id": "site"})
-    kept = kept.filter(COLUMNS + EXTRA_COLUMNS if is_wide else COLUMNS)
-    write_whole(options.output, lambda file: kept.to_csv(file, header=is_wide, index=False))
-    card = {
-        "rules_version": RULES_VERSION,
-        "taken_for": options.taken_for,
-        "exclusive": options.exclusive,
-        "check_rate": options.check_rate,
-        **summary,
-        "sha256": {path.name: sha256(path) for path in [*sources, options.output]},
-    }
-    write_whole(sidecar, lambda file: file.write_text(json.dumps(card, indent=1)))
-    print(f"wrote {options.output} and, next to it, {sidecar.name}")
-
-
-def main(arguments=None):
-    """Run from the command line; return the exit code."""
-    return exit_code("make_labels.py", make_labels, parse_options(arguments))
+    return exit_code("make_labels.py", make_labels, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":
