@@ -7,7 +7,9 @@ FLAGS = {
                "from scratch, without --start-from",
     "--max-unusable": "it is gone: a run stops where half of a class's records are unusable",
     "--jit": "it is now --set xla=true",
-    "--no-jit": "it is now --set xla=false"}
+    "--no-jit": "it is now --set xla=false",
+    "--spares": "it is gone: fetch_records.py adds 5 % of each class by itself",
+    "--all": "it is gone: --train-samples 10000000 fetches all of training"}
 
 CONSTANT = "it is no setting any more, but a constant of the augmentation in too_feature.py"
 METHOD = {    # of --set

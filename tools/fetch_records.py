@@ -22,6 +22,7 @@ from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,31 +47,21 @@ ENDINGS = ".dat", ".hea"    # in the order of fetching: a record that has its he
 RECORD_MB = 0.12
 SPARES = 0.05               # share of each class that is fetched in addition
 CONNECTIONS = 4
-MAX_RECORD_SECONDS = 120    # of a transfer of one of a record's files
-MAX_SUMS_SECONDS = 7200     # of a transfer of the list of checksums, which has 200 MB
-MAX_SILENCE = 30            # s without a byte
 TRIES = 3                   # of a transfer that breaks off, at the last server
-SLOW_SECONDS = 10           # of silence, or below SLOW_RATE, before another server is asked
-SLOW_RATE = 200_000         # bytes/s
-ALL = 10**9                 # records: more than any hospital has
+
+
+class Patience(NamedTuple):
+    """How long a server is waited for."""
+
+    seconds: float              # without a byte
+    rate: float                 # bytes/s, on average after these seconds
+
+
+PATIENCE = Patience(10, 200_000)        # while another server can be asked
+LAST_PATIENCE = Patience(30, 5_000)
 
 
 # ------------------------------------------------------------------------------------------- plan
-def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
-    """Return this program's own arguments, and a list of the others, which are the script's."""
-    parser = Parser(
-        __doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="All settings of the script are taken too, such as --labels, --data-dir, --seed, "
-               "--train-samples, --test-share: see python too_feature.py --help")
-    parser.add_argument("--url", nargs="+", default=URLS,
-                        help=f"folder of the dataset, which holds {SUMS}; of several, the next "
-                             "is asked where one fails or is slow")
-    parser.add_argument("--dry-run", action="store_true",
-                        help="print the number of records and their size, and fetch nothing")
-    parser.add_argument("--all", action="store_true", help="fetch every labelled record")
-    return parser.parse_known_args(arguments)
-
-
 def wanted_records(labels: pd.DataFrame, settings: script.Settings,
                    external: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the rows of `labels` that the script draws with `settings`, with their `split`.
@@ -81,7 +72,7 @@ def wanted_records(labels: pd.DataFrame, settings: script.Settings,
     labels, classes = script.take_classes(labels, settings)
     splits = script.split_labels(labels, classes, settings, external)
     samples = {"train": settings.train_samples, "validation": settings.val_samples,
-               "test": ALL if settings.test_labels else settings.test_samples}
+               "test": 10**9 if settings.test_labels else settings.test_samples}    # all of it
     if settings.test_data_dir:    # an external test set, which is not in this dataset
         del splits["test"]
 
@@ -100,30 +91,27 @@ def wanted_records(labels: pd.DataFrame, settings: script.Settings,
 def start_session() -> requests.Session:
     """Return a session that keeps connections, and asks busy servers again when they wish."""
     retry = urllib3.Retry(4, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
-    adapter = requests.adapters.HTTPAdapter(max_retries=retry)
     session = requests.Session()
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
     return session
 
 
-def transfer(session: requests.Session, url: str, max_seconds: float, is_last: bool) -> bytes:
-    """Return the content of a URL; unless no other server is left, only if it is not slow."""
+def transfer(session: requests.Session, url: str, patience: Patience) -> bytes:
+    """Return the content of a URL, unless it comes too slowly."""
     start = time.monotonic()
     content = bytearray()
-    silence = MAX_SILENCE if is_last else SLOW_SECONDS
-    with session.get(url, stream=True, timeout=silence) as response:
+    with session.get(url, stream=True, timeout=patience.seconds) as response:
         response.raise_for_status()
         for chunk in response.iter_content(8192):
             content += chunk
-            patience = max_seconds if is_last else max(SLOW_SECONDS, len(content) / SLOW_RATE)
-            seconds = min(patience, max_seconds)
-            if time.monotonic() - start > seconds:
-                raise requests.Timeout(f"not whole after {seconds:.0f} s")
+            seconds = time.monotonic() - start
+            if seconds > patience.seconds + len(content) / patience.rate:
+                raise requests.Timeout(f"only {len(content)} bytes in {seconds:.0f} s")
     return bytes(content)
 
 
-def download(session: requests.Session, urls: list[str], name: str, max_seconds: float,
+def download(session: requests.Session, urls: list[str], name: str,
              check: Callable[[bytes], object]) -> bytes:
     """Return the content of a file of the dataset, from the first server that gives it rightly.
 
@@ -144,7 +132,8 @@ def download(session: requests.Session, urls: list[str], name: str, max_seconds:
     *others, last = urls
     for url in [*others, *[last] * TRIES]:
         try:
-            content = transfer(session, url + quote(name), max_seconds, url == last)
+            content = transfer(
+                session, url + quote(name), LAST_PATIENCE if url == last else PATIENCE)
             check(content)
             return content
 
@@ -159,26 +148,20 @@ def download(session: requests.Session, urls: list[str], name: str, max_seconds:
     raise failure
 
 
-def is_outdated(urls: list[str], listed: Path) -> bool | None:
-    """Tell whether the release has a newer list of checksums; None if no server says."""
-    for url in urls:
-        with contextlib.suppress(requests.RequestException, LookupError, ValueError):
-            answer = requests.head(url + SUMS, timeout=SLOW_SECONDS, allow_redirects=True)
-            answer.raise_for_status()
-            changed = parsedate_to_datetime(answer.headers["Last-Modified"])
-            return changed.timestamp() > listed.stat().st_mtime
+def is_outdated(url: str, listed: Path) -> bool | None:
+    """Tell whether the release has a newer list of checksums; None if the server does not say."""
+    with contextlib.suppress(requests.RequestException, LookupError, ValueError):
+        answer = requests.head(url + SUMS, timeout=PATIENCE.seconds, allow_redirects=True)
+        answer.raise_for_status()
+        changed = parsedate_to_datetime(answer.headers["Last-Modified"])
+        return changed.timestamp() > listed.stat().st_mtime
     return None
 
 
 def parse_checksums(content: bytes, names: set[str]) -> dict[str, str]:
     """Return {name: SHA-256} of these files; `RecordError` if this is not the dataset's list."""
-    sums = {}
-    for line in io.BytesIO(content):
-        digest, _, name = line.decode(errors="replace").partition(" ")
-        if len(digest) != 64:
-            raise RecordError(f"{SUMS}: damaged, or no list of checksums: {line[:80]!r}")
-        if name.strip() in names:
-            sums[name.strip()] = digest
+    lines = (line.decode(errors="replace").partition(" ") for line in io.BytesIO(content))
+    sums = {name.strip(): digest for digest, _, name in lines if name.strip() in names}
     if not sums:
         raise RecordError(f"{SUMS}: names none of the records; is it of another dataset?")
     return sums
@@ -194,7 +177,7 @@ def read_checksums(session: requests.Session, urls: list[str], listed: Path,
     parse = functools.partial(parse_checksums, names=names)
     print(f"fetching {SUMS} (200 MB, kept until the release has a newer one)", flush=True)
     with user_errors("--url", RecordError):
-        content = download(session, urls, SUMS, MAX_SUMS_SECONDS, parse)
+        content = download(session, urls, SUMS, parse)
     files.write_whole(listed, functools.partial(Path.write_bytes, data=content))
     return parse(content)
 
@@ -206,7 +189,7 @@ def fetch_all(urls: list[str], folder: Path, paths: list[str]) -> dict[str, str]
     """
     session = start_session()
     listed = folder / SUMS
-    is_old = is_outdated(urls, listed) if listed.exists() else True
+    is_old = is_outdated(urls[0], listed) if listed.exists() else True
     names = {path + end for path in paths for end in ENDINGS}
     sums = read_checksums(session, urls, listed, names, bool(is_old))
     changed = (f"the server's file or {SUMS}, which may be newer there than in the data folder"
@@ -228,7 +211,7 @@ def fetch_all(urls: list[str], folder: Path, paths: list[str]) -> dict[str, str]
 
             is_right = functools.partial(check, digest=sums[name])
             try:
-                content = download(session, urls, name, MAX_RECORD_SECONDS, is_right)
+                content = download(session, urls, name, is_right)
             except RecordError as error:
                 return str(error)
             files.write_whole(target, functools.partial(Path.write_bytes, data=content))
@@ -247,9 +230,7 @@ def run(own: argparse.Namespace, others: list[str]) -> int:
     if labels["waveform_path"].str.startswith("demo/").all():
         raise UserError("the demo: there is nothing to fetch, run python too_feature.py")
 
-    rows = labels.assign(split="all")
-    if not own.all:
-        rows = wanted_records(labels, settings, external)
+    rows = wanted_records(labels, settings, external)
     plan = rows.groupby(["split", "ecg_category"]).size().to_frame("records")
     print(plan.assign(MB=plan["records"] * RECORD_MB).round(1).to_string())
     print(f"{len(rows)} records, about {len(rows) * RECORD_MB:.0f} MB", flush=True)
@@ -276,7 +257,16 @@ def run(own: argparse.Namespace, others: list[str]) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
-    own, others = parse_arguments(arguments)
+    parser = Parser(
+        __doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog="All settings of the script are taken too, such as --labels, --data-dir, --seed, "
+               "--train-samples, --test-share: see python too_feature.py --help")
+    parser.add_argument("--url", nargs="+", default=URLS,
+                        help=f"folder of the dataset, which holds {SUMS}; of several, the next "
+                             "is asked where one fails or is slow")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="print the number of records and their size, and fetch nothing")
+    own, others = parser.parse_known_args(arguments)
     return exit_code("fetch_records.py", run, own, others, traceback="--traceback" in others)
 
 
