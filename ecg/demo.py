@@ -314,12 +314,14 @@ def _digital(record):
     anatomy = draw_anatomy(np.random.default_rng(record.subject_id))
     rng = np.random.default_rng(record.seed)
     is_borderline = rng.random() < 0.15
-    heart_rate = rng.uniform(*RATES[record.ecg_category][is_borderline])
-    level = rng.choice(["low", "medium", "high"])
-    ectopic = rng.random() < 0.06
-    wander = rng.uniform(0, 0.25)
     signal, _ = simulate(
-        record.ecg_category, heart_rate, level, record.seed, anatomy, ectopic, wander)
+        record.ecg_category,
+        heart_rate=rng.uniform(*RATES[record.ecg_category][is_borderline]),
+        noise_level=rng.choice(["low", "medium", "high"]),
+        seed=record.seed,
+        anatomy=anatomy,
+        ectopic=rng.random() < 0.06,
+        wander=rng.uniform(0, 0.25))
 
     digital = np.clip(np.round(signal * GAIN), -32767, 32767).astype(np.int64)
     if rng.random() < 0.1:
@@ -358,14 +360,12 @@ def write_demo(data_dir: str | os.PathLike[str]) -> int:
     """
     missing = [record for record in catalogue()
                if not os.path.exists(f"{data_dir}/{record.waveform_path}.hea")]
-    for record in tqdm(missing, "writing demo"):
+    for record in tqdm(missing, "writing demo", mininterval=1):
         digital = _digital(record)
-        contents = {".dat": digital.astype("<i2").tobytes(),
-                    ".hea": _header(record, digital).encode()}    # last: then a record is whole
-        for ending, content in contents.items():
-            write = functools.partial(Path.write_bytes, data=content)
-            files.write_whole(f"{data_dir}/{record.waveform_path}{ending}", write)
-
+        header = functools.partial(Path.write_text, data=_header(record, digital))
+        stem = f"{data_dir}/{record.waveform_path}"
+        files.write_whole(f"{stem}.dat", digital.astype("<i2").tofile)
+        files.write_whole(f"{stem}.hea", header)    # last: a record that has it is whole
     return len(missing)
 
 

@@ -80,25 +80,20 @@ def rank_by_doubt(records: script.Records, classes: list[str],
                   probabilities: np.ndarray) -> pd.DataFrame:
     """Return a table of the records, each once, the one whose label is most in doubt first.
 
-    It has the number of the label's class (`target`), the deciding features, the probability of
-    each class ("p CLASS", as in all tables of this project), the likeliest class (`called`), the
-    likeliest class but the label's (`says`) with its `probability`, that of the label (`of_label`),
-    and the difference of these two (`doubt`).
+    It has the deciding features, the probability of each class ("p CLASS", as in all tables of this
+    project), the likeliest class but the label's (`says`) with its `probability`, that of the label
+    (`of_label`), and the difference of these two (`doubt`).
     """
     names = [name for name, _, _ in script.feature_names(script.RECIPES["large"])]
-    columns = {name: records.features[:, names.index(name)] for name in FIGURES}
-    for name, column in zip(classes, probabilities.T, strict=True):
-        columns[probability_column(name)] = column
+    features = pd.DataFrame(records.features, columns=names)[list(FIGURES)]
+    p = pd.DataFrame(probabilities, columns=list(map(probability_column, classes)))
+    is_label = np.eye(len(classes), dtype=bool)[records.targets]
+    of_label = probabilities[is_label]
+    others = np.where(is_label, 0, probabilities)
 
-    labels = np.eye(len(classes), dtype=bool)[records.targets]
-    of_label = probabilities[labels]
-    others = np.where(labels, 0, probabilities)
-    named = np.array(classes)
-
-    table = records.rows.assign(
-        target=records.targets, **columns, called=named[probabilities.argmax(axis=1)],
-        says=named[others.argmax(axis=1)], probability=others.max(axis=1), of_label=of_label,
-        doubt=others.max(axis=1) - of_label)
+    table = pd.concat([records.rows.reset_index(drop=True), features, p], axis=1).assign(
+        says=np.array(classes)[others.argmax(axis=1)], probability=others.max(axis=1),
+        of_label=of_label, doubt=others.max(axis=1) - of_label)
     return table.drop_duplicates("waveform_path").sort_values(
         "doubt", ascending=False, kind="stable")
 
@@ -108,25 +103,13 @@ def print_table(ranked: pd.DataFrame) -> None:
     doubtful = ranked.head(LISTED)
     columns = ["waveform_path", "ecg_category", "of_label", "says", "probability", *FIGURES]
     header = ["record", "label", "p", "models say", "p", *FIGURES.values()]
-    formats = {"waveform_path": lambda path: path if len(path) <= 20 else f"...{path[-17:]}",
-               "heart rate": "{:.0f}".format, "QRS width": "{:.0f}".format}
-
     print(f"\nOf {len(ranked)} training records, the {len(doubtful)} whose labels are most in "
           "doubt, by models that\nnever saw their patients (p: probability)\n")
-    print(doubtful.to_string(index=False, columns=columns, header=header, formatters=formats,
-                             float_format="{:.2f}".format))
+    print(doubtful.assign(waveform_path=doubtful["waveform_path"].str[-20:]).to_string(
+        index=False, columns=columns, header=header, float_format="{:.4g}".format))
 
 
 # -------------------------------------------------------------------------------------------- main
-def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
-    """Return this program's own arguments, and a list of the others, which are the script's."""
-    parser = Parser(__doc__, epilog="All flags of too_feature.py are taken too.")
-    parser.add_argument("--csv", help="file for all records, with their out-of-fold probabilities; "
-                        "cells are as in the label file, also those that a spreadsheet takes for "
-                        "formulas (=, +, -, @)")
-    return parser.parse_known_args(arguments)
-
-
 def run(own: argparse.Namespace, others: list[str]) -> None:
     """Train on the labels in parts, and print which of them are in doubt."""
     settings = script.parse_settings(others)
@@ -148,10 +131,6 @@ def run(own: argparse.Namespace, others: list[str]) -> None:
     if np.bincount(records.targets).min() < FOLDS:
         raise UserError(f"--train-samples {settings.train_samples}: too few for {FOLDS} parts of "
                         "every class")
-
-    print(f"{FOLDS} trainings of {settings.recipe.epochs} epochs follow, each on about "
-          f"{len(records.targets) * (FOLDS - 1) // FOLDS} records: together some {FOLDS} times a "
-          "run's")
     probabilities = out_of_fold(records, len(classes), settings)
     ranked = rank_by_doubt(records, classes, probabilities)
     if own.csv:
@@ -162,7 +141,11 @@ def run(own: argparse.Namespace, others: list[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
-    own, others = parse_arguments(arguments)
+    parser = Parser(__doc__, epilog="All flags of too_feature.py are taken too.")
+    parser.add_argument("--csv", help="file for all records, with their out-of-fold probabilities; "
+                        "cells are as in the label file, also those that a spreadsheet takes for "
+                        "formulas (=, +, -, @)")
+    own, others = parser.parse_known_args(arguments)
     return exit_code("check_labels.py", run, own, others, traceback="--traceback" in others)
 
 

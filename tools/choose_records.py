@@ -6,8 +6,9 @@
 
 It writes a label file: fill in who the patient is in column 1, where it is empty, and the class in
 column 3. Then adapt the model with
-`python too_feature.py --start-from real_large --labels FILE --data-dir my_data`. A patient is told
-by the folder pNNNNNNNN, or by a label file that has the records (`--labels`).
+`python too_feature.py --start-from real_large --labels to_label.csv --data-dir my_data --output
+adapted.keras`. A patient is told by the folder pNNNNNNNN, or by a label file that has the records
+(`--labels`).
 
 `--by uncertainty` takes the records whose class the model is least sure of. They are no sample of
 your patients: what is measured on them says nothing about the others, and a run on them says so.
@@ -33,6 +34,7 @@ from ecg import files
 from ecg.errors import UserError, exit_code
 from ecg.patients import PATIENT_FOLDER, identify
 from ecg.settings import Parser
+from too_feature import Loaded
 from tools import classify
 
 
@@ -54,32 +56,21 @@ def draw_one_per_patient(patients: pd.Series, seed: int) -> list[str]:
     return shuffled.index[~shuffled.duplicated() | (shuffled == "")].tolist()
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = Parser(__doc__)
-    add = parser.add_argument
-    add("model", metavar="MODEL", help=".keras file with its .json, or real_large or real_default")
-    add("data", metavar="DATA", help="folder of records, or @file or - with a path on each line")
-    add("--data-dir", help="folder that the paths of the label file start from (default: DATA, or "
-        "the current folder for a list)")
-    add("--labels", default="", help="label file that tells the patients of records")
-    add("--number", type=int, default=50, help="records to choose (default: %(default)s)")
-    add("--by", choices=["random", "uncertainty"], default="random",
-        help="how to choose: those by uncertainty are no sample (default: %(default)s)")
-    add("--output", default="to_label.csv", help="label file to write (default: %(default)s)")
-    add("--force", action="store_true", help="replace a label file that exists")
-    add("--plot", metavar="FOLDER", help="folder to draw the ECG page of each record in, as PNG")
-    add("--seed", type=int, default=42, help="seed of the draw (default: %(default)s)")
-    return parser.parse_args(arguments)
+def choose(drawn: dict[str, str], loaded: Loaded, by: str, number: int) -> list[classify.Result]:
+    """Return the first records that can be used or, by uncertainty, the least certain of all."""
+    is_random = by == "random"
+    usable = []
+    for result in classify.results(drawn, loaded, jobs=1 if is_random else 0):
+        if result.left_out:
+            classify.say(f"left out {result.name}: {result.left_out}", "choose_records.py")
+        else:
+            usable.append(result)
+        if is_random and len(usable) == number:
+            break
 
-
-def find_paths(data: str, data_dir: str | None) -> tuple[str, list[str]]:
-    """Return the folder that paths of records start from, and the paths."""
-    records = classify.find_records([data])
-    if data == "-" or data.startswith("@"):
-        return data_dir or ".", records
-    folder = data_dir or data
-    return folder, [os.path.relpath(record, folder) for record in records]
+    if not is_random:
+        usable.sort(key=lambda result: result.probabilities.max())
+    return usable[:number]
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -89,35 +80,28 @@ def run(flags: argparse.Namespace) -> None:
     if os.path.exists(flags.output) and not flags.force:
         raise UserError(f"--output {flags.output}: is there already, with labels perhaps; name "
                         "another file, or replace it with --force")
-    beside = Path(flags.output).with_suffix(".labels.json")
     files.check_target(flags.output, [flags.data.removeprefix("@"), flags.labels])
     loaded = classify.load(flags.model)
     if flags.by == "uncertainty":    # with the rate step, whoever is near 60 bpm is uncertain
         loaded = loaded._replace(model=loaded.core)
-    folder, paths = find_paths(flags.data, flags.data_dir)
 
-    usable = []
+    paths = list(classify.find_records([flags.data]))
+    folder = flags.data_dir or "."
+    if os.path.isdir(flags.data):
+        folder = flags.data_dir or flags.data
+        paths = [os.path.relpath(path, folder) for path in paths]
     patients = patients_of(paths, folder, flags.labels)
-    drawn = draw_one_per_patient(patients, flags.seed)
-    for result in classify.results([f"{folder}/{path}" for path in drawn], loaded):
-        if result.left_out:
-            classify.say_left_out(result, "choose_records.py")
-            continue
-        usable.append(result)
-        if flags.by == "random" and len(usable) == flags.number:
-            break
-
-    if not usable:
+    drawn = {f"{folder}/{path}": folder for path in draw_one_per_patient(patients, flags.seed)}
+    chosen = choose(drawn, loaded, flags.by, flags.number)
+    if not chosen:
         raise UserError(f"{flags.data}: none of the records can be used")
-    if flags.by == "uncertainty":
-        usable.sort(key=lambda result: result.probabilities.max())
-    chosen = usable[:flags.number]
+
     labels = pd.DataFrame({"path": [os.path.relpath(result.record, folder) for result in chosen]})
     labels.insert(0, "subject_id", labels["path"].map(patients))
-    labels["category"] = ""
-    files.write_whole(
-        flags.output, lambda file: labels.to_csv(file, index=False, header=False))
-    files.write_whole(beside, lambda file: file.write_text(json.dumps({"chosen_by": flags.by})))
+    files.write_whole(flags.output, lambda file: labels.assign(category="").to_csv(
+        file, index=False, header=False))
+    files.write_whole(Path(flags.output).with_suffix(".labels.json"),
+                      lambda file: file.write_text(json.dumps({"chosen_by": flags.by})))
     if flags.plot:
         classify.draw_pages(chosen, loaded, flags.plot)
     print(in_words(labels, len(paths), flags))
@@ -135,7 +119,21 @@ def in_words(labels: pd.DataFrame, n_paths: int, flags: argparse.Namespace) -> s
 
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
-    return exit_code("choose_records.py", run, parse_arguments(arguments))
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help=".keras file with its .json, or real_large or real_default")
+    add("data", metavar="DATA", help="folder of records, or @file or - with a path on each line")
+    add("--data-dir", help="folder that the paths of the label file start from (default: DATA, or "
+        "the current folder for a list)")
+    add("--labels", default="", help="label file that tells the patients of records")
+    add("--number", type=int, default=50, help="records to choose (default: %(default)s)")
+    add("--by", choices=["random", "uncertainty"], default="random",
+        help="how to choose: those by uncertainty are no sample (default: %(default)s)")
+    add("--output", default="to_label.csv", help="label file to write (default: %(default)s)")
+    add("--force", action="store_true", help="replace a label file that exists")
+    add("--plot", metavar="FOLDER", help="folder to draw the ECG page of each record in, as PNG")
+    add("--seed", type=int, default=42, help="seed of the draw (default: %(default)s)")
+    return exit_code("choose_records.py", run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -13,17 +13,16 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
-from ecg import demo
+from ecg import demo, files
 from ecg.errors import exit_code
-from ecg.files import check_target, write_whole
 from ecg.settings import Parser
 
 
 def run(options: argparse.Namespace) -> None:
     """Write the records, or the label file if its name is given."""
     if options.labels:
-        check_target(options.labels)
-        write_whole(options.labels, lambda file: file.write_bytes(demo.label_text().encode()))
+        files.check_target(options.labels)
+        files.write_whole(options.labels, lambda file: file.write_bytes(demo.label_text().encode()))
     else:
         n = demo.write_demo(options.data_dir)
         print(f"{n} synthetic records written below {options.data_dir}/demo")
@@ -32,12 +31,10 @@ def run(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
     parser = Parser(__doc__)
-    parser.add_argument(
-        "--data-dir", default="mimic-iv-ecg", type=Path,
-        help="folder in which to write demo/ (default: mimic-iv-ecg)")
-    parser.add_argument(
-        "--labels", type=Path, metavar="FILE",
-        help="write the label file of the demo, and no records")
+    parser.add_argument("--data-dir", default="mimic-iv-ecg",
+                        help="folder in which to write demo/ (default: %(default)s)")
+    parser.add_argument("--labels", metavar="FILE",
+                        help="write the label file of the demo, and no records")
     return exit_code("make_demo.py", run, parser.parse_args(arguments))
 
 

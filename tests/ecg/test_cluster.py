@@ -87,9 +87,3 @@ def test_no_scheduler_at_the_address_is_an_error_that_names_it(wrong, data, monk
     monkeypatch.setattr(cluster, "TIMEOUT_S", 1)
     with pytest.raises(UserError, match=f"--scheduler {wrong}: "):
         prepare_all(data, scheduler=wrong, jobs=0)
-
-
-def test_without_dask_an_error_says_what_to_install(data, monkeypatch):
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(UserError, match="pip install distributed"):
-        prepare_all(data, scheduler="tcp://127.0.0.1:1")

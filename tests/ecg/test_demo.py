@@ -31,11 +31,8 @@ def test_the_catalogue_has_some_600_records_of_some_300_patients_in_five_classes
     assert 550 <= len(paths) <= 650
     assert 280 <= len(set(subjects)) <= 320
     assert len(set(paths)) == len(set(seeds)) == len(paths)
-    assert sorted(set(categories)) == CLASSES == [
-        "Atrial Fibrillation", "Bradycardia", "Bundle Branch Block", "Normal", "Tachycardia"]
+    assert sorted(set(categories)) == CLASSES
     assert min(map(categories.count, CLASSES)) > 50
-    kinds = len(set(zip(subjects, categories, strict=True)))    # some patients are of two classes
-    assert 1.05 < kinds / len(set(subjects)) < 1.3
 
 
 def test_the_shipped_label_file_names_the_demo_by_paths_like_mimics():
@@ -90,9 +87,3 @@ def test_true_r_peaks_are_the_tops_of_lead_ii(category, left):
     tops = [signal[r - 40:r + 41, 1].argmax() - 40 + r for r in np.rint(r_peaks[1:-1]).astype(int)]
     np.testing.assert_allclose(r_peaks[1:-1], tops, atol=1)
     assert 8 <= len(tops) <= 10
-
-
-def test_an_ectopic_beat_comes_early_and_a_pause_follows():
-    rr = np.diff(simulate(NORMAL, 60, "clean", 5, ectopic=True)[1])
-    early = rr.argmin()
-    assert rr[early] < 0.75 * np.median(rr) < 1.2 * np.median(rr) < rr[early + 1]
