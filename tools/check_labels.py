@@ -33,8 +33,7 @@ from ecg.settings import Parser
 
 FOLDS = 5
 LISTED = 20    # records; all are in --csv
-# The features that decide on the five classes, with their headings
-FIGURES = {"heart rate": "heart rate bpm", "CV_RR": "CV_RR", "QRS width": "QRS width ms"}
+FIGURES = ["heart rate", "CV_RR", "QRS width"]    # features that decide on the five classes
 
 
 # ------------------------------------------------------------------------------------- out of fold
@@ -85,7 +84,7 @@ def rank_by_doubt(records: script.Records, classes: list[str],
     (`of_label`), and the difference of these two (`doubt`).
     """
     names = [name for name, _, _ in script.feature_names(script.RECIPES["large"])]
-    features = pd.DataFrame(records.features, columns=names)[list(FIGURES)]
+    features = pd.DataFrame(records.features, columns=names)[FIGURES]
     p = pd.DataFrame(probabilities, columns=list(map(probability_column, classes)))
     is_label = np.eye(len(classes), dtype=bool)[records.targets]
     of_label = probabilities[is_label]
@@ -101,12 +100,12 @@ def rank_by_doubt(records: script.Records, classes: list[str],
 def print_table(ranked: pd.DataFrame) -> None:
     """Print the most doubtful labels, with the features that decide on classes."""
     doubtful = ranked.head(LISTED)
-    columns = ["waveform_path", "ecg_category", "of_label", "says", "probability", *FIGURES]
-    header = ["record", "label", "p", "models say", "p", *FIGURES.values()]
     print(f"\nOf {len(ranked)} training records, the {len(doubtful)} whose labels are most in "
-          "doubt, by models that\nnever saw their patients (p: probability)\n")
-    print(doubtful.assign(waveform_path=doubtful["waveform_path"].str[-20:]).to_string(
-        index=False, columns=columns, header=header, float_format="{:.4g}".format))
+          "doubt, by models that\nnever saw their patients: the probability of the label, and of "
+          "another class;\nheart rate in bpm, QRS width in ms\n")
+    columns = ["record", "ecg_category", "of_label", "says", "probability", *FIGURES]
+    print(doubtful.assign(record=doubtful["waveform_path"].str[-20:]).to_string(
+        index=False, columns=columns, float_format="{:.3g}".format))
 
 
 # -------------------------------------------------------------------------------------------- main

@@ -231,8 +231,7 @@ def run(own: argparse.Namespace, others: list[str]) -> int:
         raise UserError("the demo: there is nothing to fetch, run python too_feature.py")
 
     rows = wanted_records(labels, settings, external)
-    plan = rows.groupby(["split", "ecg_category"]).size().to_frame("records")
-    print(plan.assign(MB=plan["records"] * RECORD_MB).round(1).to_string())
+    print(rows.groupby(["split", "ecg_category"]).size().to_frame("records").to_string())
     print(f"{len(rows)} records, about {len(rows) * RECORD_MB:.0f} MB", flush=True)
     if own.dry_run:
         return 0

@@ -117,7 +117,7 @@ def test_the_program_lists_the_most_doubtful_records_with_what_decides(
     assert listed == [path[-20:] for path in table["waveform_path"][:20]]
     assert max(map(len, out.splitlines())) <= 100
     assert f"Of {len(table)} training records, the 20 whose labels are most in" in out
-    assert "QRS width ms" in out
+    assert "QRS width in ms" in out
     assert "left out: none" in out
 
 
