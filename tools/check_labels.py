@@ -101,11 +101,12 @@ def print_table(ranked: pd.DataFrame) -> None:
     """Print the most doubtful labels, with the features that decide on classes."""
     doubtful = ranked.head(LISTED)
     print(f"\nOf {len(ranked)} training records, the {len(doubtful)} whose labels are most in "
-          "doubt, by models that\nnever saw their patients: the probability of the label, and of "
-          "another class;\nheart rate in bpm, QRS width in ms\n")
+          "doubt, by models that\nnever saw their patients: the label and its probability p, and "
+          "another class and its;\nheart rate in bpm, QRS width in ms\n")
     columns = ["record", "ecg_category", "of_label", "says", "probability", *FIGURES]
     print(doubtful.assign(record=doubtful["waveform_path"].str[-20:]).to_string(
-        index=False, columns=columns, float_format="{:.3g}".format))
+        index=False, columns=columns, header=["record", "label", "p", "says", "p", *FIGURES],
+        float_format="{:.3g}".format))
 
 
 # -------------------------------------------------------------------------------------------- main

@@ -86,8 +86,8 @@ START = r"(.*([,;] ?| (-|with|and|plus) ))?"    # another finding may stand befo
 END = r"( ?[,;(].*| (-|with|and|plus) .*)?"     # ... and details after
 DEGREE = r"((marked|mild|moderate|severe|extreme|paroxysmal|accelerated|irregular) )*"
 ORIGIN = (r"((supra|idio)?ventricular|(wide|narrow|broad)[- ](qrs|complex)( complex)?(es)?|"
-          r"junctional|nodal|multifocal|(sinus or )?(ectopic )?atrial|p?svt|vt|avn?rt|reentrant|polymorphic|"
-          r"torsades( de pointes)?)")
+          r"junctional|nodal|multifocal|(sinus or )?(ectopic )?atrial|p?svt|vt|avn?rt|reentrant|"
+          r"polymorphic|torsades( de pointes)?)")
 RHYTHM = r"( (rhythm|escape|origin|reentr\w+))*\b(?! (?!with )\w)"    # ... as a whole phrase
 
 # What takes a finding back, wholly or in part, if it stands alone before or after it
@@ -193,9 +193,9 @@ def normalise(statement):
 
 
 # A full stop ends a statement, except after an initial ('i.v. conduction') or an abbreviation
-ABBREVIATION = (r"\b(approx|atr|atyp|bord(erl)?|cons|ect|equiv|excl|hist|idiovent|inc(omp(lete)?)?l?|"
-                r"int(erm(itt?(ent)?)?)?|junct|nod|part(ial)?|poss(ib)?|prev|prob|quest|resp|"
-                r"(supra)?ventr?|susp|(in|un)det(erm)?)\.")
+ABBREVIATION = (r"\b(approx|atr|atyp|bord(erl)?|cons|ect|equiv|excl|hist|idiovent|"
+                r"inc(omp(lete)?)?l?|int(erm(itt?(ent)?)?)?|junct|nod|part(ial)?|poss(ib)?|prev|"
+                r"prob|quest|resp|(supra)?ventr?|susp|(in|un)det(erm)?)\.")
 FULL_STOP = r"(?:(?<=[a-z)]{3})|(?<=\d))\.(?: |(?=[a-z?]))"
 CONTINUATION = r"(with|and|or) .*"    # goes on with the statement of the cell before
 UNFINISHED = r".* (with|and|or)"      # goes on in the next cell
