@@ -23,7 +23,7 @@ train   environment     TensorFlow imported late, on the CPU
         checkpoint      what --resume goes on from
         adaptation      the last layer fitted to few labels
 tell    metrics         accuracy, calibration, thresholds, the rate rule
-        intervals       figures of a test with intervals, from one bootstrap of its patients
+        intervals       figures of a test with intervals over its patients, by the jackknife
         cohort          what became of each record, table 1, groups of patients
         report          the figures of an evaluation in words
         card            what a model takes and gives, in words and numbers

@@ -100,9 +100,9 @@ def accuracies(
     targets, predicted : ndarray of int, shape (n,)
     subjects : ndarray, shape (n,), patients
     """
-    resamples = intervals.Resamples(subjects)
+    of_patients = intervals.Patients(subjects, targets)
     n_classes = max(targets.max(), predicted.max()) + 1
-    overall, _ = intervals.labels_alone(resamples, targets, predicted, n_classes)
+    overall, _ = intervals.labels_alone(of_patients, targets, predicted, n_classes)
     return {name: figure.interval() for name, figure in overall.items()}
 
 
@@ -192,7 +192,7 @@ def calibration(
     targets: np.ndarray,
     weights: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Return `intervals.calibration_errors` of a test whose records have these weights.
+    """Return expected calibration error and Brier score of records with these weights.
 
     Parameters
     ----------
@@ -200,9 +200,9 @@ def calibration(
     targets : ndarray of int, shape (n,)
     weights : ndarray, shape (n,), or None for equal ones
     """
-    times = np.ones(len(targets)) if weights is None else weights
-    errors = intervals.calibration_errors(probabilities, targets, times[None])
-    return {name: float(value) for name, (value,) in errors.items()}
+    weights = np.ones(len(targets)) if weights is None else weights
+    losses = intervals.calibration_losses(probabilities, targets, weights)
+    return {name: float(np.average(loss, weights=weights)) for name, loss in losses.items()}
 
 
 def calibrations(

@@ -2,8 +2,8 @@
 
     python tools/compare.py results/a results/b
 
-Both are measured on the same resamples of the patients (see ecg/intervals.py), so that what is hard
-for both cancels out. A difference whose interval holds 0 may be chance.
+What a patient changes in one is taken off what he changes in the other (see ecg/intervals.py), so
+that what is hard for both cancels out. A difference whose interval holds 0 may be chance.
 """
 
 import sys
@@ -14,7 +14,6 @@ sys.path.insert(0, str(ROOT))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
-import numpy as np
 import pandas as pd
 
 from ecg import intervals
@@ -32,7 +31,7 @@ def read_tested(folder: Path) -> pd.DataFrame:
 
 
 def measured(table: pd.DataFrame) -> dict[str, intervals.Figure]:
-    """Return the figures of a run that are compared, by name, with their resamples."""
+    """Return the figures of a run that are compared, by name."""
     probabilities = table.filter(regex="^p ").astype(float)
     classes = probabilities.columns.str.removeprefix("p ")
     overall, by_class = intervals.measure(
@@ -45,14 +44,14 @@ def measured(table: pd.DataFrame) -> dict[str, intervals.Figure]:
 
 def difference(first: intervals.Figure, second: intervals.Figure) -> dict[str, str]:
     """Return both values, second less first, and the interval of that, as text."""
-    differences = second.plain - first.plain
-    low, high = np.nanpercentile(differences[1:], [2.5, 97.5])
-    is_few = min(first.patients, second.patients) < intervals.MIN_PATIENTS
+    value, reach = second.value - first.value, second.reach(first.by_patient)
+    is_few = min(first.n_rarer, second.n_rarer) < intervals.MIN_PATIENTS
+    low_to_high = f"{value - reach:+.3f} to {value + reach:+.3f}"
     return {
-        "a": f"{first.plain[0]:.3f}",
-        "b": f"{second.plain[0]:.3f}",
-        "b - a": f"{differences[0]:+.3f}",
-        "95 % interval": "too few patients" if is_few else f"{low:+.3f} to {high:+.3f}"}
+        "a": f"{first.value:.3f}",
+        "b": f"{second.value:.3f}",
+        "b - a": f"{value:+.3f}",
+        "95 % interval": "too few patients" if is_few else low_to_high}
 
 
 def compare(first: Path, second: Path) -> None:
