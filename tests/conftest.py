@@ -16,7 +16,7 @@ from ecg import demo
 from tests.support.runs import WITH_ALL, copy_project, finished_run, once, run_script
 
 hypothesis.settings.register_profile(
-    "repository", deadline=None, max_examples=60, derandomize=True,
+    "repository", deadline=None, max_examples=40, derandomize=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large])
 hypothesis.settings.load_profile("repository")
 

@@ -56,6 +56,11 @@ def test_a_class_without_a_record_keeps_its_weights(start, inputs):
 
 
 # ----------------------------------------------------------------------------------------- choose
+def test_a_class_of_one_record_does_not_decide():
+    weights = adaptation.class_weights(np.repeat([0, 1, 2], [10, 9, 1]))
+    assert weights[0] < weights[-1] < 3 * weights[0]
+
+
 @pytest.mark.parametrize(("change", "is_elsewhere", "chosen", "bias"), [
     (9, False, "start", 0), (1.5, True, "fitted", 1.5), (3, True, "half way", 1.5)])
 def test_as_much_of_a_fit_is_kept_as_patients_held_out_speak_for(

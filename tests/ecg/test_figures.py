@@ -272,13 +272,14 @@ def test_model_card_takes_no_name_for_markup(written):
 
 def test_a_run_that_starts_from_a_model_has_no_training_curves(tmp_path):
     start = {"model": "m.keras", "sha256": "abc", "labels_origin": "two nurses"}
-    write_results(tmp_path, start_from=[start], history=[[]])
+    write_results(tmp_path, n=3, start_from=[start], history=[[]])
     assert "training_curves.png" not in {path.name for path in figures.make_all(tmp_path)}
     assert "No epoch was trained." in (tmp_path / "index.html").read_text()
 
 
-def test_the_program_draws_all_and_changes_nothing_else(results, tmp_path, capsys):
-    folder = shutil.copytree(results.folder, tmp_path / "run")
+def test_the_program_draws_all_and_changes_nothing_else(tmp_path, capsys):
+    results = write_results(tmp_path / "run", n=3)
+    folder = results.folder
     before = {path: path.read_bytes() for path in folder.iterdir()}
     assert program.main([str(folder)]) == 0
     printed = set(capsys.readouterr().out.split())

@@ -34,22 +34,18 @@ def test_no_record_and_no_peaks_raise_or_give_an_infinity(signal, fs, peaks):
     assert np.array_equal(leads, before)
 
 
-@pytest.mark.parametrize("fs", [50, 500, 4000])
-@pytest.mark.parametrize("peaks", ["none", "one", "at the ends", "unsorted"])
-def test_few_or_odd_peaks_and_flat_leads_give_nan_and_no_warning(peaks, fs):
+@pytest.mark.parametrize("peaks", [[], [3], [5, 2, 2, 7], range(11)])
+def test_few_or_odd_peaks_and_flat_leads_give_nan_and_no_warning(peaks):
     signal, true = simulated(rate=70)
-    signal, true = dsp.resample(signal, 10 * fs), true * fs / 500
-    chosen = {"none": [], "one": true[3:4], "unsorted": true[[5, 2, 2, 7]],
-              "at the ends": [0, 10 * fs - 1]}[peaks]
     for flat in ([], [0, 1, 6, 11], range(12)):
         leads = signal.copy()
         leads[:, flat] = 0
-        values = measure(leads, chosen, fs)
-        if peaks in ("none", "at the ends") or len(flat) == 12:
+        values = measure(leads, true[peaks])
+        if not len(peaks) or len(flat) == 12:
             assert np.isnan(values["QRS width"])
         if 1 in flat:
             assert np.isnan(values["T wave II"])
-    assert not np.isnan(list(measure(signal, true, fs).values())).any()
+    assert not np.isnan(list(measure(signal, true).values())).any()
 
 
 @pytest.mark.parametrize("category", demo.CLASSES)
@@ -121,9 +117,7 @@ def test_intervals_that_cannot_be_measured_are_left_out_of_the_rhythm():
     odd = rr.copy()
     odd[4] = np.nan
     values = measure(signal, true, rr=odd)
-    left = np.delete(rr, 4)
-    change = np.abs(np.concatenate([np.diff(rr[:4]), np.diff(rr[5:])])) / np.median(left)
-    assert values["median heart rate"] == pytest.approx(60 / np.median(left))
-    assert values["longest RR"] == pytest.approx(left.max() / np.median(left))
-    assert values["RR change"] == pytest.approx(np.median(change))
-    assert values["irregular RR share"] == pytest.approx(np.mean(change > 0.1))
+    median = np.nanmedian(odd)
+    assert values["median heart rate"] == pytest.approx(60 / median)
+    assert values["longest RR"] == pytest.approx(np.nanmax(odd) / median)
+    assert values["RR change"] == pytest.approx(np.nanmedian(np.abs(np.diff(odd))) / median)

@@ -141,8 +141,8 @@ def test_settings_versions_and_flow_are_on_it_and_no_place_of_this_machine(text)
 
 
 def test_page_ecgs_and_card_of_an_external_test_set_say_its_own_origin(tmp_path):
-    results = write_results(
-        tmp_path / "run", synthetic=False, labels_origin="two nurses", test_labels_origin="a cart")
+    results = write_results(tmp_path / "run", n=3, synthetic=False, labels_origin="two nurses",
+                            test_labels_origin="a cart")
     said = "Origin of the labels: two nurses. Origin of the test labels: a cart."
     assert said in page.page(results) and said in model_card.model_card(results)
     ecg = words(ecg_page.draw_tested(results, results.examples[0]))
@@ -150,7 +150,7 @@ def test_page_ecgs_and_card_of_an_external_test_set_say_its_own_origin(tmp_path)
 
 
 def test_names_from_files_are_shown_and_never_markup(tmp_path):
-    text = page.page(write_results(tmp_path / "<i>run", classes=HOSTILE))
+    text = page.page(write_results(tmp_path / "<i>run", n=9, classes=HOSTILE))
     reader = Reader(text)
     assert not {"script", "i", "em"} & set(reader.tags)
     assert len(reader.sources) == reader.tags.count("img")

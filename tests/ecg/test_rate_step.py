@@ -34,9 +34,8 @@ def test_without_a_rate_the_cores_split_stays_but_for_what_is_above_half():
     np.testing.assert_allclose(after, [core[0], [0.0, 0.3, 0.0, 0.5, 0.2]])
 
 
-@pytest.mark.parametrize("kind", ["lstm", "ensemble"])
-def test_the_keras_model_does_the_same_without_a_weight_more(kind):
-    core = models.build(kind)
+def test_the_keras_model_does_the_same_without_a_weight_more():
+    core = models.build("ensemble")
     model = STEP.behind(script.load_tensorflow()[1], core, script.HEART_RATE)
     rng = np.random.default_rng(0)
     ecg = rng.normal(size=(40, 500, 12)).astype(np.float32)

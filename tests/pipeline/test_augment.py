@@ -67,8 +67,7 @@ def recordings(n=40, samples=500):
     return signals, features
 
 
-@pytest.mark.parametrize(("samples", "shift", "most"), [
-    (500, 0.5, 25), (100, 1.0, 10), (50, 5.0, 25)])
+@pytest.mark.parametrize(("samples", "shift", "most"), [(500, 0.5, 25), (50, 5.0, 25)])
 def test_a_shift_moves_all_leads_together_by_any_time_up_to_that_set(samples, shift, most):
     signals, features = recordings(400, samples)
     moved, same = vary_recording(signals, features, rng(), Recipe(shift=shift, lead_gain=0))

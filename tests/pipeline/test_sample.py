@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pandas as pd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from too_feature import balanced_sampling
@@ -24,10 +24,8 @@ def drawn(sample):
 
 several = st.lists(st.integers(1, 30), min_size=2, max_size=6)
 targets, seeds = st.integers(6, 120), st.integers(0, 2**32 - 1)
-quick = settings(max_examples=80)
 
 
-@quick
 @given(sizes=several, target=targets, seed=seeds)
 def test_classes_have_equal_shares_and_only_a_short_one_repeats_records_evenly(
         sizes, target, seed):
@@ -40,7 +38,6 @@ def test_classes_have_equal_shares_and_only_a_short_one_repeats_records_evenly(
         assert max(of_class) == 1 or size < target // len(sizes)
 
 
-@quick
 @given(sizes=several, target=targets, seed=seeds)
 def test_without_repeats_a_short_class_gives_each_record_once(sizes, target, seed):
     sample = balanced_sampling(frame(sizes), target, seed, repeat=False)
@@ -50,7 +47,6 @@ def test_without_repeats_a_short_class_gives_each_record_once(sizes, target, see
         min(size, target // len(sizes)) for size in sizes]
 
 
-@quick
 @given(sizes=several, target=targets, seed=seeds, repeat=st.booleans(), data=st.data())
 def test_taking_records_out_only_lets_as_many_others_in(sizes, target, seed, repeat, data):
     df = frame(sizes)    # of which no class may lose its last record
@@ -63,7 +59,6 @@ def test_taking_records_out_only_lets_as_many_others_in(sizes, target, seed, rep
     assert len(set(after) - set(before)) <= len(removed)
 
 
-@quick
 @given(sizes=several, target=targets, seed=seeds, repeat=st.booleans(), order=st.randoms())
 def test_the_order_of_the_rows_does_not_matter(sizes, target, seed, repeat, order):
     df, rows = frame(sizes), list(range(sum(sizes)))

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 import too_feature as script
-from ecg import __version__, files, label_rows, metrics, rate_step
+from ecg import __version__, files, label_rows, metrics
 from ecg.errors import UserError
 from tests.support import golden_run
 from tests.support.runs import LABELS, TINY, WITH_ALL, card_of, one_line, python, run_script
@@ -20,19 +20,11 @@ from tests.support.runs import LABELS, TINY, WITH_ALL, card_of, one_line, python
 
 def records_of(name, run):
     """Return the records of one split, as the run drew and prepared them."""
-    card = run.card
-    recipe = script.Recipe(**card["recipe"])
     settings = script.Settings(**{
-        **card["settings"], "recipe": recipe, "data_dir": str(run.data_dir), "cache": False,
-        "labels": str(LABELS)})
+        **run.card["settings"], "recipe": script.Recipe(**run.card["recipe"]), "cache": False,
+        "data_dir": str(run.data_dir), "labels": str(LABELS)})
     splits = script.split_patients(script.read_labels(settings.labels), seed=settings.seed)
-    return script.load_split(name, splits[name], card["classes"], settings)
-
-
-def members_of(model):
-    """Return the models that an ensemble averages, in their order; of another, itself."""
-    keras = script.load_tensorflow()[1]
-    return [layer for layer in model.layers if isinstance(layer, keras.Model)] or [model]
+    return script.load_split(name, splits[name], run.card["classes"], settings)
 
 
 @pytest.fixture
@@ -79,7 +71,6 @@ def test_the_card_holds_all_that_is_needed_to_use_and_trace_the_model(demo_run):
     card = demo_run.card
     assert card["classes"] == sorted(card["classes"])
     assert card["leads"] == list(script.LEADS)
-    assert card["sampling_rate_hz"] == 50
     assert [name for name, _, _ in card["features"]] == [name for name, _, _ in script.FEATURES]
     assert script.Recipe(**card["recipe"]) == script.Recipe(
         epochs=3, freeze_bn_after=25, xla=False)    # what ran
@@ -92,68 +83,44 @@ def test_the_card_holds_all_that_is_needed_to_use_and_trace_the_model(demo_run):
     assert card["versions"]["keras"]
     assert card["synthetic"] is True
     assert [len(epochs) for epochs in card["history"]] == [3]    # one model
-    value, low, high = card["metrics"]["model"]["balanced accuracy"]
-    assert 0 <= low <= value <= high <= 1
 
 
-def test_models_open_with_keras_alone_in_safe_mode_and_give_the_same_probabilities(
-        demo_run, ensemble_run, tmp_path):
+def test_a_model_opens_with_keras_alone_in_safe_mode_and_gives_the_same_probabilities(
+        ensemble_run, tmp_path):
     """In a new process that does not import this project."""
-    here, inputs = [], []
-    for run in (demo_run, ensemble_run):
-        loaded = script.load(run.model)
-        record = next(demo_run.data_dir.rglob("*.hea")).with_suffix("")
-        ecg, features, _ = script.prepare_record(record, recipe=loaded.recipe)
-        inputs.append([ecg[None].tolist(), features[None].tolist()])
-        here.append(loaded.model.predict([ecg[None], features[None]], verbose=0))
-    (tmp_path / "inputs.json").write_text(json.dumps(inputs))
-    paths = [str(demo_run.model), str(ensemble_run.model)]
+    loaded = script.load(ensemble_run.model)
+    record = next(ensemble_run.data_dir.rglob("*.hea")).with_suffix("")
+    ecg, features, _ = script.prepare_record(record, recipe=loaded.recipe)
+    np.savez(tmp_path / "inputs.npz", ecg[None], features[None])
     there = json.loads(python(tmp_path, f"""
 import json, sys, numpy as np, keras
-outputs = []
-for path, inputs in zip({paths}, json.load(open("inputs.json"))):
-    model = keras.models.load_model(path, safe_mode=True)
-    members = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    inputs = [np.array(x) for x in inputs]
-    outputs.append([one.predict(inputs, verbose=0).tolist() for one in [model, *members]])
-assert "too_feature" not in sys.modules
-print(json.dumps(outputs))""").splitlines()[-1])
-    (alone,), (averaged, *each) = there
-    np.testing.assert_allclose(alone, here[0], atol=1e-5)
-    np.testing.assert_allclose(averaged, here[1], atol=1e-5)
-    np.testing.assert_allclose(averaged, np.mean(each, axis=0), atol=1e-6)
-    assert len(each) == 2
-    assert not np.array_equal(*each)    # other seeds, other models
+model = keras.models.load_model({str(ensemble_run.model)!r}, safe_mode=True)
+print(json.dumps(model.predict_on_batch(list(np.load("inputs.npz").values())).tolist()))
+assert "too_feature" not in sys.modules""").splitlines()[-1])
+    here = loaded.model.predict_on_batch([ecg[None], features[None]])
+    np.testing.assert_allclose(there, here, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["demo_run", "ensemble_run"])
-def test_a_loaded_model_gives_the_figures_of_its_run_again(name, request):
+def test_a_loaded_ensemble_gives_the_figures_of_its_run_again(ensemble_run):
     """So records are prepared as they were for it, whatever the defaults of today are."""
-    run = request.getfixturevalue(name)
-    card = run.card
-    loaded = script.load(run.model)
+    card = ensemble_run.card
+    loaded = script.load(ensemble_run.model)
     assert loaded.recipe == script.Recipe(**card["recipe"])
-    members = members_of(loaded.core)
-    test, validation = records_of("test", run), records_of("validation", run)
-    tested = script.predict_each(members, test, rate_step.of_card(card))
+    members = [layer for layer in loaded.core.layers if hasattr(layer, "layers")]
+    test, validation = (records_of(name, ensemble_run) for name in ("test", "validation"))
+    tested = script.predict_each(members, test)
     accuracy = np.mean(tested.mean.argmax(axis=1) == test.targets)
     assert accuracy == card["metrics"]["model"]["accuracy"][0]
-    if len(members) > 1:
-        each = [balanced_accuracy_score(test.targets, p.argmax(axis=1)) for p in tested.each]
-        of_each = card["metrics"]["balanced accuracy of each"]
-        assert list(of_each.values()) == pytest.approx(each)
-        assert (f"single models: balanced accuracy {np.mean(each):.3f} +- "
-                f"{np.std(each, ddof=1):.3f} (n = {len(each)})" in run.printed)
+    each = [balanced_accuracy_score(test.targets, p.argmax(axis=1)) for p in tested.each]
+    assert list(card["metrics"]["balanced accuracy of each"].values()) == pytest.approx(each)
+    assert (f"single models: balanced accuracy {np.mean(each):.3f} +- "
+            f"{np.std(each, ddof=1):.3f} (n = 2)" in ensemble_run.printed)
 
     weights = script.compute_sample_weight("balanced", validation.targets)
     for one, temperature in zip(members, card["temperature"], strict=True):
         raw = metrics.soften(script.predict(one, validation), 1 / temperature)
         fitted = metrics.fit_temperature(raw, validation.targets, weights)
         assert fitted == pytest.approx(temperature, rel=0.01)    # so the saved one is calibrated
-    path = test.rows["waveform_path"][0]
-    ecg, features, _ = script.prepare_record(run.data_dir / path, recipe=loaded.recipe)
-    np.testing.assert_array_equal(ecg, test.signals[0])
-    np.testing.assert_array_equal(features, test.features[0])
 
 
 def test_the_limits_of_the_rate_step_are_in_card_report_and_page(demo_run, ensemble_run):

@@ -90,9 +90,10 @@ def test_the_learning_rate_is_halved_on_each_plateau_of_the_loss(trained):
     assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-3, 5e-4, 5e-4, 5e-4, 2.5e-4])
 
 
-def test_a_cosine_takes_the_learning_rate_to_zero_by_the_end(trained):
-    model, _, _, _ = trained(accuracies(0.1, 0.2), epochs=2, schedule="cosine", freeze_bn_after=0,
-                             learning_rate=0.002)
+def test_a_cosine_takes_the_learning_rate_to_zero_by_the_end():
+    model = script.create_lightweight_lstm_model(5, 50)
+    recipe = Recipe(schedule="cosine", learning_rate=0.002)
+    script.compile_model(model, recipe, 5, xla=False).begin(10, is_frozen=False)
     for step, rate in ((0, 0.002), (5, 0.001), (10, 0.0)):    # two epochs of five steps
         model.optimizer.iterations.assign(step)
         assert float(model.optimizer.learning_rate) == pytest.approx(rate, abs=1e-9)
@@ -103,3 +104,11 @@ def test_a_model_that_has_diverged_is_one_line_that_says_what_to_do():
     model.set_weights([np.full_like(array, np.nan) for array in model.get_weights()])
     with pytest.raises(UserError, match=r"diverged \(NaN\): lower --learning-rate"):
         script.validate(model, noise(20))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_without_resume_what_an_earlier_run_kept_is_removed(resume, monkeypatch, tmp_path):
+    (tmp_path / "progress/1").mkdir(parents=True)
+    monkeypatch.setattr(script, "train", lambda *_: None)
+    script.train_each(noise(5), noise(5), 5, Settings(resume=resume), tmp_path / "progress")
+    assert (tmp_path / "progress/1").exists() == resume
