@@ -290,6 +290,8 @@ def test_the_program_draws_all_and_changes_nothing_else(tmp_path, capsys):
     assert {path: path.read_bytes() for path in before} == before
     pdf = (folder / "figures/ecgs.pdf").read_bytes()
     assert pdf.count(b"/Type /Page ") == len(set(results.examples + results.errors))
+    wide = matplotlib.image.imread(folder / "figures/roc_precision_recall.png")
+    assert wide.shape[1] == 300 * 7.2    # dpi, inches
 
 
 @pytest.mark.parametrize("name", ["run.json", "ecgs.npz", "figures"])

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import too_feature as script
-from ecg import origin, rate_step
+from ecg import origin, rate_step, report
 from ecg.metrics import (
     MAX_TEMPERATURE,
     accuracies,
@@ -242,6 +242,11 @@ def test_thresholds_are_chosen_on_validation_and_measured_on_test():
     assert chosen["few"] is None
     assert chosen["some"] == pytest.approx(
         {"probability": 0.02, "sensitivity": 1, "specificity": 2 / 3})
+
+
+def test_classes_of_too_few_validation_records_take_one_line():
+    assert report.threshold_lines(dict.fromkeys(["A", "B"])) == [
+        "too few validation records (under 30) to choose a probability: A, B"]
 
 
 def test_single_models_are_a_line_of_their_own():

@@ -119,6 +119,7 @@ def test_a_split_that_is_hard_to_repair_is_made_within_a_limit_of_work(monkeypat
         return milp(*arguments, options=options, **others)
 
     monkeypatch.setattr(patients, "milp", spy)
+    monkeypatch.setattr(patients, "NODE_LIMIT", 3)
     rng = np.random.default_rng(0)
     members = [set() for _ in range(100)]
     for patient in range(60):
@@ -126,7 +127,7 @@ def test_a_split_that_is_hard_to_repair_is_made_within_a_limit_of_work(monkeypat
             members[number].add(patient)
     labels = frame(members)
     check(labels, split_patients(labels))
-    assert limits == [patients.NODE_LIMIT]
+    assert limits == [3]
 
 
 # ------------------------------------------------------------------------------ external test set
