@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecg.demo import CLASSES
-from ecg.r_peaks import GRID, Aligned, _add_close_beats, _drop_t_waves, _share_repeated
+from ecg.r_peaks import GRID, Aligned, _add_close_beats, _share_repeated
 from tests.support.ecgs import beats, drawn, r_peaks_of, write_record
 from too_feature import (
     RECIPES,
@@ -298,12 +298,11 @@ def summits(places, heights):
                for place, height in zip(places, heights, strict=True))
 
 
-@pytest.mark.parametrize(("delay", "size", "is_t_wave"), [
-    (0.3, 1 / 7, True), (0.3, 1 / 5, False), (0.4, 1 / 7, False)])
-def test_a_low_wave_soon_after_a_beat_is_a_t_wave(delay, size, is_t_wave):
-    places = np.array([1, 1 + delay, 1.7])
-    left = _drop_t_waves(np.rint(places * GRID).astype(int), summits(places, [1, size, 1]))
-    assert len(left) == 3 - is_t_wave
+@pytest.mark.parametrize(("size", "rate"), [(0.38, 66.7), (0.43, 135.7)])
+def test_a_wave_soon_after_each_beat_with_a_sixth_of_its_energy_is_a_t_wave(size, rate):
+    places = np.arange(0.6, 9.6, 0.9)
+    signal = beats(*places) + size * beats(*(places + 0.3))
+    assert heart_rate(signal) == pytest.approx(rate, abs=0.1)
 
 
 @pytest.mark.parametrize(("places", "taken", "expected"), [
