@@ -1025,9 +1025,7 @@ def fit(
     phased = compile_model(model, recipe, steps, xla)
     history, done = (list(state.history), state.done) if state else ([], 0)
 
-    stopping = keras.callbacks.EarlyStopping(
-        "val_accuracy", mode="max", patience=recipe.stop_patience,
-        restore_best_weights=recipe.keep_weights == "best")
+    stopping = two_phases.early_stopping(keras, recipe)
     counting = [stopping]    # callbacks with counters, which --resume restores
     if recipe.schedule == "plateau":
         counting.append(keras.callbacks.ReduceLROnPlateau(

@@ -134,6 +134,23 @@ def feed(tf: Any, batches: Iterator[tuple], at_once: int) -> Any:
     return dataset.unbatch().prefetch(at_once)
 
 
+def early_stopping(keras: Any, recipe: Any) -> Any:
+    """Return Keras's EarlyStopping, whose patience counts anew in each phase.
+
+    The best epoch and its weights outlive a phase; Keras's own keeps only their accuracy.
+    """
+    class Stopping(keras.callbacks.EarlyStopping):
+        best_epoch = 0
+
+        def on_train_begin(self, logs: dict | None = None) -> None:
+            best = self.best_epoch, self.best_weights
+            super().on_train_begin(logs)
+            self.best_epoch, self.best_weights = best
+
+    return Stopping("val_accuracy", mode="max", patience=recipe.stop_patience,
+                    restore_best_weights=recipe.keep_weights == "best")
+
+
 def epoch_bar(keras: Any) -> Any:
     """Return a Keras callback that shows an epoch's steps on a terminal; a log has lines only.
 

@@ -67,6 +67,17 @@ def test_training_stops_without_a_better_accuracy_and_keeps_the_weights_asked_fo
     np.testing.assert_allclose(bias * temperature, before[-1], rtol=1e-6)
 
 
+def test_the_best_weights_of_the_first_phase_outlive_a_worse_second(trained, capsys):
+    model, _, history, arrays = trained(
+        accuracies(0.2, 0.9, 0.5, 0.4, 1.0), epochs=5, freeze_bn_after=6, stop_patience=2,
+        keep_weights="best")
+    assert len(history) == 4
+    assert "stopped after epoch 4" in (printed := capsys.readouterr().out)
+    assert "the best was 0.900 after epoch 2" in printed
+    for x in model.weights[:-2]:    # the last two are divided by a temperature
+        np.testing.assert_array_equal(x, arrays[1][x.path])
+
+
 def test_batch_normalisation_keeps_its_statistics_once_frozen(trained):
     """After six steps, at the next end of an epoch."""
     model, _, history, arrays = trained(
