@@ -139,9 +139,8 @@ def order_leads(energies: np.ndarray, candidates: np.ndarray, first: int) -> lis
     if not len(candidates):
         return [first]
     contrast = np.median(energies[:, candidates], axis=1) / (energies.mean(axis=1) + 1e-12)
-    order = np.argsort(-contrast, kind="stable")
-    clear = order[contrast[order] >= MIN_CONTRAST * contrast.max()]
-    return sorted(clear.tolist(), key=lambda lead: lead != first)
+    clear = np.flatnonzero(contrast >= MIN_CONTRAST * contrast.max()).tolist()
+    return sorted(clear, key=lambda lead: (lead != first, -contrast[lead]))
 
 
 # -------------------------------------------------------------------------- which peaks are beats

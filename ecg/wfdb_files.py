@@ -39,8 +39,8 @@ MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "\N{GREEK SMALL LETTER MU}v": 1e-
 MAX_HEADER_BYTES = 65_536   # far more than twelve leads need
 NO_SAMPLE = -32768          # what format 16 keeps where there is no sample
 LINE_ENDS = re.compile(rb"[\n\r\v\f\x1c-\x1e]+")    # as wfdb splits what it has read as ASCII
-SAMPLE_BYTES = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": 1.5,
-                "310": 4 / 3, "311": 4 / 3}
+SAMPLE_BITS = {"8": 8, "16": 16, "24": 24, "32": 32, "80": 8, "212": 12, "310": 32 / 3,
+               "311": 32 / 3}
 STRANGE_FILES = {
     b"version https://git-lfs": "a Git LFS pointer (run git lfs pull)",
     BOM_UTF16_LE: "UTF-16, not UTF-8",
@@ -170,11 +170,11 @@ def read_header(path: str, data_dir: str) -> Header:
 def _infer_samples(folder, signals):
     """Return the samples of each signal where the header names none: the file's size tells."""
     first = signals[0]
-    if first["fmt"] not in SAMPLE_BYTES:
+    if first["fmt"] not in SAMPLE_BITS:
         raise RecordError(f"length is not given: needed for format {first['fmt']}")
     size = os.path.getsize(os.path.join(folder, first["file"])) - int(first["offset"] or 0)
     n = sum(signal["file"] == first["file"] for signal in signals)
-    return int(size / SAMPLE_BYTES[first["fmt"]] / n)
+    return int(size * 8 / SAMPLE_BITS[first["fmt"]] / n)
 
 
 def select_samples(header: Header, start: float) -> tuple[int, int]:
