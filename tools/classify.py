@@ -58,7 +58,7 @@ FEW_RECORDS = 100           # are classified without a progress bar
 MAX_NAMED = 12              # leads or features that an explanation names
 WIDTH = 80                  # letters of a line that is printed
 NAME_LETTERS = 18           # of a record in the table
-CLASS_LETTERS = 12
+CLASS_LETTERS = 13          # Bundle Branch
 START = "start [s]"
 OF_A_WINDOW = "too little signal", "gain or unit?"    # after these, the next 10 s may be usable
 LEAD_II_SD = 1              # place of its standard deviation among the features
@@ -261,11 +261,10 @@ def classify_record(record_path: str | os.PathLike,
     RecordError
         The record cannot be used.
     """
-    loaded = load(model_path)
-    result, = results(find_records([record_path]), loaded)
-    if result.left_out:
-        raise RecordError(result.left_out)
-    return dict(zip(loaded.classes, result.probabilities.tolist(), strict=True))
+    row = classify(record_path, model_path).iloc[0]
+    if row["left_out"]:
+        raise RecordError(row["left_out"])
+    return row.filter(regex="^p ").rename(lambda column: column[2:]).to_dict()
 
 
 # ------------------------------------------------------------------------------------------ forms

@@ -238,7 +238,7 @@ def test_a_class_of_the_rate_is_not_given_with_confidence_where_no_rate_was_meas
     run_of_four = slice(int(r_peaks[10]) - 50, int(r_peaks[14]) - 50)
     signal[run_of_four] = simulated(BBB, 220, seed=1)[0][run_of_four]
     frame = classify.classify([write_record(tmp_path / "x", signal)], "real_large")
-    assert "no heart rate" in classify.as_table(frame, CLASSES, 120)
+    assert "no heart rate" in classify.as_table(frame, CLASSES)
     assert frame.filter(regex="^p (Normal|Tachy|Brady)").to_numpy().max() <= 0.5
 
 
