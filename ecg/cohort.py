@@ -53,7 +53,8 @@ def join(splits: dict[str, pd.DataFrame], records: dict[str, Any]) -> pd.DataFra
         ends = dict.fromkeys(own.missing, "not on disk")
         ends |= {name: why.partition(":")[0] for name, why in own.left_out}
         ends |= dict.fromkeys(own.rows["waveform_path"], "used")
-        end = path.map(ends).fillna("not drawn")
+        end = path.map(ends)
+        end = end.fillna("not drawn")
         parts.append(rows.assign(split=split, end=end))
 
     return pd.concat(parts).fillna("")    # a label file may lack a column of the other

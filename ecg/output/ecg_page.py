@@ -169,13 +169,10 @@ def draw_ecg(
     if reasons is not None:
         _draw_colour_bar(figure, axes, reasons)
 
-    half = "HALF THE GAIN; " if gain < GAIN else ""
-    scale = f"{SPEED} mm/s, {gain:g} mm/mV ({half}printed at 100 % on A4)"
     if len(r_peaks):
         x = PULSE + SPEED * np.asarray(r_peaks) / fs
         axes.plot(x, np.full_like(x, ROW - 2.5), "v", color=BLUE, markersize=5, label="R peaks")
-        scale += "; triangles: R peaks"
-    _write_foot(axes, scale, note)
+    _write_foot(axes, gain, note)
 
     axes.text(0, HEIGHT + 21, title, fontsize=12, weight="bold")
     axes.text(0, HEIGHT + 15.5, measured, fontsize=10)
@@ -184,8 +181,10 @@ def draw_ecg(
     return figure
 
 
-def _write_foot(axes, scale, note):
+def _write_foot(axes, gain, note):
     """Write scale and note below the paper."""
+    half = "HALF THE GAIN; " if gain < GAIN else ""
+    scale = f"{SPEED} mm/s, {gain:g} mm/mV ({half}printed at 100 % on A4); triangles: R peaks"
     # 130 letters fit, less what stands to the left of the first line, whose letters are narrower
     lines = wrap(note, 130, initial_indent=" " * round(0.82 * len(scale)))
     top = max(7, 4 * len(lines) - 3) - BOTTOM    # the last of three lines ends the page

@@ -85,14 +85,14 @@ def test_whoever_has_predictions_csv_makes_all_intervals_again(demo_run, predict
 
 def test_metrics_csv_has_a_row_for_each_figure_of_metrics_json(demo_run):
     metrics = json.loads((demo_run.results / "metrics.json").read_text())
-    table = pd.read_csv(demo_run.results / "metrics.csv")
-    kappa = table[(table["section"] == "at prevalence, model") | (
-        table["of"] == "model")].set_index(["section", "figure"])
-    value, low, _ = metrics["at prevalence"]["model"]["macro F1"]
-    assert kappa.loc[("at prevalence", "macro F1"), ["value", "low"]].tolist() == approx(
-        [value, low])
-    of_normal = table[(table["section"] == "by class") & (table["of"] == "Normal")]
-    assert set(of_normal["figure"]) == set(metrics["by class"]["Normal"])
+    table = pd.read_csv(demo_run.results / "metrics.csv", keep_default_na=False)
+    table = table.set_index(["section", "of", "figure"])[["value", "low"]].to_dict("index")
+    for place, scores in ((("", "model"), metrics["model"]),
+                          (("at prevalence", "model"), metrics["at prevalence"]["model"]),
+                          (("by class", "Normal"), metrics["by class"]["Normal"])):
+        for name, (value, low, _) in scores.items():
+            row = table[(*place, name)]
+            assert (row["value"], row["low"]) == (str(value), "" if low is None else str(low))
 
 
 def test_the_checklist_has_27_items_and_the_runs_own_figures(demo_run):
@@ -135,8 +135,5 @@ def test_examples_and_the_most_confident_errors_are_the_records_of_their_rows(de
     for row, (signal, fs, r_peaks) in results.ecgs.items():
         record = script.read_record(demo_run.data_dir / table["record"][row])
         np.testing.assert_allclose(signal, record.signal, atol=1e-6)
-        assert fs == record.fs
         np.testing.assert_allclose(
-            r_peaks, script.measure_rhythm(record.signal, record.fs).r_peaks)
-    page = (demo_run.results / "index.html").read_text()
-    assert page.count("<article") == len(results.errors + results.examples)
+            r_peaks, script.measure_rhythm(record.signal, fs).r_peaks)

@@ -107,11 +107,9 @@ def test_classes_that_are_words_of_scikit_learns_report_or_of_ours_change_no_fig
     probabilities = certain(np.where(EIGHT_EACH == 1, 0, EIGHT_EACH))
     _, plain = evaluate(probabilities, EIGHT_EACH)
     _, odd = evaluate(probabilities, EIGHT_EACH, classes=words)
-    for one, other in ((odd, plain), (odd["at prevalence"], plain["at prevalence"])):
-        assert list(one["by class"]) == words
-        assert list(one["by class"].values()) == list(other["by class"].values())
-    recalls = [scores["recall"][0] for scores in odd["by class"].values()]
-    assert recalls == [1, 0, 1, 1, 1]
+    for renamed, own in ((odd, plain), (odd["at prevalence"], plain["at prevalence"])):
+        expected = dict(zip(words, own["by class"].values(), strict=True))
+        assert renamed["by class"] == expected
 
 
 def test_results_are_reweighted_to_the_prevalence_of_the_label_file():
@@ -205,11 +203,8 @@ def test_the_report_compares_calibration_before_and_after_also_at_the_prevalence
     of_file = {name: figures["at prevalence"]["model"][name][0] for name in scores["after"]}
     assert of_file == pytest.approx(calibration(after, targets, weights))
     assert scores["after"][ERROR] < 0.05 < 0.1 < scores["before"][ERROR]
-    for name in (ERROR, "Brier score"):
-        assert scores["after"][name] < scores["before"][name]
     for moment, own in scores.items():
-        values = " +".join(f"{own[name]:.3f}" for name in (ERROR, "Brier score"))
-        assert re.search(rf" {moment} +{values}\n", report)
+        assert re.search(rf" {moment} +{own[ERROR]:.3f} +{own['Brier score']:.3f}\n", report)
 
 
 # -------------------------------------------------------------------------- accuracy at coverage
@@ -217,17 +212,14 @@ def test_the_least_certain_records_are_left_undecided_first():
     confidence = np.array([0.3, 0.9, 0.5, 0.7, 0.4, 0.8, 0.6, 0.35, 0.95, 0.45])
     right = np.array([0, 1, 1, 1, 0, 1, 0, 0, 1, 0], dtype=bool)    # 0.95 0.9 0.8 0.7, then 0.5
     targets = np.arange(10) % 5
-    named = np.where(right, targets, (targets + 1) % 5)
-    probabilities = np.where(np.eye(5)[named] == 1, confidence[:, None],
-                             (1 - confidence[:, None]) / 4)
-    report, figures = evaluate(probabilities, targets)
+    others = (1 - confidence[:, None]) / 4
+    named = np.eye(5)[np.where(right, targets, (targets + 1) % 5)]
+    report, figures = evaluate(np.where(named, confidence[:, None], others), targets)
     at_coverage = figures["accuracy at coverage"]
-    assert at_coverage["1.00"] == figures["model"]["accuracy"][0] == 0.5
-    assert [at_coverage[share] for share in ("0.10", "0.40", "0.50", "0.60", "0.80")] == (
-        pytest.approx([1, 1, 4 / 5, 5 / 6, 5 / 8]))
     assert len(at_coverage) == 20
-    assert ("accuracy at coverage 100% 0.500, 90% 0.556, 75% 0.625, 50% 0.800, 25% 1.000"
-            ) in report
+    assert [at_coverage[share] for share in ("0.10", "0.40", "0.50", "0.60", "0.80", "1.00")] == (
+        pytest.approx([1, 1, 4 / 5, 5 / 6, 5 / 8, 1 / 2]))
+    assert "coverage 100% 0.500, 90% 0.556, 75% 0.625, 50% 0.800, 25% 1.000\n" in report
 
 
 # ------------------------------------------------------------------------------ decision thresholds
