@@ -141,6 +141,7 @@ def early_stopping(keras: Any, recipe: Any) -> Any:
     """
     class Stopping(keras.callbacks.EarlyStopping):
         best_epoch = 0
+        best_weights: Any = None
 
         def on_train_begin(self, logs: dict | None = None) -> None:
             best = self.best_epoch, self.best_weights
