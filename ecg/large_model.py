@@ -22,12 +22,6 @@ FEATURE_LIMIT = 2.5         # deviations from the mean at which a feature is cut
 FEATURE_NOISE = 0.5         # deviations; rates are spared, since 60 and 100 bpm divide classes
 FEATURE_DROPOUT = 0.2       # share of the features set to their mean; rates are spared too
 
-# Where the leads look from: degrees from the left, downwards in the frontal plane for the limb
-# leads, and forwards in the horizontal plane for V1 to V6
-FRONTAL_DEGREES = 0, 60, 120, -150, -30, 90
-HORIZONTAL_DEGREES = 120, 90, 75, 60, 30, 0
-LEAD_WIDTH = 8    # filters; of each, mean and maximum over time
-
 
 def create_large_model(keras: Any, n_classes: int, sequence_length: int, feature_mean: np.ndarray,
                        feature_variance: np.ndarray, heart_rate: int) -> Any:
@@ -49,8 +43,8 @@ def create_large_model(keras: Any, n_classes: int, sequence_length: int, feature
     -------
     keras.Model
         From (n, sequence_length, 12) "ecg" and (n, n_features) "features", raw, where NaN counts
-        as the mean, to probabilities (n, n_classes). 92,911 parameters for five classes; with
-        the logistic regression, 93,151.
+        as the mean, to probabilities (n, n_classes). 88,119 parameters for five classes; with
+        the logistic regression, 88,359.
     """
     layers = keras.layers
     ecg = keras.Input((sequence_length, 12), name="ecg")
@@ -96,38 +90,13 @@ def _ecg_branch(keras, ecg):
 
     # A layer draws its seed when it is made: the order in which they are made decides the weights
     few = layers.Dense(16, activation="relu")
-    x = layers.Concatenate()([layers.Flatten()(means), _lead_graph(keras, ecg)])
+    x = layers.Flatten()(means)
     x = layers.Dropout(0.5)(x)
     x = few(x)
     x = _normalise(layers, x)
     x = layers.Dropout(0.3)(x)
     # Half of the training records come without an ECG, so that the features learn to do alone
     return layers.Dropout(0.5, noise_shape=(None, 1))(x)
-
-
-def lead_directions():
-    """Return the direction (12, 3) in which each lead looks: left, down, forwards."""
-    frontal, horizontal = np.radians(FRONTAL_DEGREES), np.radians(HORIZONTAL_DEGREES)
-    limb = [np.cos(frontal), np.sin(frontal), np.zeros(6)]
-    chest = [np.cos(horizontal), np.zeros(6), np.sin(horizontal)]
-    return np.hstack([limb, chest]).T.astype(np.float32)
-
-
-def _lead_graph(keras, ecg):
-    """Describe each lead by the same filters, and let all leads attend to each other."""
-    layers, ops = keras.layers, keras.ops
-    x = layers.Permute((2, 1))(ecg)
-    x = ops.expand_dims(x, -1)    # leads, time, channel
-    x = layers.Conv2D(8, (1, 9), strides=(1, 2), padding="same", activation="relu")(x)
-    x = layers.MaxPooling2D((1, 2))(x)
-    x = layers.Conv2D(LEAD_WIDTH, (1, 7), padding="same", activation="relu")(x)
-    x = layers.Concatenate()([ops.mean(x, axis=2), ops.max(x, axis=2)])
-
-    positions = layers.Dense(2 * LEAD_WIDTH)(ops.zeros_like(x[..., :3]) + lead_directions())
-    x = layers.LayerNormalization()(layers.Add()([x, positions]))
-    attended = layers.MultiHeadAttention(4, LEAD_WIDTH // 2, dropout=0.1)(x, x)
-    x = layers.Add()([x, attended])
-    return layers.Flatten()(x)
 
 
 def _multi_scale(layers, x, width):

@@ -42,9 +42,9 @@ def blended(model, baseline, share):
     return blend_with_regression(script.load_tensorflow()[1], model, baseline, share)
 
 
-def test_the_large_model_has_92_911_parameters_and_a_softmax_that_takes_a_temperature(
+def test_the_large_model_has_88_119_parameters_and_a_softmax_that_takes_a_temperature(
         model, baseline):
-    assert model.count_params() == 92_911
+    assert model.count_params() == 88_119
     for one in (model, blended(model, baseline, 0.5)):
         last = one.layers[-1]    # by whose weights `calibrate` divides
         assert (type(last).__name__, last.activation.__name__) == ("Dense", "softmax")
