@@ -12,14 +12,11 @@ from ecg.large_model import blend_with_regression, create_large_model
 INPUTS = len(script.FEATURES) + len(EXTRA_FEATURES)
 
 
-def built(sequence_length=500, mean=(0.0,) * INPUTS, variance=(1.0,) * INPUTS):
-    keras = script.load_tensorflow()[1]
-    return create_large_model(keras, 5, sequence_length, mean, variance, script.HEART_RATE)
-
-
 @pytest.fixture(scope="module")
 def model():
-    return built()
+    keras = script.load_tensorflow()[1]
+    return create_large_model(
+        keras, 5, 500, np.zeros(INPUTS), np.ones(INPUTS), script.HEART_RATE)
 
 
 @pytest.fixture(scope="module")
@@ -73,17 +70,3 @@ def test_a_training_of_the_large_recipe_ends_with_the_regression_in_the_model(mo
     kernel, _ = model.layers[-1].get_weights()
     np.testing.assert_allclose(
         temperature * kernel[-len(once.weights):], 2 / 3 * once.weights, atol=1e-5)
-
-
-def test_features_that_are_missing_count_as_the_mean_and_far_ones_are_cut_off():
-    mean = np.linspace(-5, 50, INPUTS)
-    model = built(100, mean, np.full(INPUTS, 4.0))
-    ecg = np.random.default_rng(0).normal(size=(1, 100, 12))
-
-    def at(features):
-        return np.asarray(model([ecg, np.array(features, dtype=float)[None]]))
-
-    assert np.array_equal(at(mean), at(np.full(INPUTS, np.nan)))
-    far, farther = at(mean + 2 * 1e3), at(mean + 2 * 1e30)
-    assert np.array_equal(far, farther)
-    assert not np.allclose(far, at(mean), atol=1e-4)

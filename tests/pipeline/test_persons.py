@@ -46,10 +46,12 @@ def test_one_id_that_is_text_does_not_make_other_people_of_all_others(tmp_path, 
     assert "40 records of patients in the test file are kept out" in capsys.readouterr().out
 
 
-def test_a_renumbered_test_file_is_known_by_its_folders(tmp_path):
+@pytest.mark.parametrize("folder", ["h/files", "link/files"])
+def test_a_renumbered_test_file_is_known_by_its_folders(folder, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "h")
     own = [(i, f"files/p10000{i}/s1/1") for i in range(100, 160)]
     test = [(f"new {i}", f"p10000{i}/s2/2") for i in range(100, 140)]
-    splits = read_both(tmp_path, own, test, test_data_dir="h/files")
+    splits = read_both(tmp_path, own, test, test_data_dir=folder)
     assert learnt(splits) == {path for who, path in own if who >= 140}
 
 

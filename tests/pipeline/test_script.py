@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 import too_feature as script
-from ecg import __version__, files, label_rows, metrics
+from ecg import __version__, files, metrics
 from ecg.errors import UserError
 from tests.support import golden_run
 from tests.support.runs import LABELS, TINY, WITH_ALL, card_of, one_line, python, run_script
@@ -151,16 +151,11 @@ def test_the_same_seed_gives_the_same_report_and_another_seed_another(demo_run, 
 
 
 # ------------------------------------------------------------------------------ external test set
-def some_records(folder, n=40):
-    """Write a label file of some of the demo's records; return its path and its rows."""
-    rows = script.read_labels(LABELS).iloc[::597 // n]
-    rows.to_csv(folder / "other.csv", header=False, index=False)
-    return folder / "other.csv", rows
-
-
 def test_an_external_test_set_is_used_with_exactly_its_usable_records(
         demo_dir, tmp_path, monkeypatch, capsys, run_here):
-    path, rows = some_records(tmp_path)
+    path = tmp_path / "other.csv"
+    rows = script.read_labels(LABELS).iloc[::15]
+    rows.to_csv(path, header=False, index=False)
     paths = rows["waveform_path"].tolist()
     for name in paths[1:]:    # the first is not on disk
         target = tmp_path / "theirs" / name
@@ -188,21 +183,6 @@ def test_an_external_test_set_is_used_with_exactly_its_usable_records(
     assert f"Test on {len(rows) - 2} records of {patients} patients" in printed
     assert "kept out of training" not in printed    # other people, equal numbers
     assert "at prevalence" not in card["metrics"]    # which is that of another hospital
-
-
-def test_patients_of_a_test_set_in_the_same_tree_under_another_name_are_kept_out(tmp_path, capsys):
-    data, link = tmp_path / "data", tmp_path / "link"
-    data.mkdir()
-    link.symlink_to(data)
-    path, rows = some_records(tmp_path)
-    settings = script.Settings(labels=str(LABELS), data_dir=str(data), test_labels=str(path),
-                               test_data_dir=str(link))
-    labels, external = label_rows.read_files(settings)
-    splits = script.split_labels(labels, sorted(set(labels["ecg_category"])), settings, external)
-    for name in ("train", "validation"):
-        assert not set(splits[name]["subject_id"]) & set(rows["subject_id"])
-    assert set(splits["test"]["waveform_path"]) == set(rows["waveform_path"])
-    assert "kept out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("content", "words"), [
