@@ -142,17 +142,16 @@ def prepare_batch(batch: Batch) -> np.ndarray | None:
             row["reason"] = str(error).encode("ascii", "replace")
     if batch.file is None:
         return rows
-    files.write_whole(batch.file, lambda scratch: scratch.write_bytes(files.npy(rows)))
+    files.write_whole(batch.file, lambda scratch: np.save(scratch, rows, allow_pickle=False))
     return None
 
 
 # ----------------------------------------------------------------------------------- all batches
 def tidy(folder: Path) -> None:
-    """Remove from a cache the rows of version 2.0, and scratch files that killed runs left."""
-    stale = [scratch for scratch in folder.glob(".part-*.npy")
-             if scratch.stat().st_mtime < time.time() - STALE_S]
-    for file in (*stale, *folder.glob(f"*{'[0-9a-f]' * 32}.rows")):
-        file.unlink(missing_ok=True)
+    """Remove from a cache the scratch files that killed runs left."""
+    for scratch in folder.glob(".part-*.npy"):
+        if scratch.stat().st_mtime < time.time() - STALE_S:
+            scratch.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -52,15 +52,8 @@ def sweep(folder: Path, name: str = "*") -> None:
             scratch.unlink()
 
 
-def npy(array: np.ndarray) -> bytes:
-    """Return the content of an .npy file; NumPy itself would print a traceback on a full disk."""
-    content = io.BytesIO()
-    np.save(content, array, allow_pickle=False)
-    return content.getvalue()
-
-
 def npz(*arrays: Any, **named: Any) -> bytes:
-    """Return the content of an .npz file, as `npy` does."""
+    """Return the content of an .npz file; NumPy itself would print a traceback on a full disk."""
     content = io.BytesIO()
     np.savez(content, *arrays, **named)
     return content.getvalue()

@@ -95,6 +95,9 @@ class Figure(NamedTuple):
         return [value, max(0.0, value - below), min(1.0, value + above)]
 
 
+NOTHING = Figure(np.nan, np.zeros(0), 0)
+
+
 class Patients:
     """The patients of a test, and how much each record counts.
 
@@ -170,8 +173,7 @@ class Patients:
         """
         n = self.count_sides(positive)
         if not n.all():
-            none = Figure(np.nan, np.zeros(self.n), 0)
-            return none, none
+            return NOTHING, NOTHING
 
         order = np.argsort(p)
 
@@ -244,20 +246,21 @@ def calibration(
 
     is_right = probabilities.argmax(axis=1) == targets
     n_rarer = patients.count_sides(is_right).min()
-    fitted, by_patient = [np.nan] * 2, np.zeros((2, patients.n))
-    if n_rarer:
-        confidence = probabilities.max(axis=1).clip(1e-6, 1 - 1e-6)
-        x = logit(confidence)[:, None]
-        regression = LogisticRegression(C=1000).fit(x, is_right, patients.weight)
-        p = regression.predict_proba(x)[:, 1:]
-        fitted = [regression.intercept_.item(), regression.coef_.item()]
-        weighted = np.hstack([x**0, x]) * patients.weight[:, None]
-        curvature = (weighted * p * (1 - p)).T @ np.hstack([x**0, x])
-        influence = weighted * (is_right[:, None] - p) @ np.linalg.pinv(curvature)
-        by_patient = patients.sums(influence)
-    for name, value, own in zip(("intercept", "slope"), fitted, by_patient, strict=True):
-        figures[f"calibration {name}"] = Figure(value, own, n_rarer, (0, 0), "plain", n_rarer)
-    return figures
+    names = "calibration intercept", "calibration slope"
+    if not n_rarer:
+        return figures | dict.fromkeys(names, NOTHING)
+    confidence = probabilities.max(axis=1).clip(1e-6, 1 - 1e-6)
+    x = logit(confidence)[:, None]
+    regression = LogisticRegression(C=1000).fit(x, is_right, patients.weight)
+    p = regression.predict_proba(x)[:, 1:]
+    columns = np.hstack([x**0, x])
+    weighted = columns * patients.weight[:, None]
+    curvature = (weighted * p * (1 - p)).T @ columns
+    influence = patients.sums(weighted * (is_right[:, None] - p) @ np.linalg.pinv(curvature))
+    fitted = *regression.intercept_, *regression.coef_[0]
+    return figures | {
+        name: Figure(value, own, n_rarer, (0, 0), "plain", n_rarer)
+        for name, value, own in zip(names, fitted, influence, strict=True)}
 
 
 def labels_alone(

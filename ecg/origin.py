@@ -76,21 +76,21 @@ def of_file(name: str, flag: str = "", is_demo: bool = False) -> str:
         if flag:
             print("notice: --labels-origin is not used, as these are the demo's records")
         return DEMO
-    labels = Path(name)
-    sidecar = labels.with_suffix(".labels.json")
-    if flag or not sidecar.is_file():
+    if flag or not beside(name).is_file() or chosen_by(name):
         return flag or NOT_STATED
-
-    if chosen_by(name):
-        return NOT_STATED
-    with contextlib.suppress(Exception):    # a file that came with the labels may hold anything
-        card = json.loads(sidecar.read_text(encoding="utf-8"))
-        is_of_file = card["sha256"][labels.name] == files.sha256(labels)
+    with contextlib.suppress(Exception):
+        card = json.loads(beside(name).read_text(encoding="utf-8"))
+        is_of_file = card["sha256"][Path(name).name] == files.sha256(name)
         if is_of_file and is_origin(card["labels_origin"]):
             return str(card["labels_origin"])
-    print(f"notice: {sidecar} is damaged, or not about this label file (edited or renamed?): the "
-          "origin of the labels is not taken from it")
+    print(f"notice: {beside(name)} is damaged, or not about this label file (edited or renamed?): "
+          "the origin of the labels is not taken from it")
     return NOT_STATED
+
+
+def beside(name: str) -> Path:
+    """Return the file that may tell of a label file; as it came with that, it may hold anything."""
+    return Path(name).with_suffix(".labels.json")
 
 
 def label_error(card: dict[str, Any]) -> str:
@@ -105,7 +105,7 @@ def chosen_by(name: str) -> str:
     Somebody has filled in the labels since, so it is believed whatever is in the file.
     """
     with contextlib.suppress(Exception):
-        card = json.loads(Path(name).with_suffix(".labels.json").read_text(encoding="utf-8"))
+        card = json.loads(beside(name).read_text(encoding="utf-8"))
         return card["chosen_by"] if card["chosen_by"] in CHOSEN_BY else ""
     return ""
 
@@ -267,8 +267,7 @@ def commit() -> str:
     if not (files.ROOT / ".git").exists():    # git would look for another project's above
         return ""
     command = ["git", "-C", str(files.ROOT), "rev-parse", "HEAD"]
-    try:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.check_output(    # noqa: S603  a fixed command
             command, text=True, stderr=subprocess.DEVNULL, timeout=10).strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+    return ""

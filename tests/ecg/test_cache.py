@@ -176,15 +176,14 @@ def test_a_damaged_file_is_prepared_again_and_never_unpickled(
     assert not (tmp_path / "it was run").exists()
 
 
-def test_rows_of_version_2_and_scratch_files_of_killed_runs_are_removed(records, store):
+def test_scratch_files_of_killed_runs_are_removed(records, store):
     prepare_all(records, store, PATHS[:4])
     name, = content_of(store)
-    old = "0123456789abcdef" * 2 + ".rows"
-    for file in (old, f".part-1-{name}", f".part-2-{name}", "mine.rows", ".mine.npy"):
+    for file in (f".part-1-{name}", f".part-2-{name}", ".mine.npy"):
         (store / file).touch()
     os.utime(store / f".part-1-{name}", (1, 1))
     prepare_all(records, store, PATHS[:4])
-    assert set(content_of(store)) == {name, f".part-2-{name}", "mine.rows", ".mine.npy"}
+    assert set(content_of(store)) == {name, f".part-2-{name}", ".mine.npy"}
 
 
 def test_a_cache_folder_that_cannot_be_made_is_an_error_that_names_it(records, tmp_path):

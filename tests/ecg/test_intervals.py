@@ -105,7 +105,7 @@ def test_the_calibration_slope_and_intercept_are_those_that_were_put_in():
 # ---------------------------------------------------------------------------------------- coverage
 CELLS = list(itertools.product((2, 5, 20), (80, 400), (1, 4), (0.9, 0.99)))
 MOST_CELLS = [cell for cell in CELLS if cell[1] / cell[0] >= 10]    # patients of a class
-RUNS = 1000
+RUNS = 400
 
 
 def check_coverage(ends, plain, truth):
