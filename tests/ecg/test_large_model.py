@@ -6,6 +6,7 @@ import pytest
 
 import too_feature as script
 from ecg.baseline import LinearBaseline
+from ecg.files import ROOT
 from ecg.large_features import EXTRA_FEATURES
 from ecg.large_model import blend_with_regression, create_large_model
 
@@ -41,8 +42,10 @@ def blended(model, baseline, share):
 
 def test_the_large_model_has_88_119_parameters_and_a_softmax_that_takes_a_temperature(
         model, baseline):
-    assert model.count_params() == 88_119
-    for one in (model, blended(model, baseline, 0.5)):
+    both = blended(model, baseline, 0.5)
+    assert (model.count_params(), both.count_params()) == (88_119, 88_359)
+    assert f"| {both.count_params():,} |" in (ROOT / "README.md").read_text(encoding="utf-8")
+    for one in (model, both):
         last = one.layers[-1]    # by whose weights `calibrate` divides
         assert (type(last).__name__, last.activation.__name__) == ("Dense", "softmax")
 
