@@ -158,7 +158,7 @@ def cohort_lines(split: pd.DataFrame, card: dict[str, Any]) -> list[str]:
     table = table[table["class"] == cohort.ALL].drop(columns="class")
     groups = tables.of_metrics(card["metrics"])["groups"].iloc[:, :5]    # no sensitivities
     return [
-        f"\nWhat became of the {flow['records'].sum()} rows of labels",
+        f"What became of the {flow['records'].sum()} rows of labels",
         flow.to_string(index=False),
         "\nRecords used, each once, and their patients (by class: table1.csv)",
         table.to_string(index=False),

@@ -111,16 +111,14 @@ def test_a_group_has_the_figures_of_its_records_alone_and_its_difference_from_th
     test, probabilities = example(200, ["male", "female", "female"])
     groups = cohort.by_group(test, probabilities, ["A", "B"])
     assert list(groups) == ["all", "sex: female", "sex: male"]
-    is_male = (test.rows["sex"] == "male").to_numpy()
-    is_right = probabilities.argmax(axis=1) == test.targets
-    recalls = [[is_right[own & (test.targets == c)].mean() for c in (0, 1)]
-               for own in (is_male, ~is_male)]
+    is_right = pd.Series(probabilities.argmax(axis=1) == test.targets)
+    recalls = is_right.groupby([test.rows["sex"], test.targets]).mean()
     male = groups["sex: male"]
-    assert male["patients"] == is_male.sum()
-    assert male["accuracy"][0] == pytest.approx(is_right[is_male].mean())
-    assert [male["sensitivity, A"][0], male["sensitivity, B"][0]] == pytest.approx(recalls[0])
+    assert male["patients"] == sum(test.rows["sex"] == "male")
+    assert male["accuracy"][0] == pytest.approx(is_right[test.rows["sex"] == "male"].mean())
+    assert [male[f"sensitivity, {name}"][0] for name in "AB"] == pytest.approx(recalls["male"])
     value, low, high = male["difference"]
-    assert value == pytest.approx(np.mean(recalls[0]) - np.mean(recalls[1]))
+    assert value == pytest.approx(recalls["male"].mean() - recalls["female"].mean())
     assert 0 < low < value < high    # 0.9 and 0.6
     assert groups["sex: female"]["difference"] == pytest.approx([-value, -high, -low])
 
