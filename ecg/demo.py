@@ -41,8 +41,6 @@ BRADY = "Bradycardia"
 BBB = "Bundle Branch Block"
 NORMAL = "Normal"
 TACHY = "Tachycardia"
-CLASSES = [AF, BRADY, BBB, NORMAL, TACHY]
-CLASS_SHARES = [0.28, 0.18, 0.15, 0.24, 0.15]
 
 # Heart rates in bpm: the range of a class, and of borderline records of it, which could be taken
 # for another class
@@ -53,6 +51,8 @@ RATES = {
     NORMAL: ((61, 98), (60, 66)),
     TACHY: ((102, 160), (101, 106)),
 }
+CLASSES = list(RATES)
+CLASS_SHARES = [0.28, 0.18, 0.15, 0.24, 0.15]
 
 # Power of the clean lead II over the power of muscle noise plus mains, in dB.
 NOISE_LEVELS = {"clean": np.inf, "low": 24.0, "medium": 18.0, "high": 12.0}

@@ -199,7 +199,8 @@ def results(records: dict[str, str | None], loaded: Loaded, jobs: int = 0,
     With `windows`, one for each 10 s of each record. `body` is the model without its last layer,
     where embeddings are wanted.
     """
-    jobs = jobs or (-1 if len(records) >= WORTH_WORKERS else 1)
+    is_worth = len(records) >= WORTH_WORKERS and not with_importance    # else they run far ahead
+    jobs = jobs or (-1 if is_worth else 1)
     parallel = joblib.Parallel(jobs, return_as="generator")
     with deaf_to_interrupts():    # as the workers stay, which start now
         parts = parallel(joblib.delayed(prepare)(*record, loaded.recipe, windows)

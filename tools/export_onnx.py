@@ -7,7 +7,7 @@ It needs three more packages: pip install onnx==1.18.0 onnxruntime==1.23.2 tf2on
 Inputs are "ecg" (n, sequence_length, 12) and "features" (n, 8 or more), float32 as `prepare_record`
 of too_feature.py gives them; a feature is finite or NaN, which counts as the training mean. The
 output is "probabilities". The metadata say in JSON what they mean: classes, leads, features,
-sampling rate, preparation, and "contract", each step in words and numbers. The file is compared
+sampling rate, and "contract", each step in words and numbers. The file is compared
 with the model on random and extreme inputs before it gets its name. One difference: where a feature
 is infinite, the probabilities are NaN.
 """
