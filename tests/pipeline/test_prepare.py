@@ -94,21 +94,16 @@ def load(tmp_path, labels, name="test", **options):
 
 DAMAGE = {
     "file is missing": lambda path: os.unlink(f"{path}.dat"),
-    "file is cut short": lambda path: os.truncate(f"{path}.dat", 119_999),
     "header is damaged": lambda path: edit_header(path, b"x 12", b"x 13"),
     "wrong checksum": lambda path: flip_bit(path, 777),
-    "too short": lambda path: edit_header(path, b" 500 5000", b" 500 4000"),
-    "unit is not a voltage": lambda path: edit_header(path, b"/mV", b"/mmHg"),
-    "lead missing or doubled": lambda path: edit_header(path, b"V6$", b"V5"),
-    "too little signal": lambda path: write_record(path, np.zeros((5000, 12))),
-    "gain or unit?": lambda path: edit_header(path, b"/mV", b"/V")}
+    "too little signal": lambda path: write_record(path, np.zeros((5000, 12)))}
 
 
 def test_a_split_names_each_damaged_record_with_its_reason_and_each_unusual_one(tmp_path):
     signal = simulated()[0]
     rows = []
     for i, damage in enumerate([*DAMAGE.values(), *[None] * 10]):
-        path = write_record(tmp_path / "data" / f"r{i}" / "x", signal + (i == 18) * 11)
+        path = write_record(tmp_path / "data" / f"r{i}" / "x", signal + (i == 13) * 11)
         rows.append((i, f"r{i}/x", "a"))
         if damage:
             damage(path)
@@ -118,7 +113,7 @@ def test_a_split_names_each_damaged_record_with_its_reason_and_each_unusual_one(
             data_dir=str(tmp_path / "data"), cache_dir=str(tmp_path / "cache"), jobs=1))
         reasons = {path: reason.split(":")[0] for path, reason in split.left_out}
         assert reasons == {f"r{i}/x": reason for i, reason in enumerate(DAMAGE)}
-        assert split.unusual == (("r18/x", "beyond 10 mV"),)    # drawn often, told once
+        assert split.unusual == (("r13/x", "beyond 10 mV"),)    # drawn often, told once
 
 
 @pytest.mark.parametrize(("good", "bad", "stops"), [
