@@ -163,6 +163,7 @@ def test_flac_gives_equal_millivolts(tmp_path, fmt):
 @pytest.mark.parametrize(("pattern", "new"), [
     (rb"^x ", b"x.mat "), (b" 500 5000", b" 500 5000 12-May-2020"),
     (b" 500 5000", b" 5e2 5000"), (b" 500 5000", b" 500"), (b" 500 5000", b" 500 10:00:00"),
+    (b" 500 5000", b" 500 12-May-2020"),
     (rb"(?<=\.dat )16", b"16x1"), (rb"\n", b"\r\n")])
 def test_headers_that_people_have_are_read(record, pattern, new):
     edit_header(record, pattern, new)
