@@ -203,12 +203,10 @@ def test_model_card(results):
 def test_a_model_card_begins_with_what_hubs_of_models_read(results):
     head = yaml.safe_load(model_card.model_card(results).split("---\n")[1])
     (entry,) = head["model-index"]
-    values = {metric["type"]: metric["value"] for metric in entry["results"][0]["metrics"]}
-    scores = results.metrics["model"]
-    assert head["license"] == "mit" and "ecg" in head["tags"]
-    assert entry["name"] == results.folder.name
-    assert values == {"accuracy": round(scores["accuracy"][0], 4),
-                      "balanced_accuracy": round(scores["balanced accuracy"][0], 4)}
+    assert (head["license"], entry["name"]) == ("mit", results.folder.name)
+    for metric in entry["results"][0]["metrics"]:
+        value = results.metrics["model"][metric["type"].replace("_", " ")][0]
+        assert metric["value"] == round(value, 4)
 
 
 def test_the_tables_of_a_model_card_have_the_figures_of_metrics_json(results):
@@ -221,13 +219,6 @@ def test_the_tables_of_a_model_card_have_the_figures_of_metrics_json(results):
     assert "| Never tested | 0 | – | – | – | " in card
     error = metrics["calibration"]["after"]["expected calibration error"]
     assert f"| after | {error:.3f} | " in card
-
-
-def test_model_card_counts_patients_in_two_splits(tmp_path):
-    results = write_results(tmp_path / "run")
-    path = tmp_path / "run/split.csv"
-    pd.read_csv(path).assign(subject_id=np.arange(200) // 2 % 58).to_csv(path, index=False)
-    assert "more than one split: 40." in model_card.model_card(results)    # 60 to 99 are 2 to 41
 
 
 def test_model_card_takes_no_name_for_markup(written):

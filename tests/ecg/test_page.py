@@ -85,7 +85,7 @@ def test_every_link_leads_to_one_place(text):
 def test_figures_and_ecgs_are_inside(text, results):
     inside = [base64.b64decode(source.partition(",")[2]) for source in Reader(text).sources]
     assert inside.count(PIXEL) == 1
-    assert len(inside) == 1 + len(results.examples) + len(results.errors)
+    assert len(inside) == 1 + len(results.examples + results.errors)
 
 
 def test_headline_baselines_and_origin_stand_first(text, results):

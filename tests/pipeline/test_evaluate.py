@@ -64,15 +64,6 @@ def test_where_all_are_right_or_all_are_wrong_the_interval_has_width():
         assert wrong[name] == pytest.approx([0, 0, 1 - low], abs=0.03)
 
 
-def test_one_class_without_an_error_widens_the_interval_of_all_and_the_value_stays_inside():
-    targets = np.repeat([0, 1], [10, 200])
-    predicted = np.where(np.arange(210) % 10 == 9, 0, targets)    # all of class 0 are right
-    value, low, high = accuracies(targets, predicted, np.arange(210))["balanced accuracy"]
-    assert value == pytest.approx(0.95)
-    assert low == pytest.approx((stats.beta.ppf(0.025, 10.5, 0.5) + 0.9) / 2, abs=0.02)
-    assert value <= high <= 0.99
-
-
 def test_bootstrap_draws_patients_not_records():
     targets = np.tile(np.repeat([0, 1], 10), 20)
     predicted = np.where(np.repeat(np.arange(20) % 4 == 0, 20), 1 - targets, targets)
