@@ -17,7 +17,7 @@ import pytest
 from ecg import cache, files
 from ecg.errors import UserError
 from tests.support import stores
-from tests.support.stores import BAD, BATCH, PATHS, one_by_one, prepare_all
+from tests.support.stores import BAD, BATCH, PATHS, Dangerous, one_by_one, prepare_all
 
 
 @pytest.fixture(scope="module")
@@ -140,16 +140,6 @@ def test_another_list_of_records_gives_the_rows_of_that_list(data, store, expect
     for places in (range(40), range(39, -1, -1), [0, 1, 2, 3], [3, 2, 1, 0], [3], [1]):
         rows = prepare_all(data, store, [PATHS[i] for i in places])
         assert rows == [expected[i] for i in places]
-
-
-class Dangerous:
-    """Unpickled, it makes a folder."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.folder),)
 
 
 def npy(array):

@@ -4,7 +4,6 @@ That a resumed run ends as if uninterrupted is tested in `tests/pipeline/test_re
 """
 
 import json
-import os
 import pickle
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 import too_feature as script
 from ecg.checkpoint import Checkpoint
 from ecg.errors import UserError
+from tests.support.stores import Dangerous
 
 _, keras = script.load_tensorflow()
 KEY = {"seed": 1, "records": [123]}
@@ -40,20 +40,10 @@ def test_a_state_of_another_run_is_refused_with_what_differs(state):
         Checkpoint(state.parent, KEY | {"seed": 2, "new": 3}, resume=True)
 
 
-class Dangerous:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, proof):
-        self.proof = proof
-
-    def __reduce__(self):
-        return os.mkdir, (self.proof,)
-
-
 def damage(state, how, proof):
     """Damage a state."""
     content = state.read_bytes()
-    dangerous = np.array([Dangerous(str(proof))], object)
+    dangerous = np.array([Dangerous(proof)], object)
     if how == "cut short":
         state.write_bytes(content[:-99])
     elif how == "zeros inside":

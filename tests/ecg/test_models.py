@@ -215,12 +215,6 @@ def test_json_that_is_deep_or_of_another_kind_is_refused(text, parts, pack, unop
     refused(path)
 
 
-def test_the_card_of_another_model_is_refused(good, parts, pack, unopened):
-    path = pack({**parts, "metadata.json": b""})
-    path.with_suffix(".json").write_bytes(good.with_suffix(".json").read_bytes())
-    refused(path, "describes another model")
-
-
 @pytest.mark.parametrize("name", ["m.keras", "m.json"])
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "link to zero", "gigabytes"])
 def test_what_is_not_a_plain_file_of_fair_size_is_refused_unread(
