@@ -29,7 +29,7 @@ WINDOW_S = 2                # the energy of a lead's usual beat is the median ov
 MAX_ENERGY = 4              # of a lead's usual beat: a larger artefact counts no more than that
 MIN_BEATING_LEADS = 3       # with fewer, lead II is taken alone
 NOISE_FACTOR = 5            # times the energy of the quietest tenth of a record may be noise;
-MIN_BEAT_TO_NOISE = 3       # where beats have not so many times more, noise may hide some
+MIN_BEAT_TO_NOISE = 2.7     # where beats have not so many times more, noise may hide some
 MIN_CONTRAST = 0.5          # of the clearest lead's: a less clear lead is not refined in
 
 

@@ -166,6 +166,12 @@ def test_a_lead_ii_with_more_than_a_fifth_of_gaps_has_no_amplitude_but_a_rate(tm
         assert abs(features[4] - 75) < 1
 
 
+def test_a_gap_of_most_leads_is_no_rr_interval_although_lead_ii_is_whole():
+    is_missing = np.zeros((5000, 12), bool)
+    is_missing[1500:2400, 2:] = True
+    assert np.isnan(measure_rhythm(ecg(regular(75), 0.01), FS, is_missing).rr).any()
+
+
 def test_a_gap_that_hides_no_complex_costs_no_interval():
     signal = ecg(regular(75), 0.01)
     whole = extract_core_medical_features(signal, FS)
