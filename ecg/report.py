@@ -101,7 +101,7 @@ def vitals_table(vitals: np.ndarray, kinds: list[tuple], truth: np.ndarray) -> s
     """Write mean, deviation and count of heart rate and its variability by true class."""
     names = [f"{name} [{unit or '1'}]" for name, unit, _ in kinds]
     by_class = pd.DataFrame(vitals.astype(float), columns=names).groupby(truth)
-    return by_class.agg(["mean", "std", "count"]).to_string(float_format="%.2f")
+    return by_class.agg(["mean", "std", "count"]).T.to_string(float_format="%.3g")
 
 
 def in_words(figures: dict[str, Any], truth: np.ndarray, predicted: np.ndarray,
