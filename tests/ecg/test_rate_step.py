@@ -61,10 +61,6 @@ def test_limits_are_those_that_labels_imply_as_far_as_there_are_labels(limits, n
     assert least[1] <= fitted[1] <= most[1]
 
 
-def test_without_labels_limits_are_those_of_the_reference_range():
-    assert fit_limits(np.zeros(0), np.zeros(0, int), THREE) == pytest.approx([60, 100], abs=0.1)
-
-
 def test_other_classes_and_a_few_wrong_labels_move_no_limit():
     rate, targets = labelled((60, 100))
     before = fit_limits(rate, targets, THREE)

@@ -44,19 +44,6 @@ def test_a_feature_that_is_not_measurable_counts_as_the_training_mean(short):
     assert not np.allclose(at_mean, at_other)
 
 
-def test_features_are_scaled_inside_the_model():
-    _, keras = load_tensorflow()
-    mean, variance = np.arange(8.0), np.arange(1.0, 9.0)
-    keras.utils.set_random_seed(1)
-    scaled = create_lightweight_lstm_model(5, 50, mean, variance, rate_curve=False)
-    keras.utils.set_random_seed(1)
-    plain = create_lightweight_lstm_model(5, 50, rate_curve=False)
-    ecg, features = np.zeros((2, 50, 12)), np.array([mean + 3, mean - 1])
-    np.testing.assert_allclose(np.asarray(scaled([ecg, features])),
-                               np.asarray(plain([ecg, (features - mean) / np.sqrt(variance)])),
-                               rtol=1e-4)
-
-
 def test_features_are_cut_off_at_so_many_deviations_and_not_before():
     limit = 4.0    # deviations, which are 2 here, from the mean
     model = create_lightweight_lstm_model(
