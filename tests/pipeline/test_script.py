@@ -60,7 +60,7 @@ def test_a_run_prints_what_the_golden_run_printed_but_for_its_numbers(demo_run):
     golden = golden_run.GOLDEN.read_text(encoding="utf-8").splitlines()
     missing = [line for line in golden if not line.startswith(own)
                and golden_run.shape(line) not in shapes
-               and "%  " not in line    # values at a prevalence: none of a class that is never called
+               and "%  " not in line    # "–" where a class is never called
                and "physical_device" not in line]    # the rest of the line of versions
     assert missing == []
     assert max(map(len, demo_run.printed.splitlines())) <= 100
