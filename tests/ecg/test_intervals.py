@@ -9,7 +9,7 @@ from scipy.integrate import trapezoid
 from sklearn import metrics as scores
 
 from ecg.intervals import Patients, labels_alone, measure
-from ecg.metrics import all_figures
+from ecg.metrics import accuracies, all_figures
 
 
 def example(n=200, k=3, seed=0):
@@ -52,6 +52,15 @@ def test_where_all_are_in_order_the_area_is_as_sure_as_the_accuracies_and_the_pr
     assert by_class["AUROC"][1].interval() == pytest.approx([1, low, 1])
     of_12 = stats.beta.ppf(0.025, 12.5, 0.5)
     assert by_class["average precision"][1].interval() == pytest.approx([1, of_12, 1])
+
+
+def test_a_class_of_few_patients_without_an_error_lowers_the_low_end_of_the_mean():
+    targets = np.repeat([0, 1], [10, 200])
+    predicted = np.where(np.arange(210) % 10 == 9, 0, targets)    # all of class 0 are right
+    value, low, high = accuracies(targets, predicted, np.arange(210))["balanced accuracy"]
+    assert value == pytest.approx(0.95)
+    assert low == pytest.approx((stats.beta.ppf(0.025, 10.5, 0.5) + 0.9) / 2, abs=0.01)
+    assert value < high < 0.98
 
 
 @pytest.mark.parametrize(("n_of_class", "is_few"), [(9, True), (10, False)])

@@ -64,7 +64,7 @@ def test_where_all_are_right_or_all_are_wrong_the_interval_has_width():
         assert wrong[name] == pytest.approx([0, 0, 1 - low], abs=0.03)
 
 
-def test_bootstrap_draws_patients_not_records():
+def test_intervals_are_over_patients_not_records():
     targets = np.tile(np.repeat([0, 1], 10), 20)
     predicted = np.where(np.repeat(np.arange(20) % 4 == 0, 20), 1 - targets, targets)
     by_patient = accuracies(targets, predicted, np.repeat(np.arange(20), 20))
