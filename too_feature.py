@@ -294,7 +294,7 @@ from ecg.label_rows import SPLITS
 from ecg.large_features import EXTRA_FEATURES, extra_features
 from ecg.output.place import MODEL_FILES, check_output
 from ecg.rate_step import NO_STEP, RateStep
-from ecg.signals import BEYOND_ANY_CONVERTER, as_leads
+from ecg.signals import BEYOND_ANY_CONVERTER, as_leads, check_rate
 from ecg.wfdb_files import RECORD_SECONDS
 
 
@@ -486,7 +486,7 @@ def stable_preprocess_ecg(
     signal = as_leads(raw_signal, shortest=10)
     # Dropping high frequencies avoids aliasing. The DCT is the Fourier transform of the signal
     # followed by its mirror image, so there is no step at the record's ends that would ring
-    centred = signal - signal.mean(axis=0)
+    centred = signal - np.mean(signal, axis=0)
     spectrum = fft.dct(centred.astype("f4"), axis=0)[:target_length]
     half_waves = np.arange(len(spectrum))[:, None]    # of each DCT component, in the record
     gain = np.exp(0.5j * np.pi * half_waves / len(signal))    # a DCT is off by half a sample
@@ -539,7 +539,7 @@ def measure_rhythm(signal: Any, fs: float, is_missing: np.ndarray | None = None)
     is_missing : ndarray of bool, shape (samples, 12), optional
         Where samples have been interpolated, if that is known.
     """
-    leads = as_leads(signal, r_peaks.check_rate(fs))
+    leads = as_leads(signal, check_rate(fs))
     if is_missing is None:
         is_missing = ~(np.abs(np.asarray(signal, float)) < BEYOND_ANY_CONVERTER)    # NaN as well
 
@@ -590,9 +590,9 @@ def extract_core_medical_features(
         The signal is too short or not real numbers, or `fs` is out of range.
     """
     intervals = (rhythm or measure_rhythm(signal, fs)).rr
-    lead = as_leads(signal, r_peaks.check_rate(fs))[:, LEAD_II]
+    lead = as_leads(signal, check_rate(fs))[:, LEAD_II]
     measured = {}
-    mean, deviation = lead.mean(), lead.std()
+    mean, deviation = np.mean(lead), np.std(lead)
     if deviation > 1e-6:
         z = (lead - mean) / deviation
         measured = {"mean": mean, "standard deviation": deviation,
@@ -1318,12 +1318,12 @@ def evaluate(
 
 
 # ------------------------------------------------------------------------------------------ save
-def save(model: Any, card: dict[str, Any], path: Path) -> None:
+def save(model: Any, card: dict[str, Any], path: Path) -> dict[str, Any]:
     """Save a model and, in a .json of the same name, its card: all that is needed to use it.
 
     `model` is the network alone; the rate step that the card describes is appended to it. The card
     gains the scaling of the features, a description of inputs and outputs, the probabilities of two
-    fixed ECGs, and the hash of the model's file.
+    fixed ECGs, and the hash of the model's file. All but the last are in the card returned.
     """
     keras = load_tensorflow()[1]
     model = rate_step.of_card(card).behind(keras, model, HEART_RATE)    # without the optimizer
@@ -1334,6 +1334,7 @@ def save(model: Any, card: dict[str, Any], path: Path) -> None:
         "contract": contract(card)}
 
     models.write(model, full, path)
+    return full
 
 
 def check_probabilities(
@@ -1507,7 +1508,7 @@ def run(settings: Settings) -> None:
     trained = train_each(training, validation, len(classes), settings, folder / "progress")
     members, card["temperature"], card["history"] = map(list, zip(*trained, strict=True))
     model = models.average(load_tensorflow()[1], members)
-    save(model, card, output)    # already now, so that no later error loses it
+    saved = save(model, card, output)    # already now, so that no later error loses it
 
     tested = predict_each(members, test, step)
     baseline = fit_baseline(training, len(classes), settings.recipe).predict(test.features)
@@ -1521,7 +1522,7 @@ def run(settings: Settings) -> None:
     rows = cohort.join(splits, {"train": training, "validation": validation, "test": test})
     text = report.in_full(words, rows, card)
     print(text, end="")
-    save(model, card, output)    # again, with the figures in its card
+    models.write_card({**saved, **card, "contract": contract(card)}, output)    # with the figures
     write_results(settings, folder, card, text, rows, tested)
     print(report.at_end(settings, time.monotonic() - began))
 

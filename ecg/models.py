@@ -291,12 +291,18 @@ def write(model: Any, card: dict[str, Any], path: Path) -> None:
     def write_both(scratch: Path) -> None:
         model.save(scratch)
         make_portable(scratch)
-        text = json.dumps({**card, "model_sha256": files.sha256(scratch)}, indent=1)
-        files.write_whole(new, lambda file: file.write_text(text, encoding="utf-8"))
+        write_card(card, scratch, new)
 
     files.write_whole(path, write_both)
     with user_errors(f"{path}, whose card stays {new}"):
         os.replace(new, path.with_suffix(".json"))
+
+
+def write_card(card: dict[str, Any], path: Path, card_path: Path | None = None) -> None:
+    """Write the card of a model whose file is there, by default next to it as .json."""
+    text = json.dumps({**card, "model_sha256": files.sha256(path)}, indent=1)
+    files.write_whole(card_path or path.with_suffix(".json"),
+                      lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def make_portable(path: Path) -> None:

@@ -13,11 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import fft
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import binary_opening, uniform_filter1d
 from scipy.signal import find_peaks
-
-from ecg.signals import find_runs
-from ecg.wfdb_files import MAX_FS, MIN_FS
 
 GRID = 125                  # Hz, to which leads are resampled: one sample is 8 ms
 
@@ -31,13 +28,6 @@ MIN_BEATING_LEADS = 3       # with fewer, lead II is taken alone
 NOISE_FACTOR = 5            # times the energy of the quietest tenth of a record may be noise;
 MIN_BEAT_TO_NOISE = 2.7     # where beats have not so many times more, noise may hide some
 MIN_CONTRAST = 0.5          # of the clearest lead's: a less clear lead is not refined in
-
-
-def check_rate(fs: float) -> int:
-    """Return the samples of a second, the least that features are measured on."""
-    if not MIN_FS <= fs <= MAX_FS:
-        raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
-    return math.ceil(fs)
 
 
 @functools.lru_cache
@@ -332,15 +322,14 @@ def _find_gaps(lead, is_missing, fs):
     """Return where samples of a lead were missing for long enough to hide a QRS complex.
 
     Where it is not known from `is_missing`, a gap that was interpolated before is noticed as well:
-    a sloping line that is straight to the last digit, as no electrode gives. Each row holds the
-    first sample of a gap and the first after it.
+    a sloping line that is straight to the last digit, as no electrode gives.
     """
     step = np.diff(lead)
     is_straight = np.abs(np.diff(step)) < 1e-9
     is_sloping = np.abs(step[1:]) > 1e-7
     is_gap = is_missing.copy()
     is_gap[1:-1] |= is_straight & is_sloping
-    return find_runs(is_gap, MIN_GAP_S * fs)
+    return binary_opening(is_gap, np.ones(math.ceil(MIN_GAP_S * fs)))
 
 
 def rr_intervals(
@@ -364,8 +353,8 @@ def rr_intervals(
     ndarray, shape (n - 1,), s; NaN where a gap may hide a beat
     """
     rr = np.diff(peaks) / fs
+    gaps = np.flatnonzero(_find_gaps(lead, is_missing, fs))
     near = GAP_EDGE_S * fs
-    for start, end in _find_gaps(lead, is_missing, fs):
-        is_touched = (peaks[:-1] < end + near) & (peaks[1:] > start - near)
-        rr[is_touched] = np.nan
+    before, after = np.searchsorted(gaps, [peaks[:-1] - near - 1, peaks[1:] + near])
+    rr[after > before] = np.nan    # a sample of a gap lies between
     return rr

@@ -1,22 +1,21 @@
 """Turn any array into leads that can be computed with: real, finite, in columns."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+MIN_FS, MAX_FS = 50, 4000   # Hz; the QRS band reaches to 20 Hz
+MAX_LIMB_ERROR = 0.3        # of the larger of I and II; rounding and filters give 0.01
 BEYOND_ANY_CONVERTER = 1e9    # such a value is damage, like NaN and infinity
 
 
-def find_runs(is_so: np.ndarray, shortest: float) -> np.ndarray:
-    """Return the runs of True in `is_so` (samples,) that are `shortest` samples or longer.
-
-    Each row holds the first sample of a run and the first after it.
-    """
-    is_edge = np.diff(is_so, prepend=False, append=False)
-    runs = np.flatnonzero(is_edge).reshape(-1, 2)
-    length = runs[:, 1] - runs[:, 0]
-    return runs[length >= shortest]
+def check_rate(fs: float) -> int:
+    """Return the samples of a second, the least that features are measured on."""
+    if not MIN_FS <= fs <= MAX_FS:
+        raise ValueError(f"expected fs from {MIN_FS} to {MAX_FS} Hz, got {fs}")
+    return math.ceil(fs)
 
 
 def as_leads(signal: Any, shortest: int = 1, n_leads: int = 12) -> np.ndarray:
@@ -55,3 +54,10 @@ def as_leads(signal: Any, shortest: int = 1, n_leads: int = 12) -> np.ndarray:
         filled = pd.DataFrame(known).interpolate(limit_direction="both").fillna(0.0)
         leads = filled.to_numpy()
     return np.asfortranarray(leads)
+
+
+def limb_leads_add_up(leads: np.ndarray) -> bool:
+    """Tell whether I, II, III and aVR, the first leads (samples, 12), add up as Einthoven's do."""
+    i, ii, iii, avr = leads.T[:4, ::5]    # every fifth sample tells as well
+    errors = np.var([iii - ii + i, avr + (i + ii) / 2], axis=1)
+    return errors.max() <= MAX_LIMB_ERROR**2 * max(np.var(i), np.var(ii))

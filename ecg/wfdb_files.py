@@ -7,6 +7,7 @@ The header is read here alone. Samples of format 16 are read five times as fast 
 bit the same; wfdb reads the others, from a header that holds what ours was understood to say.
 """
 
+import math
 import os
 import re
 import tempfile
@@ -18,13 +19,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import wfdb
+from scipy.ndimage import binary_opening
 
 from ecg.errors import RecordError, printable
-from ecg.signals import as_leads, find_runs
+from ecg.signals import MAX_FS, MIN_FS, as_leads, limb_leads_add_up
 
 RECORD_SECONDS = 10         # of a longer record, the first, or those from a given start on
 MIN_SECONDS = 9.5           # a shorter one would be stretched by more than 5 % when resampled
-MIN_FS, MAX_FS = 50, 4000   # Hz; the QRS band reaches to 20 Hz
 MIN_LEADS = 6               # of 12 must carry a signal
 MIN_LEAD_RANGE_MV = 0.02    # a lead that moves less carries none
 MAX_GAP_SHARE = 0.2         # of a lead may be missing and interpolated; beyond that it carries none
@@ -33,7 +34,6 @@ MAX_PEAK_MV = 30.0          # from a lead's median; peaks of 10 s beyond it are 
 MAX_PEAK_SHARE = 0.01       # of a lead may be beyond it: a few bad samples, not a wrong gain
 UNUSUAL_PEAK_MV = 10.0      # a record with more is used, but is unusual
 MIN_HELD_S = 0.5            # for which most leads hold their value at once: no signal was recorded
-MAX_LIMB_ERROR = 0.3        # of the larger of I and II; rounding and filters give 0.01
 
 MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "\N{GREEK SMALL LETTER MU}v": 1e-3, "nv": 1e-6}
 MAX_HEADER_BYTES = 65_536   # far more than twelve leads need
@@ -338,17 +338,9 @@ def _find_held(signal, fs):
         return False
     is_held = np.diff(signal, axis=0, prepend=signal[:1]) == 0
     moving = is_held[:, ~is_held.all(axis=0)]
-    is_gap = np.zeros((len(signal), 1), bool)
-    for start, end in find_runs(moving.sum(axis=1) > moving.shape[1] / 2, MIN_HELD_S * fs):
-        is_gap[start:end] = True
-    return is_gap & is_held
-
-
-def _add_up(leads):
-    """Tell whether I, II, III and aVR, the first leads (samples, 12), add up as Einthoven's do."""
-    i, ii, iii, avr = leads.T[:4, ::5]    # every fifth sample tells as well
-    errors = np.var([iii - ii + i, avr + (i + ii) / 2], axis=1)
-    return errors.max() <= MAX_LIMB_ERROR**2 * max(np.var(i), np.var(ii))
+    shortest = np.ones(math.ceil(MIN_HELD_S * fs))
+    is_gap = binary_opening(moving.sum(axis=1) > moving.shape[1] / 2, shortest)
+    return is_gap[:, None] & is_held
 
 
 def keep_usable_leads(
@@ -393,7 +385,7 @@ def keep_usable_leads(
         "gaps": has_gaps,
         "flat lead": not moves.all(),
         f"beyond {UNUSUAL_PEAK_MV:g} mV": largest > UNUSUAL_PEAK_MV,
-        "limb leads do not add up": is_usable[:4].all() and not _add_up(signal)}
+        "limb leads do not add up": is_usable[:4].all() and not limb_leads_add_up(signal)}
     remark = "; ".join(name for name, is_so in unusual.items() if is_so)
     if not is_usable.all():
         signal = np.where(is_usable, signal, 0.0)
