@@ -75,7 +75,7 @@ class Figure(NamedTuple):
     def interval(self) -> Any:
         """Return [value, low, high], [value, None, None] of too few patients, or None of none."""
         value = float(self.value)
-        if not np.isfinite(value) or not self.n_rarer:
+        if not np.isfinite(value):
             return None
         if self.n_rarer < MIN_PATIENTS:
             return [value, None, None]
@@ -83,15 +83,16 @@ class Figure(NamedTuple):
             low = float(stats.beta.ppf(0.025, self.n + 0.5, 0.5))
             return [value, low, value] if value else [value, value, 1 - low]
 
-        reach = self.reach()
-        plain = [value - reach, value + reach]
+        reach = self.reach() * np.array([-1, 1])
+        plain = value + reach
         if self.scale == "plain" or not 0 < value < 1:    # a kappa below 0, a Brier score above 1
-            return [value, *plain]
+            return [value, *plain.tolist()]
         scaled = reach / (value * (1 - value))    # the delta method
-        ends = expit([logit(value) - scaled, logit(value) + scaled]).tolist()
+        ends = expit(logit(value) + scaled)
         if self.scale == "both":
-            ends += plain
-        below, above = np.hypot([value - min(ends), max(ends) - value], self.unseen).tolist()
+            ends = np.append(ends, plain)
+        reached = value - ends.min(), ends.max() - value
+        below, above = np.hypot(reached, self.unseen).tolist()
         return [value, max(0.0, value - below), min(1.0, value + above)]
 
 
@@ -145,8 +146,10 @@ class Patients:
         with np.errstate(invalid="ignore"):    # of nothing
             total = self.weight @ of
             values = self.weight @ right / total
-            influence = self.sums(self.weight[:, None] * (right - values * of) / total)
-        influence *= np.sqrt(n / np.maximum(1, n - 1))[:, None]
+            excess = self.weight[:, None] * (right - values * of)
+            influence = self.sums(excess / total)
+        correction = np.sqrt(n / np.maximum(1, n - 1))
+        influence *= correction[:, None]
         of_one_patient = np.outer(n == 1, [1, 1])    # who shows no deviation
         return list(map(Figure, values, influence, n, of_one_patient))
 
@@ -158,7 +161,8 @@ class Patients:
         if mean in (0, 1):
             return figures[0]._replace(n=k**2 / (1 / n).sum())
 
-        beyond = min(1, 2 / k) / k * (1 - stats.beta.ppf(0.025, n + 0.5, 0.5))
+        losses = 1 - stats.beta.ppf(0.025, n + 0.5, 0.5)
+        beyond = min(1, 2 / k) / k * losses
         unseen = [np.linalg.norm(beyond[values == end]) for end in (1, 0)]
         by_patient = np.mean([figure.by_patient for figure in figures], axis=0)
         return Figure(mean, by_patient, self.n, unseen)
@@ -191,8 +195,10 @@ class Patients:
         area = round(own @ in_order, 12)
         effective = 4 / (1 / n).sum()
         if area < 1:
-            losses = pd.DataFrame(sides.T * (1 - in_order)).T.groupby(self.number).sum()
-            effective = 2 + (losses.sum() ** 2 / (losses**2).sum()).min()
+            lost = sides * (1 - in_order)[:, None]
+            losses = pd.DataFrame(lost).groupby(self.number).sum()
+            shared = losses.sum() ** 2 / (losses**2).sum()
+            effective = 2 + shared.min()
 
         odds = self.weight @ ~positive / (self.weight @ positive)
         sensitivity = 1 - below(own)
@@ -203,10 +209,11 @@ class Patients:
         gain -= below(own * precision / called, "right")
         of_area = sides.sum(axis=1) * (in_order - area)
         of_average = self.weight / (self.weight @ positive) * gain
-        by_patient = self.sums(np.column_stack([of_area, of_average]))
+        own_area, own_average = self.sums(np.column_stack([of_area, of_average]))
+        n_rarer = n.min()
         return (
-            Figure(area, by_patient[0], effective, (0, 0), "logit", n.min()),
-            Figure(average, by_patient[1], n.min(), (0, 0), "logit", n.min()))
+            Figure(area, own_area, effective, (0, 0), "logit", n_rarer),
+            Figure(average, own_average, n_rarer, (0, 0), "logit", n_rarer))
 
 
 def calibration_losses(
@@ -232,19 +239,18 @@ def calibration_losses(
 def calibration(
     patients: Patients,
     probabilities: np.ndarray,
-    targets: np.ndarray,
 ) -> dict[str, Figure]:
     """Return expected calibration error, Brier score, and calibration slope and intercept.
 
     The last two are of a logistic regression of being right on the logit of the confidence (Cox,
     Biometrika 1958;45:562-565). Ideal are 1 and 0.
     """
-    losses = calibration_losses(probabilities, targets, patients.weight)
+    losses = calibration_losses(probabilities, patients.targets, patients.weight)
     columns = np.column_stack(list(losses.values()))
     means = patients.shares(columns, np.ones_like(columns))
     figures = dict(zip(losses, means, strict=True))
 
-    is_right = probabilities.argmax(axis=1) == targets
+    is_right = probabilities.argmax(axis=1) == patients.targets
     n_rarer = patients.count_sides(is_right).min()
     names = "calibration intercept", "calibration slope"
     if not n_rarer:
@@ -265,12 +271,11 @@ def calibration(
 
 def labels_alone(
     patients: Patients,
-    targets: np.ndarray,
     predicted: np.ndarray,
     n_classes: int,
 ) -> tuple[dict[str, Figure], dict[str, list[Figure]]]:
     """Return the figures that predicted classes give: overall, and by class."""
-    truth = np.eye(n_classes)[targets]
+    truth = np.eye(n_classes)[patients.targets]
     called = np.eye(n_classes)[predicted]
     hits = truth * called
     passed = (1 - truth) * (1 - called)
@@ -283,7 +288,8 @@ def labels_alone(
         "specificity": shares(passed, 1 - truth),
         "negative predictive value": shares(passed, 1 - called)}
 
-    accuracy, = shares(hits.sum(axis=1, keepdims=True), np.ones((len(targets), 1)))
+    is_right = hits.sum(axis=1, keepdims=True)
+    accuracy, = shares(is_right, np.ones_like(is_right))
     weight = patients.weight / patients.weight.sum()
     beyond_chance = 1 - (weight @ truth) @ (weight @ called) or np.nan    # all of one class
     kappa = accuracy._replace(
@@ -322,8 +328,10 @@ def measure(
     patients = Patients(subjects, targets, prevalence)
     n_classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
-    overall, by_class = labels_alone(patients, targets, predicted, n_classes)
+    overall, by_class = labels_alone(patients, predicted, n_classes)
 
-    areas = [patients.areas(targets == number, p) for number, p in enumerate(probabilities.T)]
+    areas = [
+        patients.areas(targets == number, p)
+        for number, p in enumerate(probabilities.T)]
     by_class["AUROC"], by_class["average precision"] = map(list, zip(*areas, strict=True))
-    return overall | calibration(patients, probabilities, targets), by_class
+    return overall | calibration(patients, probabilities), by_class

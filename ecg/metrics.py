@@ -102,7 +102,7 @@ def accuracies(
     """
     of_patients = intervals.Patients(subjects, targets)
     n_classes = max(targets.max(), predicted.max()) + 1
-    overall, _ = intervals.labels_alone(of_patients, targets, predicted, n_classes)
+    overall, _ = intervals.labels_alone(of_patients, predicted, n_classes)
     return {name: figure.interval() for name, figure in overall.items()}
 
 

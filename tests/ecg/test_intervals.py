@@ -144,7 +144,7 @@ def test_nominal_95_percent_of_both_accuracies_cover(cell):
         own = rng.beta(truth * 4, (1 - truth) * 4, n_patients)    # how often a patient's are right
         is_right = rng.random(len(subjects)) < own[subjects]
         overall, _ = labels_alone(
-            Patients(subjects, targets), targets, np.where(is_right, targets, (targets + 1) % k), k)
+            Patients(subjects, targets), np.where(is_right, targets, (targets + 1) % k), k)
         ends.append([overall[name].interval()[1:] for name in ("accuracy", "balanced accuracy")])
 
         times = rng.multinomial(n_patients, [1 / n_patients] * n_patients, 500)
