@@ -751,7 +751,7 @@ def load_split(
 
     indices = pd.Index(reasons).get_indexer(rows["waveform_path"])    # of `rows` in `prepared`
     return Records(
-        rows=rows,
+        rows=rows.assign(subject_id=patients.join(rows["subject_id"], watch.joined)),
         signals=cache.Signals(prepared, indices),
         features=prepared.features()[indices],
         targets=pd.Index(classes).get_indexer(rows["ecg_category"]),    # never -1: all are known

@@ -2,8 +2,7 @@
 
 import itertools
 import math
-import re
-import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,19 +19,13 @@ NODE_LIMIT = 50    # of the search for a plan: of work, not of time, so that spl
 NO_LIMIT = 2**31 - 1
 INFEASIBLE = 2    # a status of SciPy's milp
 PATIENT_FOLDER = r"(?:^|/)(p\d{8})/"    # as MIMIC-IV-ECG names a patient's folder
-SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212]+")    # spaces, also unbroken ones, and dashes
+SEPARATORS = r"[\s\-\u2010-\u2015\u2212]+"    # spaces, also unbroken ones, and dashes
 
 
 def tidy(ids: pd.Series) -> pd.Series:
     """Return ids without what makes no other person: case, kinds of spaces and dashes, zeros."""
-    def tidy_one(name: str) -> str:
-        folded = unicodedata.normalize("NFC", name).casefold()
-        name = SEPARATORS.sub(" ", unicodedata.normalize("NFC", folded))
-        if name.isdigit():
-            return name.lstrip("0") or "0"
-        return name
-
-    return ids.map({name: tidy_one(name) for name in ids.unique()}).astype(object)
+    folded = ids.str.normalize("NFC").str.casefold().str.normalize("NFC")
+    return folded.replace({SEPARATORS: " ", r"^0+(?=\d+$)": ""}, regex=True)
 
 
 def below(rows: pd.DataFrame, folder: Path, folders: list[Path]) -> pd.DataFrame:
@@ -50,12 +43,19 @@ def below(rows: pd.DataFrame, folder: Path, folders: list[Path]) -> pd.DataFrame
         "place": path.str.extract(PATIENT_FOLDER, expand=False).fillna(path)})
 
 
-def unite(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the group of each number from 0 on, where these pairs are of one group."""
-    n = 1 + max(some.max(initial=-1), others.max(initial=-1))
-    ones = np.ones(len(some))
-    links = coo_array((ones, (some, others)), shape=(n, n))
-    return connected_components(links, directed=False)[1]
+def unite(some: Any, others: Any) -> np.ndarray:
+    """Return the group of each pair of keys; pairs that share a key, also by others, are of one."""
+    keys, _ = pd.factorize(np.append(some, others))
+    i, j = keys.reshape(2, -1)
+    links = coo_array((np.ones(len(i)), (i, j)), shape=(len(keys), len(keys)))
+    return connected_components(links, directed=False)[1][i]
+
+
+def join(ids: pd.Series, pairs: Iterable[tuple]) -> pd.Series:
+    """Return ids, made equal where a pair of them is of one person."""
+    each = np.reshape([*zip(ids, ids, strict=True), *pairs], (-1, 2))
+    person = unite(*each.T)[:len(ids)]
+    return ids.groupby(person).transform("first")
 
 
 def identify(tables: list[pd.DataFrame], folders: list[str]) -> tuple[list[pd.Series], int]:
@@ -83,9 +83,7 @@ def identify(tables: list[pd.DataFrame], folders: list[str]) -> tuple[list[pd.Se
     rows = pd.concat(parts).sort_values("name", kind="stable")
 
     tree = rows["tree"].astype(str)
-    keys = pd.concat([tree + " id " + rows["id"], tree + " place " + rows["place"]])
-    ids, places = pd.factorize(keys)[0].reshape(2, -1)
-    group = unite(ids, places)[ids]
+    group = unite(tree + " id " + rows["id"], tree + " place " + rows["place"])
     rows["person"] = rows.groupby(group)["name"].transform("first").fillna("")
 
     is_first = rows["tree"] == 0
@@ -121,7 +119,9 @@ def draw(pool: np.ndarray, share: float, strata: np.ndarray, seed: int) -> np.nd
 
 
 def plan_moves(
-    now: np.ndarray, kinds: np.ndarray, needed: np.ndarray
+    now: np.ndarray,
+    kinds: np.ndarray,
+    needed: np.ndarray,
 ) -> np.ndarray | None:
     """Find how many patients of each kind go to each split, moving as few as possible.
 
@@ -185,13 +185,14 @@ def repair(
     -------
     ndarray of int, shape (patients,), or None if there is no way
     """
-    has = np.array([member[split == i].sum(axis=0) for i in range(len(needed))])
+    n_splits = len(needed)
+    has = np.array([member[split == i].sum(axis=0) for i in range(n_splits)])
     if (has >= needed).all():
         return split
 
     kinds, kind_of = np.unique(member, axis=0, return_inverse=True)
     kind_of = kind_of.ravel()
-    now = np.zeros((len(kinds), len(needed)), dtype=int)
+    now = np.zeros((len(kinds), n_splits), dtype=int)
     np.add.at(now, (kind_of, split), 1)
     wanted = plan_moves(now, kinds, needed)
     if wanted is None:
@@ -201,9 +202,9 @@ def repair(
     repaired = split.copy()
     for kind in range(len(kinds)):
         own = order[kind_of[order] == kind]
-        leaving = [own[split[own] == s][wanted[kind, s] :] for s in range(len(needed))]
+        leaving = [own[split[own] == s][wanted[kind, s] :] for s in range(n_splits)]
         arriving = np.maximum(wanted[kind] - now[kind], 0)
-        repaired[np.concatenate(leaving)] = np.repeat(range(len(needed)), arriving)
+        repaired[np.concatenate(leaving)] = np.repeat(range(n_splits), arriving)
     return repaired
 
 
@@ -224,26 +225,20 @@ def replace_test(
         Rows of the label file of the external test set; subject_id by `identify`, as in `splits`.
     """
     train = pd.concat([splits["train"], splits["test"]])
-    rest = {"train": train, "validation": splits["validation"]}
-    return {**leave_out_patients(rest, test["subject_id"]), "test": test}
-
-
-def leave_out_patients(
-    splits: dict[str, pd.DataFrame], patients: pd.Series
-) -> dict[str, pd.DataFrame]:
-    """Take the records of these patients out of all splits; `ValueError` if a class is lost."""
-    kept = {}
-    for name, part in splits.items():
-        kept[name] = part[~part["subject_id"].isin(patients)]
-        lost = sorted(set(part["ecg_category"]) - set(kept[name]["ecg_category"]))
+    replaced = {}
+    n_gone = 0
+    for name, part in {"train": train, "validation": splits["validation"]}.items():
+        is_out = part["subject_id"].isin(test["subject_id"])
+        replaced[name] = part[~is_out]
+        n_gone += is_out.sum()
+        lost = sorted(set(part["ecg_category"]) - set(replaced[name]["ecg_category"]))
         if lost:
             raise ValueError(f"leaves no {name} record of {', '.join(lost)}, as its patients are "
                              "not trained on: name other patients, or another --test-data-dir")
 
-    n_gone = sum(len(splits[name]) - len(kept[name]) for name in splits)
     if n_gone:
         print(f"notice: {n_gone} records of patients in the test file are kept out of training")
-    return kept
+    return {**replaced, "test": test}
 
 
 # ----------------------------------------------------------------------------------------- copies
@@ -271,6 +266,7 @@ class CopyWatch:
     Attributes
     ----------
     persons, repeated : dict of str, by subject_id and by path, why these are left out
+    joined : list of (subject_id, subject_id) who share a test record: one patient of two numbers
     """
 
     def __init__(self, held_out: dict[str, Any], is_test: bool = False) -> None:
@@ -280,17 +276,19 @@ class CopyWatch:
         self.drawn: list[Drawn] = []
         self.persons: dict[str, str] = {}
         self.repeated: dict[str, str] = {}
+        self.joined: list[tuple[str, str]] = []
 
     def look(self, rows: pd.DataFrame, signals: Any) -> None:
         """Compare newly read records, each once, with all before; update who is left out."""
         new = Drawn(rows, Recordings.of(signals), "record of such a patient")
         self.drawn.append(new)
-        if self.is_test:
-            for old in self.drawn:
-                pairs = copies(old.recordings, new.recordings)
-                first, second = old.rows["waveform_path"], new.rows["waveform_path"]
-                self.repeated |= {second.iloc[j]: f"copy of a test record: {first.iloc[i]}"
-                                  for i, j in pairs if old is not new or i < j}
+        for old in self.drawn if self.is_test else ():
+            for i, j in copies(old.recordings, new.recordings):
+                if old is not new or i < j:
+                    first, second = old.rows.iloc[i], new.rows.iloc[j]
+                    why = f"copy of a test record: {first['waveform_path']}"
+                    self.repeated[second["waveform_path"]] = why
+                    self.joined.append((first["subject_id"], second["subject_id"]))
         todo = [(known, new) for known in self.held_out]
         while todo:
             theirs = self.leave_out(*todo.pop())
@@ -316,9 +314,6 @@ class CopyWatch:
 def join_copies(rows: pd.DataFrame, signals: Any) -> pd.Series:
     """Return the subject_id of rows, made equal where ECGs (n, sequence_length, 12) are copies."""
     own = Recordings.of(signals)
-    subject, _ = pd.factorize(rows["subject_id"])
     i, j = copies(own, own).T
-    some = np.append(subject, subject[i])    # each with itself, and with its copies
-    others = np.append(subject, subject[j])
-    person = unite(some, others)[subject]
-    return rows["subject_id"].groupby(person).transform("first")
+    ids = rows["subject_id"]
+    return join(ids, zip(ids.iloc[i], ids.iloc[j], strict=True))

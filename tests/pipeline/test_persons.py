@@ -179,6 +179,16 @@ def test_a_recording_that_stands_twice_in_the_test_counts_once(few, tmp_path):
     assert all(re.match("copy of a test record: ", why) for _, why in test.left_out)
 
 
+def test_who_shares_a_test_recording_is_one_patient_of_the_test(few, tmp_path):
+    chosen, settings = few
+    copy = write_copy(tmp_path, chosen.iloc[0], "copy")
+    chosen.loc[1, "subject_id"] = copy["subject_id"]    # who has another recording, too
+    rows = pd.concat([chosen, pd.DataFrame([copy])], ignore_index=True)
+    test = load_split("test", rows, CLASSES, settings)
+    assert len(test.targets) == len(chosen)
+    assert test.rows["subject_id"].nunique() == len(chosen) - 1
+
+
 def test_where_most_of_training_is_in_the_test_file_the_run_stops(few):
     chosen, settings = few
     test = load_split("test", chosen, CLASSES, settings)
