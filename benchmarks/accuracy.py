@@ -21,8 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 
 import too_feature as script
 from benchmarks import tables, thesis
@@ -32,7 +31,7 @@ from benchmarks.folds import add_records, find_protocols, read_pool, size_of
 from benchmarks.runs import Runner, Wanted
 from benchmarks.systems import OURS, System, recipe_system, with_limits
 from ecg.errors import exit_code
-from ecg.files import write_whole
+from ecg.files import write_bytes
 from ecg.settings import Parser
 
 REFERENCES = "regression", "default"    # systems that all others are compared with
@@ -122,7 +121,7 @@ def report(runner, wanted, options):
     if options.write and details:
         frame = pd.DataFrame(details).round(3)
         path = Path(options.write).with_suffix(".csv")
-        write_whole(path, lambda scratch: frame.to_csv(scratch, index=False))
+        write_bytes(path, frame.to_csv(index=False).encode())
 
 
 # ------------------------------------------------------------------------------------------ main

@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 
 import too_feature as script
 from benchmarks import accuracy

@@ -22,7 +22,7 @@ def replace_table(file, title, text):
     """Put a text between the lines <!-- title --> and <!-- end --> of a Markdown file."""
     head, tail = find_markers(file, title)
     after = f"{head}\n{text.strip()}\n\n{tail}"
-    files.write_whole(file, lambda scratch: scratch.write_text(after, encoding="utf-8"))
+    files.write_bytes(file, after.encode())
 
 
 def find_markers(file, title):

@@ -18,8 +18,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils.class_weight import compute_sample_weight
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 import too_feature as script
 from benchmarks.folds import AMPLITUDES, matching
 from ecg import adaptation, cohort, files, metrics, origin, patients, recordings, report
@@ -111,8 +110,7 @@ def run(own, others):
 
     records = script.load_split("train", labels, classes, settings)
     known = recordings.as_known(adaptation.each_once(records).signals)
-    files.write_whole(recordings.known_file(output),
-                      lambda file: file.write_bytes(files.npz(recordings=known)))
+    files.write_bytes(recordings.known_file(output), files.npz(recordings=known))
 
     records = forget_amplitudes(records, own.no_amplitudes)
     tested, baseline, temperature = judge(records, len(classes), settings)
@@ -146,8 +144,7 @@ def write_model_card(settings, card, text, split, tested, output, note):
         script.write_results(settings, folder, card, text, split, tested)
         title, _, rest = model_card(read_results(folder)).partition("\n\n")
     how = f"{title}\n\n{HOW.format(note=note)}\n{rest}"
-    files.write_whole(
-        output.with_suffix(".md"), lambda scratch: scratch.write_text(how, encoding="utf-8"))
+    files.write_bytes(output.with_suffix(".md"), how.encode())
 
 
 def parse_arguments(arguments=None):

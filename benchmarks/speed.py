@@ -31,13 +31,12 @@ import wfdb
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 
 import too_feature as script
 from benchmarks import thesis
 from benchmarks.common import log
-from ecg import origin
+from ecg import files, origin
 from ecg.errors import exit_code
 from ecg.output.tables import markdown_table
 from ecg.settings import Parser
@@ -179,7 +178,7 @@ def time_python(*arguments, until="\0"):
 def time_script(scratch, *flags, until="\0"):
     """Time the script in a scratch folder."""
     return time_python(
-        ROOT / "too_feature.py", "--output", f"{scratch}/model.keras", "--results",
+        script.__file__, "--output", f"{scratch}/model.keras", "--results",
         f"{scratch}/results", "--cache-dir", scratch, "--epochs", str(thesis.EPOCHS), *flags,
         until=until)
 
@@ -287,7 +286,7 @@ def parse_options(arguments=None):
 
 def run(options):
     """Measure, and print a table for each part."""
-    os.chdir(ROOT)    # where the demo is
+    os.chdir(files.ROOT)    # where the demo is
     script.ensure_demo(script.read_labels(script.Settings.labels), script.Settings.data_dir)
     print(f"{machine()}.\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="speed-") as scratch:

@@ -122,7 +122,7 @@ class Checkpoint:
 
         notes = {"key": self.key, "done": done, "history": history, "counters": counters}
         content = files.npz(*arrays, notes=json.dumps(notes, default=float))
-        files.write_whole(self.folder / "state.npz", lambda file: file.write_bytes(content))
+        files.write_bytes(self.folder / "state.npz", content)
 
 
 def of_run(folder: Path, training: Any, validation: Any, settings: Any) -> Checkpoint:

@@ -45,6 +45,11 @@ def write_whole(path: Path | str, write: Callable[[Path], Any]) -> None:
             scratch.unlink()
 
 
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write a file of this content as a whole, as `write_whole` does."""
+    write_whole(path, lambda scratch: scratch.write_bytes(content))
+
+
 def sweep(folder: Path, name: str = "*") -> None:
     """Remove the scratch files that killed runs have left in a folder, or those of one file."""
     for scratch in folder.glob(f".part-*-{name}"):

@@ -301,8 +301,7 @@ def write(model: Any, card: dict[str, Any], path: Path) -> None:
 def write_card(card: dict[str, Any], path: Path, card_path: Path | None = None) -> None:
     """Write the card of a model whose file is there, by default next to it as .json."""
     text = json.dumps({**card, "model_sha256": files.sha256(path)}, indent=1)
-    files.write_whole(card_path or path.with_suffix(".json"),
-                      lambda file: file.write_text(text, encoding="utf-8"))
+    files.write_bytes(card_path or path.with_suffix(".json"), text.encode())
 
 
 def make_portable(path: Path) -> None:

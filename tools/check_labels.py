@@ -14,8 +14,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
@@ -134,7 +133,7 @@ def run(own: argparse.Namespace, others: list[str]) -> None:
     probabilities = out_of_fold(records, len(classes), settings)
     ranked = rank_by_doubt(records, classes, probabilities)
     if own.csv:
-        files.write_whole(own.csv, lambda file: ranked.to_csv(file, index=False))
+        files.write_bytes(own.csv, ranked.to_csv(index=False).encode())
     print_table(ranked)
     print(f"\nleft out: {count_reasons(reason for _, reason in records.left_out)}")
 

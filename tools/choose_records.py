@@ -22,15 +22,14 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
 import pandas as pd
 
 import too_feature as script
-from ecg import files
+from ecg import files, origin
 from ecg.errors import UserError, exit_code
 from ecg.patients import PATIENT_FOLDER, identify
 from ecg.settings import Parser
@@ -60,7 +59,7 @@ def choose(drawn: dict[str, str], loaded: Loaded, by: str, number: int) -> list[
     """Return the first records that can be used or, by uncertainty, the least certain of all."""
     is_random = by == "random"
     usable = []
-    for result in classify.results(drawn, loaded, jobs=1 if is_random else 0):
+    for result in classify.results(drawn, loaded, is_lazy=is_random):
         if result.left_out:
             classify.say(f"left out {result.name}: {result.left_out}", "choose_records.py")
         else:
@@ -98,10 +97,10 @@ def run(flags: argparse.Namespace) -> None:
 
     labels = pd.DataFrame({"path": [os.path.relpath(result.record, folder) for result in chosen]})
     labels.insert(0, "subject_id", labels["path"].map(patients))
-    files.write_whole(flags.output, lambda file: labels.assign(category="").to_csv(
-        file, index=False, header=False))
-    files.write_whole(Path(flags.output).with_suffix(".labels.json"),
-                      lambda file: file.write_text(json.dumps({"chosen_by": flags.by})))
+    table = labels.assign(category="").to_csv(index=False, header=False)
+    files.write_bytes(flags.output, table.encode())
+    files.write_bytes(
+        origin.beside(flags.output), json.dumps({"chosen_by": flags.by}).encode())
     if flags.plot:
         classify.draw_pages(chosen, loaded, flags.plot)
     print(in_words(labels, len(paths), flags))

@@ -32,8 +32,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
@@ -44,7 +43,7 @@ from tqdm import tqdm
 
 import too_feature as script
 from ecg import adaptation, files, origin
-from ecg.cache import WORTH_WORKERS, Prepared, deaf_to_interrupts
+from ecg.cache import WORTH_WORKERS, deaf_to_interrupts
 from ecg.demo import DEMO_FOLDER
 from ecg.errors import RecordError, UserError, exit_code, printable, user_errors
 from ecg.explain import Importance, explain, in_brief, spread, summed
@@ -54,7 +53,6 @@ from ecg.settings import Parser
 from too_feature import Loaded, Recipe
 
 CHUNK_RECORDS = 100         # classified at once
-FEW_RECORDS = 100           # are classified without a progress bar
 MAX_NAMED = 12              # leads or features that an explanation names
 WIDTH = 80                  # letters of a line that is printed
 NAME_LETTERS = 18           # of a record in the table
@@ -72,12 +70,13 @@ class Result(NamedTuple):
     record: str
     folder: str | None          # outside of which nothing was read; None: the record's own
     start: int | None           # s, of the 10 s in a longer record
-    left_out: str
-    probabilities: np.ndarray | None = None    # (n_classes,)
+    left_out: str = ""
+    ecg: np.ndarray | None = None              # prepared, until it is classified
     features: np.ndarray | None = None         # (8 or more,)
+    remark: str = ""                           # what is unusual about it, such as 'gaps'
+    probabilities: np.ndarray | None = None    # (n_classes,)
     importance: Importance | None = None
     embedding: np.ndarray | None = None        # (n_inputs,): what the model's last layer sees
-    remark: str = ""                           # what is unusual about it, such as 'gaps'
 
     @property
     def name(self) -> str:
@@ -169,70 +168,68 @@ def notices(card: dict, found: list[Result]) -> Iterator[str]:
 
 
 # -------------------------------------------------------------------------------------- classify
-def prepare(path: str, folder: str | None, recipe: Recipe, windows: bool) -> list[tuple]:
-    """Return (path, folder, start, `Prepared`) of 10 s of a record.
+def prepare(path: str, folder: str | None, recipe: Recipe, windows: bool) -> list[Result]:
+    """Return a `Result` without probabilities of 10 s of a record.
 
     With `windows`, of each 10 s to its end or where it is damaged; else `start` is None.
     """
-    parts: list[tuple] = []
+    parts: list[Result] = []
     for start in itertools.count(0, script.RECORD_SECONDS):
+        reason, prepared = "", ()
         try:
-            ecg, features, remark = script.prepare_record(path, folder, recipe, start)
-            part = Prepared(ecg, features, "", remark)
+            prepared = script.prepare_record(path, folder, recipe, start)
         except RecordError as error:
-            part = Prepared(None, None, str(error))
+            reason = str(error)
 
-        if start and part.reason.startswith("too short"):
+        if start and reason.startswith("too short"):
             break
-        parts.append((path, folder, start if windows else None, part))
-        is_damaged = part.reason and not part.reason.startswith(OF_A_WINDOW)
+        parts.append(Result(path, folder, start if windows else None, reason, *prepared))
+        is_damaged = reason and not reason.startswith(OF_A_WINDOW)
         if is_damaged or not windows:
             break
     return parts
 
 
-def results(records: dict[str, str | None], loaded: Loaded, jobs: int = 0,
-            with_importance: bool = False, windows: bool = False,
-            body: Any = None) -> Iterator[Result]:
+def results(records: dict[str, str | None], loaded: Loaded, with_importance: bool = False,
+            windows: bool = False, body: Any = None, is_lazy: bool = False) -> Iterator[Result]:
     """Yield a `Result` for each record of `find_records`, in order; few are in memory at once.
 
     With `windows`, one for each 10 s of each record. `body` is the model without its last layer,
-    where embeddings are wanted.
+    where embeddings are wanted. `is_lazy`: not all of the results may be taken.
     """
-    is_worth = len(records) >= WORTH_WORKERS and not with_importance    # else they run far ahead
-    jobs = jobs or (-1 if is_worth else 1)
-    parallel = joblib.Parallel(jobs, return_as="generator")
+    # Workers read records far ahead of what is taken
+    is_worth = len(records) >= WORTH_WORKERS and not (with_importance or is_lazy)
+    parallel = joblib.Parallel(-1 if is_worth else 1, return_as="generator")
     with deaf_to_interrupts():    # as the workers stay, which start now
         parts = parallel(joblib.delayed(prepare)(*record, loaded.recipe, windows)
                          for record in records.items())
     prepared = itertools.chain.from_iterable(parts)
     while chunk := list(itertools.islice(prepared, CHUNK_RECORDS)):
-        usable = [part[:2] for *_, part in chunk if not part.reason]
+        usable = [(part.ecg, part.features) for part in chunk if not part.left_out]
         if usable:
             signals, features = map(np.array, zip(*usable, strict=True))
             inputs = script.Records(None, signals, features, np.zeros(len(usable), int))
             predicted = iter(script.predict(loaded.model, inputs))
             embeddings = iter(script.predict(body, inputs) if body else [])
 
-        for *record, (ecg, measured, reason, remark) in chunk:
-            if reason:
-                yield Result(*record, reason)
-                continue
-            p = next(predicted)
-            importance = (
-                explain(loaded.core, ecg, measured, p.argmax()) if with_importance else None)
-            yield Result(*record, "", p, measured, importance, next(embeddings, None), remark)
+        for part in chunk:
+            if not part.left_out:
+                p = next(predicted)
+                importance = explain(
+                    loaded.core, part.ecg, part.features, p.argmax()) if with_importance else None
+                part = part._replace(ecg=None, probabilities=p, importance=importance,
+                                     embedding=next(embeddings, None))
+            yield part
 
 
-def classify(records, model_path=None, jobs: int = 0,
-             importance: bool = False, windows: bool = False) -> pd.DataFrame:
+def classify(records, model_path=None, importance: bool = False,
+             windows: bool = False) -> pd.DataFrame:
     """Classify records, given as for `find_records`; return a DataFrame with a row for each.
 
     Parameters
     ----------
     records : list of str, or one
     model_path : a .keras file with its .json next to it, or another name for `choose_model`
-    jobs : worker processes that read records; 0 chooses for you
     importance : whether to explain each class too
     windows : whether to classify each 10 s of a longer record, not only the first
 
@@ -245,8 +242,7 @@ def classify(records, model_path=None, jobs: int = 0,
     if isinstance(records, str | os.PathLike):
         records = [records]
     loaded = load(model_path)
-    classified = results(find_records(records), loaded, jobs, importance, windows)
-    return as_frame(classified, loaded)
+    return as_frame(results(find_records(records), loaded, importance, windows), loaded)
 
 
 def classify_record(record_path: str | os.PathLike,
@@ -332,11 +328,10 @@ def as_words(result: Result, loaded: Loaded) -> str:
              "without any rate step, by"]
     for kind in ("lead", "second", "feature"):
         changes = pd.Series(moved[kind])
-        largest = changes.abs().nlargest(MAX_NAMED).index
+        amount = "the same"     # as by lead, divided otherwise
         if kind != "second":    # seconds stay in order
-            changes = changes[largest]
-        # By lead and by second, the same amount is divided: it is said once
-        amount = "the same" if kind == "second" else f"{sum(moved[kind].values()):+.3f}"
+            amount = f"{changes.sum():+.3f}"
+            changes = changes[changes.abs().nlargest(MAX_NAMED).index]
         words = [f"{part}\0{change:+.3f}".replace(" ", "\0") for part, change in changes.items()]
         lines.append(f"{kind}s {amount}: {', '.join(words)}")
 
@@ -399,7 +394,7 @@ def draw_pages(found: list[Result], loaded: Loaded, folder: str) -> None:
     for result in found:
         name = re.sub(r"[^\w.-]+", "_", os.path.basename(result.name))
         names[f"{name}_{len(names)}" if name in names else name] = result
-    for name, result in tqdm(names.items(), "drawing", disable=len(found) <= FEW_RECORDS):
+    for name, result in tqdm(names.items(), "drawing", disable=None):
         figure = page(result, loaded.classes, origin.note(loaded.card))
         style.save(figure, Path(folder, name), ["png"], dpi=150)
     say(f"drawn: {len(found)} ECG page(s) in {folder}")
@@ -435,8 +430,8 @@ def run(flags: argparse.Namespace) -> int:
             script.load_tensorflow()[1], loaded.core, f"--embeddings, {model_path}")
 
     classified = []
-    in_turn = results(records, loaded, flags.jobs, flags.explain, flags.windows, body)
-    for result in tqdm(in_turn, "records", len(records), disable=len(records) <= FEW_RECORDS):
+    in_turn = results(records, loaded, flags.explain, flags.windows, body)
+    for result in tqdm(in_turn, "records", len(records), disable=None):    # on a terminal
         classified.append(result)
         if result.left_out:
             say(f"left out {result.name}: {result.left_out}")
@@ -450,9 +445,9 @@ def run(flags: argparse.Namespace) -> int:
         say(text)
     print(in_form(classified, loaded, model_path, flags))    # first: the disk may be full
     if flags.embeddings:
-        content = files.npz(names=[result.record for result in found],
-                            embeddings=[result.embedding for result in found])
-        files.write_whole(flags.embeddings, lambda file: file.write_bytes(content))
+        files.write_bytes(flags.embeddings, files.npz(
+            names=[result.record for result in found],
+            embeddings=[result.embedding for result in found]))
     if flags.plot:
         draw_pages(found, loaded, flags.plot)
     return 1 if len(found) < len(classified) else 0
@@ -460,7 +455,8 @@ def run(flags: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
-    parser = Parser(__doc__, {"--wide": "--csv has all columns"})
+    parser = Parser(__doc__, {
+        "--wide": "--csv has all columns", "--jobs": "it chooses by the number of records"})
     add = parser.add_argument
     add("records", nargs="+", metavar="RECORD",
         help="record, folder, @file with a path on each line, or - for such lines on stdin")
@@ -479,8 +475,6 @@ def main(arguments: list[str] | None = None) -> int:
         help="folder to draw the ECG page of each record in, as PNG")
     add("--embeddings", metavar="FILE",
         help=".npz file for the records' names and what the model's last layer sees of each")
-    add("--jobs", type=int, default=0,
-        help="worker processes that read records; 0 chooses for you (default: %(default)s)")
     return exit_code("classify.py", run, parser.parse_args(arguments))
 
 

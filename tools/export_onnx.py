@@ -20,8 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
@@ -142,7 +141,7 @@ def run(flags: argparse.Namespace) -> None:
     loaded = script.load(path)
     content = to_onnx(loaded.model, describe(loaded, path))
     worst = compare(script.load(path).model, content)
-    files.write_whole(output, lambda file: file.write_bytes(content))
+    files.write_bytes(output, content)
     print(f"{output}: the same probabilities as {path}, to {worst:.0e}")
 
 

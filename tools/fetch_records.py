@@ -22,11 +22,9 @@ from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
@@ -48,17 +46,8 @@ RECORD_MB = 0.12
 SPARES = 0.05               # share of each class that is fetched in addition
 CONNECTIONS = 4
 TRIES = 3                   # of a transfer that breaks off, at the last server
-
-
-class Patience(NamedTuple):
-    """How long a server is waited for."""
-
-    seconds: float              # without a byte
-    rate: float                 # bytes/s, on average after these seconds
-
-
-PATIENCE = Patience(10, 200_000)        # while another server can be asked
-LAST_PATIENCE = Patience(30, 5_000)
+PATIENCE = 20               # s without a byte
+LEAST_RATE = 200_000        # bytes/s after these seconds, where another server can be asked
 
 
 # ------------------------------------------------------------------------------------------- plan
@@ -97,17 +86,16 @@ def start_session() -> requests.Session:
     return session
 
 
-def transfer(session: requests.Session, url: str, patience: Patience) -> bytes:
-    """Return the content of a URL, unless it comes too slowly."""
-    start = time.monotonic()
+def transfer(session: requests.Session, url: str, least_rate: int) -> bytes:
+    """Return the content of a URL, unless it comes more slowly than so many bytes/s."""
+    start = time.monotonic() + PATIENCE
     content = bytearray()
-    with session.get(url, stream=True, timeout=patience.seconds) as response:
+    with session.get(url, stream=True, timeout=PATIENCE) as response:
         response.raise_for_status()
         for chunk in response.iter_content(8192):
             content += chunk
-            seconds = time.monotonic() - start
-            if seconds > patience.seconds + len(content) / patience.rate:
-                raise requests.Timeout(f"only {len(content)} bytes in {seconds:.0f} s")
+            if (time.monotonic() - start) * least_rate > len(content):
+                raise requests.Timeout(f"only {len(content)} bytes so far")
     return bytes(content)
 
 
@@ -132,8 +120,7 @@ def download(session: requests.Session, urls: list[str], name: str,
     *others, last = urls
     for url in [*others, *[last] * TRIES]:
         try:
-            content = transfer(
-                session, url + quote(name), LAST_PATIENCE if url == last else PATIENCE)
+            content = transfer(session, url + quote(name), LEAST_RATE if url != last else 0)
             check(content)
             return content
 
@@ -151,7 +138,7 @@ def download(session: requests.Session, urls: list[str], name: str,
 def is_outdated(url: str, listed: Path) -> bool | None:
     """Tell whether the release has a newer list of checksums; None if the server does not say."""
     with contextlib.suppress(requests.RequestException, LookupError, ValueError):
-        answer = requests.head(url + SUMS, timeout=PATIENCE.seconds, allow_redirects=True)
+        answer = requests.head(url + SUMS, timeout=PATIENCE, allow_redirects=True)
         answer.raise_for_status()
         changed = parsedate_to_datetime(answer.headers["Last-Modified"])
         return changed.timestamp() > listed.stat().st_mtime
@@ -178,7 +165,7 @@ def read_checksums(session: requests.Session, urls: list[str], listed: Path,
     print(f"fetching {SUMS} (200 MB, kept until the release has a newer one)", flush=True)
     with user_errors("--url", RecordError):
         content = download(session, urls, SUMS, parse)
-    files.write_whole(listed, functools.partial(Path.write_bytes, data=content))
+    files.write_bytes(listed, content)
     return parse(content)
 
 
@@ -214,7 +201,7 @@ def fetch_all(urls: list[str], folder: Path, paths: list[str]) -> dict[str, str]
                 content = download(session, urls, name, is_right)
             except RecordError as error:
                 return str(error)
-            files.write_whole(target, functools.partial(Path.write_bytes, data=content))
+            files.write_bytes(target, content)
         return ""
 
     with ThreadPool(CONNECTIONS) as pool:    # these threads end with the program

@@ -10,8 +10,7 @@ any 12-lead ECG from Python: `ecg.output.ecg_page.draw_ecg`.
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()

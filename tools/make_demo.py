@@ -8,8 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
@@ -22,7 +21,7 @@ def run(options: argparse.Namespace) -> None:
     """Write the records, or the label file if its name is given."""
     if options.labels:
         files.check_target(options.labels)
-        files.write_whole(options.labels, lambda file: file.write_bytes(demo.label_text().encode()))
+        files.write_bytes(options.labels, demo.label_text().encode())
     else:
         n = demo.write_demo(options.data_dir)
         print(f"{n} synthetic records written below {options.data_dir}/demo")

@@ -12,8 +12,6 @@ the Open Database Licence 1.0.
 """
 
 import functools
-import gzip
-import hashlib
 import itertools
 import json
 import re
@@ -23,8 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))    # to run from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 from ecg.packages import require_packages
 
 require_packages()
@@ -32,7 +29,7 @@ import pandas as pd
 
 from ecg import origin
 from ecg.errors import UserError, exit_code, user_errors
-from ecg.files import check_target, sha256, write_whole
+from ecg.files import check_target, sha256, write_bytes
 from ecg.label_file import SAFE_PATH
 from ecg.settings import Parser
 
@@ -79,7 +76,6 @@ LEFT_OUT = {    # meanings by which a record is left out; the last two if it has
     DOUBT: "no class; uncertain or negated",
 }
 SEVERAL = "several classes (--exclusive)"
-OFF_RATE = "rate contradicts (--check-rate)"
 MAX_LETTERS = 300    # of a statement: no cart writes more, and the patterns would take long
 
 START = r"(.*([,;] ?| (-|with|and|plus) ))?"    # another finding may stand before ...
@@ -283,12 +279,7 @@ def read_reports(table, options):
 
 
 # --------------------------------------------------------------------------------------- the tables
-RELEASE = {    # SHA-256 of the tables of MIMIC-IV-ECG 1.0, unpacked
-    "56f6b1413221bce95bd6f48b28ca1acf27ae0b073d6f2c1d12f3af7500eabbb6",    # measurements
-    "b6f113023e955406e924a9ce10c1108f3bf8080e14cfe2f3ba3a2e858ebb621b",    # records
-}
-ORIGIN_RELEASE = "machine reads of the ECG cart (MIMIC-IV-ECG 1.0)"
-ORIGIN_OTHER = "machine reads of the ECG cart (tables like those of MIMIC-IV-ECG, not release 1.0)"
+ORIGIN_OF_LABELS = "machine reads of the ECG cart (tables of MIMIC-IV-ECG)"
 
 # The carts write 29999, 32767 and the like instead of what they could not measure
 RR_RANGE = (200, 3000)    # ms, 300 to 20 bpm
@@ -328,15 +319,6 @@ def read_table(path, *needed):
     return table
 
 
-def are_release(paths):
-    """Return whether these tables, plain or .gz, are those of release 1.0."""
-    sums = set()
-    for path in paths:
-        unpack = gzip.decompress if path.suffix == ".gz" else bytes
-        sums.add(hashlib.sha256(unpack(path.read_bytes())).hexdigest())
-    return sums == RELEASE
-
-
 def read_measurements(options):
     """Return each record's verdict and RR interval (ms), and the counts of unknown statements."""
     site = ["cart_id"] if options.site else []
@@ -356,17 +338,11 @@ def read_record_list(options):
 
 
 # --------------------------------------------------------------------------------------- the labels
-def join_tables(measured, listed, check_rate):
-    """Join the tables by study, and add to `left_out` what only both together tell."""
+def join_tables(measured, listed):
+    """Join the tables by study, and leave out whose patients differ."""
     records = measured.merge(listed, on="study_id", suffixes=("", "_listed"))
-    rate = 60_000 / records["rr_interval"]    # bpm
-    category = records["ecg_category"]
-    off_rate = (category == BRADY) & (rate > 60) | (category == TACHY) & (rate < 100)
-    left_out = records["left_out"].mask(
-        (records["left_out"] == "") & off_rate & check_rate, OFF_RATE)
     is_other = records["subject_id"] != records["subject_id_listed"]
-    return records.assign(left_out=left_out.mask(is_other, "subject_id differs"),
-                          off_rate=off_rate)
+    return records.assign(left_out=records["left_out"].mask(is_other, "subject_id differs"))
 
 
 def add_folds(records, path):
@@ -389,11 +365,11 @@ def add_folds(records, path):
 def summarise(records, n_measured, n_listed):
     """Return what became of the records, as it is printed and kept in the .json."""
     kept = records[records["left_out"] == ""]
+    rate = 60_000 / kept["rr_interval"].dropna()    # bpm
+    category = kept.loc[rate.index, "ecg_category"]
+    is_off = (category == BRADY) & (rate > 60) | (category == TACHY) & (rate < 100)
     classes = kept.groupby("ecg_category")["subject_id"].agg(records="size", patients="nunique")
     classes = classes.reindex(CLASSES, fill_value=0).assign(thesis=pd.Series(THESIS))
-    rated = records[records["left_out"].isin(["", OFF_RATE]) & records["rr_interval"].notna()]
-    off_rate = rated.groupby("ecg_category")["off_rate"].mean()
-
     return {
         "records": len(kept),
         "patients": kept["subject_id"].nunique(),
@@ -404,7 +380,8 @@ def summarise(records, n_measured, n_listed):
             **records["left_out"].value_counts().drop("", errors="ignore").to_dict(),
         },
         "several_classes": int(kept["several"].sum()),
-        "off_rate": off_rate.reindex([BRADY, TACHY], fill_value=0.0).to_dict(),
+        "off_rate": is_off.groupby(category).mean().reindex(
+            [BRADY, TACHY], fill_value=0.0).to_dict(),
     }
 
 
@@ -439,7 +416,7 @@ The commonest statements that no rule knows
 def make_labels(options):
     """Make the label file and, next to it, the .json that says how it was made."""
     sources = [path for path in (options.measurements, options.records, options.folds) if path]
-    sidecar = options.output.with_suffix(".labels.json")
+    sidecar = origin.beside(options.output)
     check_target(options.output, sources)
     if options.output.exists() and not options.force:
         raise UserError(f"{options.output} is there already, and may have been edited by hand; "
@@ -447,13 +424,12 @@ def make_labels(options):
 
     measured, unknown = read_measurements(options)
     listed = read_record_list(options)
-    records = join_tables(measured, listed, options.check_rate)
+    records = join_tables(measured, listed)
     if options.folds:
         records = add_folds(records, options.folds)
 
-    is_release = are_release([options.measurements, options.records])
     summary = {
-        "labels_origin": ORIGIN_RELEASE if is_release else ORIGIN_OTHER,
+        "labels_origin": ORIGIN_OF_LABELS,
         **summarise(records, len(measured), len(listed)),
         "unknown": dict(unknown.most_common(50)),
     }
@@ -465,16 +441,15 @@ def make_labels(options):
     kept = records[records["left_out"] == ""].rename(
         columns={"path": "waveform_path", "cart_id": "site"})
     kept = kept.filter(COLUMNS + EXTRA_COLUMNS if is_wide else COLUMNS)
-    write_whole(options.output, lambda file: kept.to_csv(file, header=is_wide, index=False))
+    write_bytes(options.output, kept.to_csv(header=is_wide, index=False).encode())
     card = {
         "rules_version": RULES_VERSION,
         "rate_origin": options.rate_origin,
         "exclusive": options.exclusive,
-        "check_rate": options.check_rate,
         **summary,
         "sha256": {path.name: sha256(path) for path in [*sources, options.output]},
     }
-    write_whole(sidecar, lambda file: file.write_text(json.dumps(card, indent=1)))
+    write_bytes(sidecar, json.dumps(card, indent=1).encode())
     print(f"wrote {options.output} and, next to it, {sidecar.name}")
 
 
@@ -482,7 +457,8 @@ def main(arguments=None):
     """Run from the command line; return the exit code."""
     parser = Parser(__doc__, dict.fromkeys(
         ["--keep-paced", "--keep-poor-quality", "--include-borderline"],
-        "it is gone: such records are left out"))
+        "it is gone: such records are left out") | {
+            "--check-rate": "the share of rates off the label is printed"})
     add = parser.add_argument
     flag = functools.partial(add, action="store_true")
 
@@ -503,8 +479,6 @@ def main(arguments=None):
              "atrial ones")
     flag("--exclusive", help="leave out records of several classes; without this flag they get the "
          "first of " + ", ".join(CLASSES))
-    flag("--check-rate", help="leave out bradycardia above 60 bpm and tachycardia below 100 bpm by "
-         "rr_interval (in ms; a record where it is not 200 to 3000 stays)")
     return exit_code("make_labels.py", make_labels, parser.parse_args(arguments))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ecg import cohort, files
-from ecg.files import write_whole
+from ecg.files import write_bytes
 from ecg.output.read import feature_column, probability_column
 
 ReadEcg = Callable[[str], tuple[np.ndarray, float, np.ndarray]]
@@ -147,11 +147,10 @@ def write_results(
     write_text(folder / "run.json", json.dumps(card, indent=1))
     for name, table in tables.items():
         write_text(folder / f"{name}.csv", table.to_csv(index=False))
-    content = ecgs(tested, mean, read_ecg)
-    write_whole(folder / "ecgs.npz", lambda scratch: scratch.write_bytes(content))
+    write_bytes(folder / "ecgs.npz", ecgs(tested, mean, read_ecg))
 
 
 def write_text(path: Path, text: str) -> Path:
     """Write a file as a whole; return its path. `UserError` if it cannot be written."""
-    write_whole(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+    write_bytes(path, text.encode())
     return path

@@ -74,15 +74,16 @@ def test_a_model_is_loaded_once_and_again_when_its_file_changes(tmp_path):
     assert classify.load(path) is not loaded
 
 
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("worth", [2000, pytest.param(1, marks=pytest.mark.slow)])
 def test_any_number_of_chunks_and_processes_gives_the_same(
-        jobs, model, data, records, monkeypatch):
+        worth, model, data, records, monkeypatch):
     damaged = str(data / "deeper" / Path(records[3]).name)
     names = [*records[:9], damaged, *records[9:]]
     whole = classify.classify(names, model)
     assert whole["left_out"].astype(bool).sum() == 1
     monkeypatch.setattr(classify, "CHUNK_RECORDS", 7)
-    windows = classify.classify(names, model, jobs, windows=True)
+    monkeypatch.setattr(classify, "WORTH_WORKERS", worth)
+    windows = classify.classify(names, model, windows=True)
     assert not windows.pop("start [s]").any()
     pd.testing.assert_frame_equal(windows, whole, atol=1e-6)
 
@@ -226,7 +227,7 @@ def test_a_feature_that_was_not_measured_is_null_in_json_and_the_table_says_no_h
     loaded = classify.load(model)
     features = np.array([0, 0.1, 1, 2, np.nan, np.nan, np.nan, np.nan], np.float32)
     frame = classify.as_frame(
-        [classify.Result("r", None, None, "", np.eye(5)[0], features)], loaded)
+        [classify.Result("r", None, None, features=features, probabilities=np.eye(5)[0])], loaded)
     record, = json.loads(classify.as_json(frame, loaded, model))["records"]
     assert (record["heart rate [bpm]"], record["kurtosis"]) == (None, 2)
     assert "no heart rate" in classify.as_table(frame, CLASSES)

@@ -162,12 +162,6 @@ def test_right_files_are_kept_and_damaged_ones_fetched_again(server, wanted):
     assert server.requests.total() == 1 + 2 * 60 + 2
 
 
-def test_the_last_server_may_be_slow_but_not_for_ever(server, wanted, monkeypatch, capsys):
-    monkeypatch.setattr(fetch_records, "LAST_PATIENCE", fetch_records.Patience(0.001, 1e12))
-    assert fetch(server) == 2
-    assert "bytes in 0 s" in capsys.readouterr().err
-
-
 # -------------------------------------------------------------------------------------- the mirror
 def test_physionet_is_asked_first_and_then_its_open_mirror():
     assert fetch_records.URLS == [
@@ -178,7 +172,8 @@ def test_physionet_is_asked_first_and_then_its_open_mirror():
 @pytest.mark.parametrize(("fault", "rate"), [("drop", 1e-9), ("silent", 1e-9), ("slow", 1e9)])
 def test_a_server_that_fails_or_is_slow_is_not_asked_again(
         fault, rate, server, mirror, wanted, monkeypatch):
-    monkeypatch.setattr(fetch_records, "PATIENCE", fetch_records.Patience(0.5, rate))
+    monkeypatch.setattr(fetch_records, "PATIENCE", 0.5)
+    monkeypatch.setattr(fetch_records, "LEAST_RATE", rate)
     server.faults = {SUMS: [fault]}
     assert fetch(server, mirror.url) == 0
     assert_whole(server, wanted)

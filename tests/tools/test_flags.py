@@ -8,7 +8,7 @@ import pytest
 from tests.support.runs import ROOT, one_line
 
 WRONG = {
-    "classify": [["x", "--jobs", "many"], ["x", "--json", "--csv"]],
+    "classify": [["x", "--jobs", "2"], ["x", "--json", "--csv"]],
     "compare": [["x"], ["x", "y"]],
     "figures": [["x", "--only", "y"], ["x"]],
     "make_labels": [["x", "y", "--rate-origin", "z"], ["x"], [".", "."]],

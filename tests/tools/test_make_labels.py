@@ -219,39 +219,29 @@ def test_an_option_changes_the_class_of_its_records(tmp_path, option, rows, defa
 
 
 # --------------------------------------------------------------------------------------- the tables
-def test_rates_are_checked_against_rr_and_dropped_only_when_asked(tmp_path, capsys):
+def test_how_many_rates_are_off_the_label_by_rr_is_printed(tmp_path, capsys):
     rows = [*[(rr, "Bradycardia") for rr in (1000, 990, 65535, "")],
             *[(rr, "Tachycardia") for rr in (600, 610, 620)], (400, "LBBB")]
     assert classes(tmp_path, rows)[0] == [BRADY] * 4 + [TACHY] * 3 + [BBB]
     text = capsys.readouterr().out
     assert "50.0% of bradycardia is above 60 bpm, 66.7% of tachycardia below 100 bpm" in text
 
-    kept, card = classes(tmp_path, rows, "--check-rate")
-    assert kept == [BRADY, None, BRADY, BRADY, TACHY, None, None, BBB]
-    assert card["left_out"]["rate contradicts (--check-rate)"] == 3
-
 
 def test_a_rate_that_the_cart_did_not_measure_contradicts_no_label(tmp_path):
     values = [29999, 32767, -32768, 65535, 61440, "", "none", 100, 5000]
-    found, card = classes(tmp_path, [(rr, "Tachycardia") for rr in values], "--check-rate")
+    found, card = classes(tmp_path, [(rr, "Tachycardia") for rr in values])
     assert found == [TACHY] * 9
     assert card["off_rate"][TACHY] == 0
 
 
-@pytest.mark.parametrize("is_release, stated", [
-    (True, "(MIMIC-IV-ECG 1.0)"), (False, "(tables like those of MIMIC-IV-ECG, not release 1.0)")])
-def test_release_1_0_is_told_by_its_sums_also_if_packed(
-        tmp_path, capsys, monkeypatch, is_release, stated):
+def test_packed_tables_are_read_and_the_origin_goes_with_the_label_file(tmp_path, capsys):
     write(tmp_path, [(800, "LBBB")])
     content = (tmp_path / "list.csv").read_bytes()
     (tmp_path / "list.csv.gz").write_bytes(gzip.compress(content))
-    monkeypatch.setattr(make_labels, "RELEASE", {
-        sha256(tmp_path / "measured.csv"),
-        sha256(tmp_path / "list.csv") if is_release else "0" * 64})
     assert make(tmp_path, files=("measured.csv", "list.csv.gz")) == 0
-    text = capsys.readouterr().out
-    assert f"Origin of the labels: machine reads of the ECG cart {stated}.\n" in text
-    assert origin.of_file(str(tmp_path / "labels.csv")).endswith(stated)
+    stated = make_labels.ORIGIN_OF_LABELS
+    assert f"Origin of the labels: {stated}.\n" in capsys.readouterr().out
+    assert origin.of_file(str(tmp_path / "labels.csv")) == stated
 
 
 def test_every_record_is_labelled_or_counted_with_the_reason(tmp_path):
@@ -283,7 +273,7 @@ def test_the_script_reads_the_file_and_the_json_tells_where_it_came_from(tmp_pat
         assert list(card["classes"][name].values()) == counts
         assert re.search(" +".join([name, *map("{:,}".format, counts)]) + "\n", text)
     assert card["several_classes"] == 8
-    assert (card["rate_origin"], card["check_rate"]) == ("sinus", False)
+    assert card["rate_origin"] == "sinus"
 
 
 def test_site_is_the_cart_in_a_column_with_a_header(tmp_path):
