@@ -27,7 +27,6 @@ import json
 import os
 import re
 import sys
-import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +53,6 @@ from too_feature import Loaded, Recipe
 
 CHUNK_RECORDS = 100         # classified at once
 MAX_NAMED = 12              # leads or features that an explanation names
-WIDTH = 80                  # letters of a line that is printed
 NAME_LETTERS = 18           # of a record in the table
 CLASS_LETTERS = 13          # Bundle Branch
 START = "start [s]"
@@ -321,23 +319,17 @@ def as_table(frame: pd.DataFrame, classes: list[str]) -> str:
 
 
 def as_words(result: Result, loaded: Loaded) -> str:
-    """Write down what moved the probability of a record's class, as lines of text."""
+    """Write down what moved the probability of a record's class: a sentence, and a table."""
+    ecg, features, baseline, probability, rest = result.importance
     moved = summed_of(result, loaded)
-    lines = [f"{printable(result.name)}: from {moved['baseline']:.3f} (flat ECG, average features) "
-             f"to {moved['probability']:.3f} for {loaded.classes[result.probabilities.argmax()]}, "
-             "without any rate step, by"]
-    for kind in ("lead", "second", "feature"):
-        changes = pd.Series(moved[kind])
-        amount = "the same"     # as by lead, divided otherwise
-        if kind != "second":    # seconds stay in order
-            amount = f"{changes.sum():+.3f}"
-            changes = changes[changes.abs().nlargest(MAX_NAMED).index]
-        words = [f"{part}\0{change:+.3f}".replace(" ", "\0") for part, change in changes.items()]
-        lines.append(f"{kind}s {amount}: {', '.join(words)}")
-
-    lines.append(f"missed {moved['rest']:+.3f}")
-    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="    ").replace("\0", " ")
-                     for line in lines)
+    table = pd.DataFrame({
+        kind: pd.Series([f"{part} {change:+.3f}" for part, change in sorted(
+            moved[kind].items(), key=lambda item: -abs(item[1]))])
+        for kind in ("lead", "second", "feature")})
+    return (f"{printable(result.name)}:\nfrom {baseline:.3f} (flat ECG, average features) to "
+            f"{probability:.3f} for {loaded.classes[result.probabilities.argmax()]},\nwithout any "
+            f"rate step, by leads {ecg.sum():+.3f}, features {features.sum():+.3f}, missed "
+            f"{rest:+.3f};\nof these, most by\n" + table.head(MAX_NAMED).fillna("").to_string(index=False))
 
 
 def as_json(frame: pd.DataFrame, loaded: Loaded, model_path: str) -> str:

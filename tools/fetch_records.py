@@ -22,6 +22,7 @@ from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
@@ -99,15 +100,14 @@ def transfer(session: requests.Session, url: str, least_rate: int) -> bytes:
     return bytes(content)
 
 
-def download(session: requests.Session, urls: list[str], name: str,
-             check: Callable[[bytes], object]) -> bytes:
-    """Return the content of a file of the dataset, from the first server that gives it rightly.
+def download(session: requests.Session, urls: list[str], name: str, keep: Callable) -> Any:
+    """Keep a file of the dataset, from the first server that gives it rightly.
 
     Parameters
     ----------
     urls : of the dataset; one that fails or is slow moves to the end of this list
     name : of the file in the dataset
-    check : called with the content; raises `RecordError` if it is wrong
+    keep : called with the content; raises `RecordError` if it is wrong. Returns what it returns.
 
     Raises
     ------
@@ -120,10 +120,7 @@ def download(session: requests.Session, urls: list[str], name: str,
     *others, last = urls
     for url in [*others, *[last] * TRIES]:
         try:
-            content = transfer(session, url + quote(name), LEAST_RATE if url != last else 0)
-            check(content)
-            return content
-
+            return keep(transfer(session, url + quote(name), LEAST_RATE if url != last else 0))
         except (requests.HTTPError, RecordError) as error:
             failure = RecordError(error)
             if url == last:
@@ -161,12 +158,14 @@ def read_checksums(session: requests.Session, urls: list[str], listed: Path,
         with contextlib.suppress(RecordError):
             return parse_checksums(listed.read_bytes(), names)
 
-    parse = functools.partial(parse_checksums, names=names)
+    def keep(content: bytes) -> dict[str, str]:
+        sums = parse_checksums(content, names)
+        files.write_bytes(listed, content)
+        return sums
+
     print(f"fetching {SUMS} (200 MB, kept until the release has a newer one)", flush=True)
     with user_errors("--url", RecordError):
-        content = download(session, urls, SUMS, parse)
-    files.write_bytes(listed, content)
-    return parse(content)
+        return download(session, urls, SUMS, keep)
 
 
 def fetch_all(urls: list[str], folder: Path, paths: list[str]) -> dict[str, str]:
@@ -182,10 +181,11 @@ def fetch_all(urls: list[str], folder: Path, paths: list[str]) -> dict[str, str]
     changed = (f"the server's file or {SUMS}, which may be newer there than in the data folder"
                if is_old is None else f"the server's file, and not its {SUMS}")
 
-    def check(content: bytes, digest: str) -> None:
-        """Refuse the content of another file."""
-        if hashlib.sha256(content).hexdigest() != digest:
+    def keep(name: str, content: bytes) -> None:
+        """Write a file, unless it is another."""
+        if hashlib.sha256(content).hexdigest() != sums[name]:
             raise RecordError(f"wrong checksum: what has changed is {changed}")
+        files.write_bytes(folder / name, content)
 
     def fetch(path: str) -> str:
         """Fetch what is missing or wrong of a record; return what prevented it, or ''."""
@@ -196,12 +196,10 @@ def fetch_all(urls: list[str], folder: Path, paths: list[str]) -> dict[str, str]
             if target.is_file() and files.sha256(target) == sums[name]:
                 continue
 
-            is_right = functools.partial(check, digest=sums[name])
             try:
-                content = download(session, urls, name, is_right)
+                download(session, urls, name, functools.partial(keep, name))
             except RecordError as error:
                 return str(error)
-            files.write_bytes(target, content)
         return ""
 
     with ThreadPool(CONNECTIONS) as pool:    # these threads end with the program

@@ -286,8 +286,7 @@ RR_RANGE = (200, 3000)    # ms, 300 to 20 bpm
 
 # The folds of MIMIC-IV-ECG-Ext-ICD as its authors use them
 SPLITS = {str(fold): "train" for fold in range(18)} | {"18": "validation", "19": "test"}
-COLUMNS = ["subject_id", "waveform_path", "ecg_category"]
-EXTRA_COLUMNS = ["age", "sex", "site", "split"]
+COLUMNS = ["subject_id", "waveform_path", "ecg_category", "age", "sex", "site", "split"]
 
 
 def refuse(path, column, bad, expected):
@@ -440,7 +439,7 @@ def make_labels(options):
     is_wide = bool(options.site or options.folds)
     kept = records[records["left_out"] == ""].rename(
         columns={"path": "waveform_path", "cart_id": "site"})
-    kept = kept.filter(COLUMNS + EXTRA_COLUMNS if is_wide else COLUMNS)
+    kept = kept.filter(COLUMNS if is_wide else COLUMNS[:3])
     write_bytes(options.output, kept.to_csv(header=is_wide, index=False).encode())
     card = {
         "rules_version": RULES_VERSION,

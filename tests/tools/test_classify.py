@@ -253,7 +253,7 @@ def test_explain_says_by_lead_second_and_feature_what_moved_the_class(records, m
     assert moved["second"].sum() == pytest.approx(moved["lead"].sum())
     assert len(moved["second"]) == 10
     lines = run(capsys, *flags)[1].splitlines()
-    assert max(map(len, lines[:-1])) <= 80
+    assert max(len(line) for line in lines[:-1] if records[0] not in line) <= 80
     words = " ".join(" ".join(lines).split())
     assert f"from {table['importance baseline']:.3f} (flat ECG, average features)" in words
     assert f"V1 {moved['lead']['importance lead V1']:+.3f}" in words
