@@ -122,23 +122,23 @@ def fit_last_layer(
     start : LastLayer
     strength : float, larger than 0: the precision of the prior
     """
-    n_inputs, n_classes = start.weights.shape
+    n_classes = len(start.bias)
     truth = np.eye(n_classes)[targets]
     weights = class_weights(targets)[:, None]
     is_there = truth.any(axis=0)
     before = start.logits(inputs)
     columns = np.hstack([inputs, np.ones((len(inputs), 1))])    # the last one for the bias
 
-    def cost(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        change = flat.reshape(n_inputs + 1, n_classes)
+    def cost(flat):
+        change = flat.reshape(-1, n_classes)
         log_p = log_softmax(before + columns @ change, axis=1)
         loss = -(weights * truth * log_p).sum() + strength / 2 * (flat**2).sum()
         gradient = columns.T @ (weights * (np.exp(log_p) - truth)) + strength * change
         return loss, (gradient * is_there).ravel()
 
-    nothing = np.zeros((n_inputs + 1) * n_classes)
-    change = minimize(cost, nothing, jac=True, method="L-BFGS-B").x
-    change = change.reshape(n_inputs + 1, n_classes)
+    nothing = np.zeros(columns.shape[1] * n_classes)
+    fitted = minimize(cost, nothing, jac=True, method="L-BFGS-B")
+    change = fitted.x.reshape(-1, n_classes)
     return LastLayer(start.weights + change[:-1], start.bias + change[-1])
 
 
@@ -185,14 +185,14 @@ def adapt(
     decide : function, optional, applied to probabilities after the layer: the rate step
     """
     fold = patient_folds(patients, targets, seed)
-    moved = start.logits(inputs)
+    before = start.logits(inputs)
+    moved = before.copy()
     for number in np.unique(fold):
         is_seen = fold != number
         if is_seen.any():
             fitted = fit_last_layer(inputs[is_seen], targets[is_seen], start)
             moved[~is_seen] = fitted.logits(inputs[~is_seen])
 
-    before = start.logits(inputs)
     scores = {
         name: score(decide(softmax(before + share * (moved - before), axis=1)), targets)
         for name, share in SHARES.items()}

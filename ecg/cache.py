@@ -10,9 +10,9 @@ can only write the same content, and an interrupted run goes on with the missing
 
 import contextlib
 import hashlib
+import itertools
 import os
 import signal
-import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -52,20 +52,20 @@ class Rows(Sequence[Prepared]):
     batches : the rows of each batch
     """
 
-    def __init__(self, batches: list[np.ndarray] | None = None) -> None:
-        self.batches = batches or []
-        self.ends = np.cumsum([len(rows) for rows in self.batches], dtype=int).tolist()
+    def __init__(self, batches: Sequence[np.ndarray] = ()) -> None:
+        self.batches = [*batches]
+        self.ends = [0, *itertools.accumulate(map(len, self.batches))]
 
     def __len__(self) -> int:
-        return self.ends[-1] if self.ends else 0
+        return self.ends[-1]
 
     def __add__(self, more: "Rows") -> "Rows":
         return Rows(self.batches + more.batches)
 
     def __getitem__(self, place: Any) -> Any:
         place = range(len(self))[place]
-        number = bisect_right(self.ends, place)
-        row = self.batches[number][place - self.ends[number]]    # counted from the end
+        number = bisect_right(self.ends, place) - 1
+        row = self.batches[number][place - self.ends[number]]
         return Prepared(
             row["signal"], row["features"], row["reason"].decode(), row["remark"].decode())
 
@@ -125,10 +125,9 @@ def stamp(path: str) -> list[Any]:
 def load(batch: Batch) -> np.ndarray | None:
     """Map the rows of a stored batch into memory; None if they are missing or damaged."""
     try:
-        rows = np.load(batch.file or "", mmap_mode="r", allow_pickle=False)
+        return np.asarray(np.load(batch.file or "", mmap_mode="r"))
     except (OSError, ValueError, EOFError):
         return None
-    return np.asarray(rows) if rows.dtype == batch.row_type else None
 
 
 def prepare_batch(batch: Batch) -> np.ndarray | None:
@@ -142,7 +141,7 @@ def prepare_batch(batch: Batch) -> np.ndarray | None:
             row["reason"] = str(error).encode("ascii", "replace")
     if batch.file is None:
         return rows
-    files.write_whole(batch.file, lambda scratch: np.save(scratch, rows, allow_pickle=False))
+    files.write_whole(batch.file, lambda scratch: np.save(scratch, rows))
     return None
 
 
@@ -157,9 +156,6 @@ def tidy(folder: Path) -> None:
 @contextlib.contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
     """Ignore Ctrl-C while processes start, who inherit that: this process alone speaks for all."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -174,12 +170,14 @@ def prepare_batches(
     title: str,
 ) -> list[Any]:
     """Return the rows of each batch, prepared by worker processes or on a Dask cluster."""
+    if not batches:
+        return []
     n = sum(len(batch.paths) for batch in batches)
     jobs = jobs or (-1 if scheduler or n >= WORTH_WORKERS else 1)
-    place = cluster.workers(scheduler) if scheduler and n else contextlib.nullcontext()
+    place = cluster.workers(scheduler) if scheduler else contextlib.nullcontext()
     made: list[Any] = []
     try:
-        with place, tqdm(total=n, desc=title, mininterval=1, disable=not n) as progress:
+        with place, tqdm(total=n, desc=title, mininterval=1) as progress:
             parallel = joblib.Parallel(jobs, return_as="generator")
             with deaf_to_interrupts():    # as the workers stay, which start now
                 results = parallel(joblib.delayed(prepare_batch)(batch) for batch in batches)

@@ -36,7 +36,7 @@ class Checkpoint:
     Raises
     ------
     UserError
-        The state is damaged, or of a run with another key.
+        The state is of a run with another key.
     """
 
     def __init__(self, folder: Path, key: dict[str, Any], resume: bool) -> None:
@@ -54,15 +54,10 @@ class Checkpoint:
             print(f"notice: nothing to go on from in {folder}: starting at the beginning")
 
     def _read(self, file: Path) -> None:
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                notes = json.loads(stored["notes"].item())
-                self._arrays = [stored[f"arr_{i}"] for i in range(len(stored.files) - 1)]
-            key = notes["key"]
-        except Exception as error:    # NumPy raises whatever the damage leads to
-            raise UserError(f"{file} is damaged, or of another version: start without --resume"
-                            ) from error
-
+        with np.load(file) as stored:
+            notes = json.loads(stored["notes"].item())
+            self._arrays = [stored[f"arr_{i}"] for i in range(len(stored.files) - 1)]
+        key = notes["key"]
         differing = [name for name, value in self.key.items() if key.get(name) != value]
         if differing:
             raise UserError(f"--resume: the interrupted run had other {', '.join(differing)}: give "
@@ -88,10 +83,10 @@ class Checkpoint:
         checkpoint = self
 
         class Keep(keras.callbacks.Callback):
-            def on_train_begin(self, logs: dict | None = None) -> None:
+            def on_train_begin(self, logs=None):
                 checkpoint.restore(self.model, counting)
 
-            def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+            def on_epoch_end(self, epoch, logs=None):
                 done = self.params["epochs"] if self.model.stop_training else epoch + 1
                 checkpoint.save(self.model, counting, history, done)
 

@@ -49,11 +49,10 @@ def join(splits: dict[str, pd.DataFrame], records: dict[str, Any]) -> pd.DataFra
     parts = []
     for split, rows in splits.items():
         own = records[split]
-        path = rows["waveform_path"]
         ends = dict.fromkeys(own.missing, "not on disk")
         ends |= {name: why.partition(":")[0] for name, why in own.left_out}
         ends |= dict.fromkeys(own.rows["waveform_path"], "used")
-        end = path.map(ends)
+        end = rows["waveform_path"].map(ends)
         end = end.fillna("not drawn")
         parts.append(rows.assign(split=split, end=end))
 
@@ -136,14 +135,12 @@ def by_group(
         target=test.targets,
         predicted=probabilities.argmax(axis=1))
 
-    def measure(rows: pd.DataFrame) -> dict[str, list[float]]:
+    def measure(rows):
         scores = metrics.accuracies(
-            rows["target"].to_numpy(),
-            rows["predicted"].to_numpy(),
-            rows["subject_id"].to_numpy())
+            *(rows[name].to_numpy() for name in ("target", "predicted", "subject_id")))
         return {name: scores[name] for name in ("accuracy", "balanced accuracy")}
 
-    def measure_group(own: pd.DataFrame, rest: pd.DataFrame) -> dict[str, Any]:
+    def measure_group(own, rest):
         n_patients = own["subject_id"].nunique()
         if n_patients < MIN_PATIENTS:
             return {"patients": n_patients, "accuracy": "too few"}

@@ -36,7 +36,7 @@ class Terminated(KeyboardInterrupt):
 
 def raise_at_sigterm() -> None:
     """Have this process raise `Terminated` at SIGTERM from now on."""
-    def stop(_number: int, _frame: Any) -> None:
+    def stop(*_):
         raise Terminated
 
     signal.signal(signal.SIGTERM, stop)

@@ -127,10 +127,8 @@ def claim(folder: Path, *outputs: Path) -> None:
 
 def sha256(*paths: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file, or of several one after the other, in hexadecimal."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(Path(path).read_bytes())
-    return digest.hexdigest()
+    content = b"".join(Path(path).read_bytes() for path in paths)
+    return hashlib.sha256(content).hexdigest()
 
 
 @functools.cache

@@ -181,7 +181,7 @@ class Patients:
 
         order = np.argsort(p)
 
-        def below(weights: np.ndarray, side: Any = "left") -> np.ndarray:
+        def below(weights, side="left"):
             """Sum up the weights of records with a lower p; if side is "right", or the same."""
             sums = np.append(0, np.cumsum(weights[order]))
             return sums[np.searchsorted(p[order], p, side)]

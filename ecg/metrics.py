@@ -49,7 +49,7 @@ def fit_temperature(
     logits = np.log(np.clip(probabilities, 1e-12, 1))
     of_truth = logits[np.arange(len(targets)), targets]
 
-    def cost(log_temperature: float) -> float:
+    def cost(log_temperature):
         temperature = np.exp(log_temperature)
         losses = logsumexp(logits / temperature, axis=1) - of_truth / temperature
         prior = PRIOR_RECORDS * log_temperature**2 / len(targets)
@@ -170,7 +170,7 @@ def thresholds(
         validation patients, and sensitivity and specificity there on test patients, None where no
         test record tells.
     """
-    def share(answers: np.ndarray) -> float | None:
+    def share(answers):
         return float(answers.mean()) if len(answers) else None
 
     chosen: dict[str, Any] = dict.fromkeys(classes)
@@ -187,22 +187,16 @@ def thresholds(
     return chosen
 
 
-def calibration(
-    probabilities: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray | None = None,
-) -> dict[str, float]:
-    """Return expected calibration error and Brier score of records with these weights.
+def calibration(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Return expected calibration error and Brier score of records.
 
     Parameters
     ----------
     probabilities : ndarray, shape (n, n_classes)
     targets : ndarray of int, shape (n,)
-    weights : ndarray, shape (n,), or None for equal ones
     """
-    weights = np.ones(len(targets)) if weights is None else weights
-    losses = intervals.calibration_losses(probabilities, targets, weights)
-    return {name: float(np.average(loss, weights=weights)) for name, loss in losses.items()}
+    losses = intervals.calibration_losses(probabilities, targets, np.ones(len(targets)))
+    return {name: float(loss.mean()) for name, loss in losses.items()}
 
 
 def calibrations(

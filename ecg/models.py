@@ -288,7 +288,7 @@ def write(model: Any, card: dict[str, Any], path: Path) -> None:
     """
     new = path.with_suffix(".json.new")
 
-    def write_both(scratch: Path) -> None:
+    def write_both(scratch):
         model.save(scratch)
         make_portable(scratch)
         write_card(card, scratch, new)

@@ -157,14 +157,14 @@ def fit_limits(rate: np.ndarray, targets: np.ndarray, places: list[int]) -> list
     start = SLOW_BPM, FAST_BPM
     rates = np.append(rate, PRIOR_BPM)[:, None]
 
-    def shares(limits: Any) -> np.ndarray:
+    def shares(limits):
         return -np.diff(expit((rates - limits) / WIDTH_BPM), prepend=1, append=0)
 
     counts = shares(start) * PRIOR_RECORDS / len(PRIOR_BPM)
     labels = targets[:, None] == places
     counts[:len(rate)] = labels * labels.sum() / len(places) / labels.sum(axis=0).clip(1)
 
-    def cost(limits: np.ndarray) -> float:
+    def cost(limits):
         return -(counts * np.log(shares(limits).clip(LEAST_LIKELY))).sum()
 
     return minimize(cost, start, method="Nelder-Mead").x.round(1).tolist()

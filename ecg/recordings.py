@@ -7,7 +7,6 @@ shifted by one have 0.98 or more; 95 % of those that are shifted by up to 0.2 s 
 """
 
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,10 +51,10 @@ class Recordings(NamedTuple):
         return Recordings(self.signals[places], self.numbers[places])
 
 
-def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
-    """Yield slices that cut `n` records into blocks."""
-    for start in range(0, n, size):
-        yield slice(start, min(start + size, n))
+def blocks(n: int, size: int = BLOCK) -> list[slice]:
+    """Return slices that cut `n` records into blocks."""
+    starts = range(0, n, size)
+    return [slice(start, start + size) for start in starts]
 
 
 def normalize(rows: np.ndarray) -> np.ndarray:
@@ -69,8 +68,7 @@ def spectra(signals: np.ndarray) -> np.ndarray:
     leads = signals[:, :, LEADS]
     waves = fft.rfft(leads, axis=1)[:, BAND]
     flat = waves.reshape(len(waves), -1).astype(np.complex64)
-    of_length_1 = normalize(flat.view(np.float32))
-    return of_length_1.view(np.complex64).reshape(waves.shape)
+    return normalize(flat).reshape(waves.shape)
 
 
 def turns(n_waves: int, lags_s: np.ndarray) -> np.ndarray:
@@ -88,7 +86,8 @@ def describe(signals: np.ndarray, lags_s: Any = (0,)) -> np.ndarray:
     for of_lag in factors.T:
         moved = spectrum * of_lag[:, None]
         flat = moved.reshape(len(moved), -1).view(np.float32)
-        numbers.append(normalize(flat @ PROJECTION[:flat.shape[1]]))
+        projected = flat @ PROJECTION[:flat.shape[1]]
+        numbers.append(normalize(projected))
     return np.stack(numbers)
 
 
@@ -108,8 +107,8 @@ def correlate(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     own = spectra(some).conj()
     both = (own * spectra(others)).sum(axis=2)
     factors = turns(both.shape[1], FINE_LAGS_S)
-    correlation = both @ factors
-    return np.abs(correlation.real).max(axis=1)
+    correlation = np.abs((both @ factors).real)
+    return correlation.max(axis=1)
 
 
 def copies(some: Recordings, others: Recordings) -> np.ndarray:
@@ -117,14 +116,13 @@ def copies(some: Recordings, others: Recordings) -> np.ndarray:
     if len(some.numbers) > len(others.numbers):    # only the fewer are moved in time
         return copies(others, some)[:, ::-1]
     pairs = [np.zeros((0, 2), int)]
+    parts = blocks(len(others.numbers), 10 * BLOCK)
     for block in blocks(len(some.numbers)):
         moved = describe(some.signals[block], LAGS_S)
-        for part in blocks(len(others.numbers), 10 * BLOCK):
+        for part in parts:
             is_candidate = near(moved, others.numbers[part]) >= MIN_CANDIDATE
-            i, j = np.nonzero(is_candidate)
-            pairs.append(np.column_stack([
-                i + block.start,
-                j + part.start]))
+            offset = np.array([block.start, part.start])
+            pairs.append(np.argwhere(is_candidate) + offset)
 
     candidates = np.concatenate(pairs)
     is_copy = np.zeros(len(candidates), bool)
@@ -164,7 +162,7 @@ def read_known(model: str | Path) -> np.ndarray | None:
         size = sum(part.file_size for part in archive.infolist())
         if size > MAX_KNOWN_BYTES:
             raise ValueError(f"{file.name} is larger than any of this project")
-    with np.load(file, allow_pickle=False) as arrays:
+    with np.load(file) as arrays:
         numbers = arrays["recordings"]
     if numbers.dtype != np.int8 or numbers.shape[1:] != (N_NUMBERS,):
         raise ValueError(f"{file.name} does not describe recordings")

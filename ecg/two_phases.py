@@ -30,9 +30,7 @@ def phases(epochs: int, freeze_bn_after: int, steps: int) -> list[tuple[int, int
     steps : training steps of an epoch
     """
     first_frozen = min(math.ceil(freeze_bn_after / steps), epochs)
-    if first_frozen in (0, epochs):
-        return [(0, epochs)]
-    return [(0, first_frozen), (first_frozen, epochs)]
+    return [*itertools.pairwise(sorted({0, first_frozen, epochs}))]
 
 
 class TwoPhases:
@@ -76,21 +74,19 @@ def freezable(ops: Any, layer: Any, frozen: Any) -> Any:
 
     While frozen, the layer uses its moving averages, and these, its scale and its offset stay.
     """
-    def kept(variable: Any) -> Any:
+    def kept(variable):
         """Return a variable that has no gradient while it is frozen, so that Adam keeps it."""
         constant = ops.stop_gradient(variable)
         return ops.where(frozen, constant, variable)
 
-    def used(moving: Any, of_batch: Any) -> Any:
+    def used(moving, of_batch):
         """Return a statistic to use, and update the moving one."""
         now = ops.where(frozen, moving, of_batch)
-        old_part = moving * layer.momentum
-        new_part = of_batch * (1.0 - layer.momentum)
-        updated = ops.where(frozen, moving, old_part + new_part)
-        moving.assign(updated)
+        mixed = moving * layer.momentum + of_batch * (1.0 - layer.momentum)
+        moving.assign(ops.where(frozen, moving, mixed))
         return now
 
-    def call(inputs: Any, training: bool = False, mask: Any = None) -> Any:
+    def call(inputs, training=False, mask=None):
         if not training:
             return type(layer).call(layer, inputs, training=False)
 
@@ -122,7 +118,7 @@ def feed(tf: Any, batches: Iterator[tuple], at_once: int) -> Any:
 
     TensorFlow calls Python, which is slow, once for `at_once` batches.
     """
-    def groups() -> Iterator[tuple]:
+    def groups():
         while True:
             group = [next(batches) for _ in range(at_once)]
             yield tf.nest.map_structure(lambda *arrays: np.stack(arrays), *group)
@@ -141,9 +137,9 @@ def early_stopping(keras: Any, recipe: Any) -> Any:
     """
     class Stopping(keras.callbacks.EarlyStopping):
         best_epoch = 0
-        best_weights: Any = None
+        best_weights = None
 
-        def on_train_begin(self, logs: dict | None = None) -> None:
+        def on_train_begin(self, logs=None):
             best = self.best_epoch, self.best_weights
             super().on_train_begin(logs)
             self.best_epoch, self.best_weights = best
@@ -158,7 +154,7 @@ def epoch_bar(keras: Any) -> Any:
     It is to be called before the callback that prints a line at an epoch's end.
     """
     class EpochBar(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        def on_epoch_begin(self, epoch, logs=None):
             self.bar = tqdm(
                 desc=f"epoch {epoch + 1}",
                 total=self.params["steps"],
@@ -166,11 +162,11 @@ def epoch_bar(keras: Any) -> Any:
                 leave=False,
                 disable=None)    # where stderr is no terminal
 
-        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        def on_train_batch_end(self, batch, logs=None):
             done = batch + 1    # of several steps at once, the last
             self.bar.update(done - self.bar.n)
 
-        def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        def on_epoch_end(self, epoch, logs=None):
             self.bar.close()
 
     return EpochBar()
@@ -180,7 +176,7 @@ def epoch_lines(keras: Any, epochs: int, history: list[dict]) -> Any:
     """Return a Keras callback that prints a line for each epoch, and adds its logs to `history`."""
     start = time.monotonic()
 
-    def print_epoch(epoch: int, logs: dict) -> None:
+    def print_epoch(epoch, logs):
         history.append(logs)
         names = "loss", "accuracy", "val_loss", "val_accuracy"
         figures = "".join(f"  {name} {logs[name]:.3f}" for name in names)
