@@ -23,7 +23,7 @@ def pair(units, steps, leads):
         value = rng.normal(0, 0.3, variables[0].shape)
         for variable in variables:
             variable.assign(value)
-    assert fast_lstm.speed_up(keras, layers[1])
+    fast_lstm.speed_up(keras, layers[1])
     return layers
 
 
@@ -80,20 +80,6 @@ def test_a_trained_model_is_fast_but_saved_as_keras_own_and_predicts_the_same(tm
                                script.predict(model, some), atol=1e-5)
 
 
-REFUSED = {
-    "all outputs": {"return_sequences": True}, "backwards": {"go_backwards": True},
-    "recurrent dropout": {"recurrent_dropout": 0.1}, "another activation": {"activation": "relu"},
-    "another gate": {"recurrent_activation": "hard_sigmoid"}, "no bias": {"use_bias": False}}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_a_layer_that_it_cannot_compute_is_refused_and_left_as_it_is(kind):
-    layer = keras.layers.LSTM(4, **REFUSED[kind])
-    layer.build((None, 6, 3))
-    assert fast_lstm.speed_up(keras, layer) is False
-    assert "inner_loop" not in vars(layer)
-
-
 def test_where_xla_does_not_work_training_goes_on_without_it_and_one_line_says_so(
         monkeypatch, capsys):
     def broken(*_, **__):
@@ -105,7 +91,7 @@ def test_where_xla_does_not_work_training_goes_on_without_it_and_one_line_says_s
     announced, failed = capsys.readouterr().out.splitlines()
     assert "lines of absl or XLA that follow are harmless" in announced
     assert "XLA does not work here (RuntimeError)" in failed
-    assert fast_lstm.xla_works(tf)
+    assert fast_lstm.try_xla(tf, Recipe())
 
 
 # --------------------------------------------------------------------------- predict and validate
