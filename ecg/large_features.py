@@ -60,23 +60,10 @@ _UNITS = {
 EXTRA_FEATURES = tuple((name, unit, None) for name, unit in _UNITS.items())
 
 
-class Spectrum(NamedTuple):
-    """Spectral power of the leads."""
-
-    frequency: np.ndarray    # (n,), in Hz
-    power: np.ndarray        # (n, 12)
-
-    def between(self, low: float, high: float) -> np.ndarray:
-        """Sum the power of each lead from one frequency (Hz) to another; returns (12,)."""
-        chosen = (self.frequency >= low) & (self.frequency < high)
-        return self.power[chosen].sum(axis=0)
-
-
 class Beat(NamedTuple):
     """The median beat of a record."""
 
     leads: np.ndarray      # (BEFORE + AFTER, 12)
-    present: np.ndarray    # (12,) of bool: which leads carry a signal
     onset: int             # where its QRS complex begins, in samples
     end: int               # and ends
     rr: float              # median RR interval in samples
@@ -87,7 +74,7 @@ def extra_features(
     signal: np.ndarray,
     fs: float,
     r_peaks: np.ndarray,
-    rr: np.ndarray | None = None,
+    rr: np.ndarray,
 ) -> np.ndarray:
     """Measure the rhythm, shape and spectral features of `EXTRA_FEATURES`.
 
@@ -97,36 +84,33 @@ def extra_features(
         In mV, leads I, II, III, aVR, aVL, aVF, V1-V6; a lead without signal is all zeros.
     fs : float
         Sampling rate in Hz, 50 to 4000.
-    r_peaks : array_like
-        Positions of the R peaks in samples; they may lie between two.
-    rr : ndarray, optional
-        RR intervals in s, NaN where one cannot be measured; by default those between the R peaks.
+    r_peaks : ndarray
+        Positions of the R peaks in samples, in order; they may lie between two.
+    rr : ndarray
+        RR intervals in s, NaN where one cannot be measured.
 
     Returns
     -------
     ndarray, shape (len(EXTRA_FEATURES),)
         NaN where a feature cannot be measured.
     """
-    r_peaks = np.unique(np.asarray(r_peaks, dtype=float))
-    if rr is None:
-        rr = np.diff(r_peaks) / fs
-    leads, present = _condition(np.asarray(signal, dtype=float), fs)
-    measured = _rhythm(rr)
-    measured |= _spectral_shares(leads, present)
-
+    leads = _condition(signal, fs)
     peaks = np.rint((r_peaks + 0.5) * GRID / fs - 0.5).astype(int)    # samples have a width
     whole = peaks[(peaks >= BEFORE) & (peaks < len(leads) - AFTER)]
-    if len(whole) and present.any():
-        typical = _median(rr)
-        rr_samples = GRID * (typical if np.isfinite(typical) else 0.8)
-        measured |= _beat_features(leads, present, peaks, whole, rr_samples)
+    # What is relative to a lead without signal is NaN or infinite, and not measured
+    with np.errstate(divide="ignore", invalid="ignore"):
+        measured = _rhythm(rr) | _spectral_shares(leads)
+        if len(whole):
+            typical = _median(rr)
+            rr_samples = GRID * (typical if np.isfinite(typical) else 0.8)
+            measured |= _beat_features(leads, peaks, whole, rr_samples)
 
     values = np.array([measured.get(name, np.nan) for name in _UNITS], dtype=float)
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def _condition(signal, fs):
-    """Return leads on the grid, in `BAND` and of deviation 1, and which of them carry a signal."""
+    """Return leads on the grid, in `BAND` and of deviation 1; those without signal are 0."""
     # A cosine transform continues the signal by its mirror image: no step at the ends that rings
     spectrum = fft.dct(signal.T.copy(), norm="ortho")
     f = np.arange(len(signal)) * fs / (2 * len(signal))
@@ -139,13 +123,7 @@ def _condition(signal, fs):
     leads = fft.idct(spectrum, n=samples, norm="ortho").T
     leads -= np.median(leads, axis=0)
     deviation = leads.std(axis=0)
-    present = deviation > 1e-6
-    return leads / np.where(present, deviation, np.inf), present
-
-
-def _divide(a, b):
-    """Divide; NaN where the divisor is next to nothing."""
-    return a / np.where(np.abs(b) > 1e-9, b, np.nan)
+    return leads / np.where(deviation > 1e-6, deviation, np.inf)
 
 
 def _median(values):
@@ -179,10 +157,10 @@ def _rhythm(rr):
 
 
 # ----------------------------------------------------------------------------------------- beats
-def _beat_features(leads, present, peaks, whole, rr_samples):
+def _beat_features(leads, peaks, whole, rr_samples):
     """Measure the median beat, from the R peaks `whole` whose beats are not cut off."""
     beats, median = _beats(leads, whole)
-    slope = _steepness(median, present)
+    slope = uniform_filter1d(np.abs(np.gradient(median, axis=0)).mean(axis=1), 3)
     steepest = BEFORE - 20 + slope[BEFORE - 20:BEFORE + 21].argmax()
     onset, end = _qrs_limits(slope, steepest)
     measured = {
@@ -192,9 +170,10 @@ def _beat_features(leads, present, peaks, whole, rr_samples):
     }
 
     end = max(end, onset + 5)
-    level = _above_baseline(median, onset)
-    height = np.where(present, np.ptp(level[onset:end], axis=0), 0)
-    beat = Beat(median, present, onset, end, rr_samples, height)
+    baseline = median[max(onset - 8, 0):max(onset - 1, 1)]    # just before the QRS complex
+    level = median - np.median(baseline, axis=0)
+    height = np.ptp(level[onset:end], axis=0)
+    beat = Beat(median, onset, end, rr_samples, height)
     measured |= _shape(beat, level)
     measured |= _p_wave(beat, beats)
     measured |= _fibrillatory_waves(beat, leads, peaks)
@@ -227,12 +206,6 @@ def _beats(leads, peaks):
     return beats, median
 
 
-def _steepness(median, present):
-    """Return the mean slope of the leads that carry a signal at each sample of the median beat."""
-    slope = np.abs(np.gradient(median[:, present], axis=0)).mean(axis=1)
-    return uniform_filter1d(slope, 3)
-
-
 def _qrs_limits(slope, steepest):
     """Return where the QRS complex begins and ends, in samples of the beat.
 
@@ -258,12 +231,6 @@ def _energy_spread(slope, steepest):
     return np.sqrt(np.average((near - centre) ** 2, weights=weight))
 
 
-def _above_baseline(median, onset):
-    """Return the median beat with the level just before its QRS complex as zero."""
-    before = median[max(onset - 8, 0):max(onset - 1, 1)]
-    return median - np.median(before, axis=0)
-
-
 def _shape(beat, level):
     """Measure QRS, ST and T of the median beat by lead.
 
@@ -273,7 +240,7 @@ def _shape(beat, level):
     """
     qrs = level[beat.onset:beat.end]
     area = np.abs(qrs).sum(axis=0)
-    lasting = 1000 / GRID * _divide(area, np.abs(qrs).max(axis=0))
+    lasting = 1000 / GRID * area / np.abs(qrs).max(axis=0)
     st_start = min(beat.end + 5, len(level) - 12)
     st = level[st_start:beat.end + 17].mean(axis=0)
 
@@ -283,11 +250,11 @@ def _shape(beat, level):
     t_wave = t_wave[np.abs(t_wave).argmax(axis=0), np.arange(12)]
 
     by_lead = {
-        "QRS net area": _divide(qrs.sum(axis=0), area),
-        "QRS end": _divide(qrs[-10:].mean(axis=0), beat.height),    # the last 40 ms
+        "QRS net area": qrs.sum(axis=0) / area,
+        "QRS end": qrs[-10:].mean(axis=0) / beat.height,    # the last 40 ms
         "QRS area over height": lasting,
-        "ST level": _divide(st, beat.height),
-        "T wave": _divide(t_wave, beat.height),
+        "ST level": st / beat.height,
+        "T wave": t_wave / beat.height,
     }
     measured = {f"{shape} {name}": values[lead] for shape, values in by_lead.items()
                 for name, lead in SHAPE_LEADS.items()}
@@ -295,7 +262,7 @@ def _shape(beat, level):
     measured["T wave II"] = by_lead["T wave"][LEAD_II]
     measured["QRS area over height"] = _median(lasting)
     measured["ST deviation"] = _median(np.abs(by_lead["ST level"]))
-    if beat.present[V1]:
+    if beat.height[V1]:
         measured["R-wave peak time V1"] = 1000 / GRID * qrs[:, V1].argmax()
     return measured
 
@@ -328,15 +295,15 @@ def _p_wave(beat, beats):
     peak = wave.argmax()
     rise = wave[peak] - (wave[0] + wave[-1]) / 2
     measured = {
-        "P size": _median(_divide(np.sqrt(common), beat.height)),
-        "P noise": _median(_divide(noise, beat.height)),
-        "P II": _divide(rise, beat.height[LEAD_II]),
+        "P size": _median(np.sqrt(common) / beat.height),
+        "P noise": _median(noise / beat.height),
+        "P II": rise / beat.height[LEAD_II],
     }
 
     if beat.height[LEAD_II]:
         measured["P peak to QRS onset II"] = (beat.onset - start - peak) * 1000 / GRID
     if len(beats) >= 3:    # one beat always agrees with itself
-        consistency = np.where(beat.height > 0, _divide(common, power), np.nan)
+        consistency = common / power
         measured["P consistency"] = _median(consistency)
         measured["P consistency II"] = consistency[LEAD_II]
         measured["best P consistency"] = np.nanmax(consistency, initial=-np.inf)
@@ -344,41 +311,31 @@ def _p_wave(beat, beats):
 
 
 # -------------------------------------------------------------------------------------- spectrum
-def _power_spectrum(leads):
-    """Return the spectral power of leads (samples, 12)."""
+def _band_powers(leads, *bands):
+    """Return the power of leads (samples, 12) from one frequency (Hz) to another, for each band."""
     n = fft.next_fast_len(len(leads), real=True)
     power = np.abs(fft.rfft(leads, n, axis=0)) ** 2
-    return Spectrum(np.arange(len(power)) * GRID / n, power)
+    frequency = np.arange(len(power)) * GRID / n
+    return [power[(frequency >= low) & (frequency < high)].sum(axis=0) for low, high in bands]
 
 
-def _spectral_shares(leads, present):
+def _spectral_shares(leads):
     """Measure the shares of the spectral power at 2-4 Hz and at 15-30 Hz."""
-    spectrum = _power_spectrum(leads)
-    whole = np.where(present, spectrum.between(0.5, 30), 0)
-    return {
-        "power 2-4 Hz": _median(_divide(spectrum.between(2, 4), whole)),
-        "power 15-30 Hz": _median(_divide(spectrum.between(15, 30), whole)),
-    }
+    whole, slow, fast = _band_powers(leads, (0.5, 30), (2, 4), (15, 30))
+    return {"power 2-4 Hz": _median(slow / whole), "power 15-30 Hz": _median(fast / whole)}
 
 
 def _residual(median, leads, peaks):
     """Subtract the median beat at each R peak, from the first beat to the end of the last.
 
-    The ends of the record, where a beat may have been cut and not detected, are left out.
+    The ends of the record, where a beat may have been cut and not detected, are left out. Where two
+    beats overlap, the first is subtracted: the next one's P wave is not taken twice.
     """
-    rest = leads.copy()
-    taken = np.zeros(len(leads), dtype=bool)
-    for peak in peaks:
-        start = max(peak - BEFORE, 0)
-        end = min(peak + AFTER, len(leads))
-        free = np.flatnonzero(~taken[start:end])    # the next beat's P wave is not taken twice
-        rest[start + free] -= median[start - peak + BEFORE + free]
-        taken[start:end] = True
-
-    first = max(peaks[0] - BEFORE, 0)
-    rest = rest[first:peaks[-1] + AFTER]
-    rest -= rest.mean(axis=0)
-    return rest
+    time = np.arange(max(peaks[0] - BEFORE, 0), min(peaks[-1] + AFTER, len(leads)))
+    place = time - peaks[np.searchsorted(peaks + AFTER, time, side="right")] + BEFORE
+    beat = median.take(place, axis=0, mode="clip") * (place >= 0)[:, None]
+    rest = leads[time] - beat
+    return rest - rest.mean(axis=0)
 
 
 def _fibrillatory_waves(beat, leads, peaks):
@@ -387,12 +344,10 @@ def _fibrillatory_waves(beat, leads, peaks):
     Average beat subtraction (Slocum et al., J Electrocardiol 1992;25:1-8).
     """
     rest = _residual(beat.leads, leads, peaks)
-    spectrum = _power_spectrum(rest)
-    power = spectrum.between(4, 9)
-    size = _divide(np.sqrt(2 * power) / len(rest), beat.height)
-    share = _divide(power, spectrum.between(1, 30))
+    power, whole = _band_powers(rest, (4, 9), (1, 30))
+    size = np.sqrt(2 * power) / len(rest) / beat.height
     return {
-        "fibrillatory power": _median(np.where(beat.height > 0, share, np.nan)),
+        "fibrillatory power": _median(power / whole),
         "fibrillatory size": _median(size),
         "fibrillatory size V1": size[V1],
     }
