@@ -14,7 +14,7 @@ import tempfile
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,6 @@ MIN_HELD_S = 0.5            # for which most leads hold their value at once: no 
 MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "\N{GREEK SMALL LETTER MU}v": 1e-3, "nv": 1e-6}
 MAX_HEADER_BYTES = 65_536   # far more than twelve leads need
 NO_SAMPLE = -32768          # what format 16 keeps where there is no sample
-LINE_ENDS = re.compile(rb"[\n\r\v\f\x1c-\x1e]+")    # as wfdb splits what it has read as ASCII
 SAMPLE_BITS = {"8": 8, "16": 16, "24": 24, "32": 32, "80": 8, "212": 12, "310": 32 / 3,
                "311": 32 / 3}
 STRANGE_FILES = {
@@ -75,11 +74,6 @@ class Header(NamedTuple):
         lines = [signal["numbers"].split() for signal in self.signals]
         return [int(line[place]) if len(line) > place else 0 for line in lines]
 
-    @property
-    def skews(self) -> list[int]:
-        """Samples by which each signal lags behind in the file."""
-        return [int(signal["skew"] or 0) for signal in self.signals]
-
 
 def _check_file(file, root):
     """Refuse a file that is missing, no plain file, or reached by a link out of `root`."""
@@ -107,16 +101,12 @@ def _read_lines(file):
     if len(content) > MAX_HEADER_BYTES:
         raise RecordError("header is damaged: too long")
     _refuse_strange(content)
-
-    lines = []
-    for raw in LINE_ENDS.split(content.removeprefix(BOM_UTF8)):
-        try:
-            line = raw.decode().strip()
-        except UnicodeDecodeError:
-            line = raw.decode("latin-1").strip()
-        if line and line[0] != "#":
-            lines.append(line)
-    return lines
+    lines = [line.strip() for line in content.removeprefix(BOM_UTF8).splitlines()]
+    text = b"\n".join(line for line in lines if line and not line.startswith(b"#"))
+    try:
+        return text.decode().split("\n")
+    except UnicodeDecodeError:
+        return text.decode("latin-1").split("\n")
 
 
 def read_header(path: str, data_dir: str) -> Header:
@@ -141,7 +131,7 @@ def read_header(path: str, data_dir: str) -> Header:
     folder, name = os.path.split(path)
     folder = os.path.realpath(folder)
     _check_file(f"{folder}/{name}.hea", root)
-    lines = _read_lines(f"{folder}/{name}.hea") or [""]
+    lines = _read_lines(f"{folder}/{name}.hea")
     record = RECORD_LINE.match(lines[0])
     if record is None:
         why = "a folder in the record's name" if "/" in lines[0].partition(" ")[0] else "first line"
@@ -149,14 +139,12 @@ def read_header(path: str, data_dir: str) -> Header:
     if record[1]:
         raise RecordError(f"several segments are not supported: {record[1][1:]:.9}")
 
-    matches = [SIGNAL_LINE.match(line) for line in lines[1:]]
-    signals = [match for match in matches if match]
-    n = int(record[2])
-    if len(matches) != n:
-        raise RecordError(f"header is damaged: {len(matches)} signal lines, not {n} "
+    signals: list[Any] = [SIGNAL_LINE.match(line) for line in lines[1:]]
+    if len(signals) != int(record[2]):
+        raise RecordError(f"header is damaged: {len(signals)} signal lines, not {record[2]} "
                           "(comments begin with #)")
-    if len(signals) < n:
-        raise RecordError(f"header is damaged: line of signal {matches.index(None) + 1}")
+    if None in signals:
+        raise RecordError(f"header is damaged: line of signal {signals.index(None) + 1}")
     per_frame = {signal["per_frame"] for signal in signals} - {None, "1"}
     if per_frame:
         raise RecordError(f"several samples per frame are not supported: x{max(per_frame)}")
@@ -200,22 +188,23 @@ def _find_leads(header, leads):
             f"lead missing or doubled: {' '.join(odd)}; there are {' '.join(there)}", 110))
 
     places = [names.index(lead.casefold()) for lead in leads]
-    units = [header.signals[place]["unit"] or "mV" for place in places]    # WFDB's own default
-    for unit in units:
-        if unit.casefold() not in MILLIVOLTS:
+    factors = []
+    for place in places:
+        unit = header.signals[place]["unit"] or "mV"    # WFDB's own default
+        if unit.casefold() not in MILLIVOLTS:    # there, the micro sign is a Greek mu
             raise RecordError(f"unit is not a voltage: {unit!r:.20}")
-    factors = [MILLIVOLTS[unit.casefold()] for unit in units]    # of the micro sign: a Greek mu
+        factors.append(MILLIVOLTS[unit.casefold()])
     return places, np.array(factors)
 
 
 def _read_plain(folder, header, places, start, end):
-    """Read digital samples (samples, signals) of format 16 in one file, else None.
+    """Read digital samples (samples, signals) of format 16 in one file without skew, else None.
 
     The signals at `places` are returned in units of their gains as well.
     """
-    (name, fmt, offset), *others = {(signal["file"], signal["fmt"], signal["offset"])
-                                    for signal in header.signals}
-    if others or fmt != "16":
+    (name, *form, offset), *others = {signal.group("file", "fmt", "skew", "offset")
+                                      for signal in header.signals}
+    if others or form != ["16", None]:
         return None
 
     shape = end - start, len(header.signals)
@@ -250,18 +239,11 @@ def _read_any(folder, header, places, start, end):
         lines = [f"x {len(header.signals)} {header.fs:.9f} {header.samples}"]
         for signal, zero in zip(header.signals, header.numbers(1), strict=True):
             lines.append(f"{names.index(signal['file'])}.dat {signal['fmt']}"
-                         f"+{signal['offset'] or 0} {signal['gain']}"
+                         f":{signal['skew'] or 0}+{signal['offset'] or 0} {signal['gain']}"
                          f"({signal['baseline'] or zero})/mV{signal['numbers']}")
         Path(place, "x.hea").write_text("\n".join(lines) + "\n")
         record = wfdb.rdrecord(f"{place}/x", start, end, physical=False)
     return record.d_signal, record.dac()[:, places]
-
-
-def _without_skew(signal, skews, samples):
-    """Move each signal to its own start; NaN where the file ends before it does."""
-    padded = np.full((samples + max(skews), len(skews)), np.nan, order="F")
-    padded[:len(signal)] = signal
-    return padded[np.arange(samples)[:, None] + skews, np.arange(len(skews))]
 
 
 def read_leads(
@@ -294,26 +276,24 @@ def read_leads(
         The files are damaged, or leads are missing or not in volts.
     """
     places, factors = _find_leads(header, leads)
-    end = min(first + samples + max(header.skews), header.samples)
     try:
         folder = os.path.dirname(path)
-        span = places, first, end
+        span = places, first, first + samples
         digital, signal = _read_plain(folder, header, *span) or _read_any(folder, header, *span)
     except RecordError:
         raise
     except Exception as error:    # wfdb raises whatever the damage leads to
         raise RecordError(f"cannot be read: {error!r:.99}") from error
 
-    # Checksums are those of the whole record, or all 0 if the writer computed none
+    # Checksums are those of the whole record before a skew, or all 0 if the writer computed none
     expected = np.array(header.numbers(3)) % 65_536
-    if samples == header.samples and expected.any():
+    is_whole = samples == header.samples and not any(signal["skew"] for signal in header.signals)
+    if is_whole and expected.any():
         is_wrong = np.einsum("ij->j", digital).astype(np.uint16) != expected
         wrong = [lead for lead, place in zip(leads, places, strict=True) if is_wrong[place]]
         if wrong:
             raise RecordError(f"wrong checksum: {' '.join(wrong)}")
 
-    if any(header.skews):
-        signal = _without_skew(signal, np.array(header.skews)[places], samples)
     if (factors != 1).any():
         signal = signal * factors
     return signal
