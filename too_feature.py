@@ -520,7 +520,7 @@ VITALS = list(FEATURES[HEART_RATE:])    # heart rate and its variability
 class Rhythm(NamedTuple):
     """The beats of a record, with the lead in which their peaks were measured."""
 
-    lead: int              # its index in `LEADS`; without beats, lead II or the last tried
+    lead: int              # its index in `LEADS`; without beats, lead II
     r_peaks: np.ndarray    # positions in samples, with fractions; empty if no lead shows beats
     rr: np.ndarray         # RR intervals, s; NaN where a gap may hide a beat
 
@@ -543,17 +543,14 @@ def measure_rhythm(signal: Any, fs: float, is_missing: np.ndarray | None = None)
     if is_missing is None:
         is_missing = ~(np.abs(np.asarray(signal, float)) < BEYOND_ANY_CONVERTER)    # NaN as well
 
-    energies = r_peaks.qrs_energies(leads[:, INDEPENDENT], fs)
+    independent = leads[:, INDEPENDENT]
+    energies = r_peaks.qrs_energies(independent, fs)
     envelope = r_peaks.qrs_envelope(energies, LEAD_II)
     # The thesis applied this rule to lead II itself, where it takes tall T waves for R peaks
     distance = r_peaks.GRID // 4
     candidates = find_peaks(envelope, height=np.std(envelope) * 0.5, distance=distance)[0]
-    for place in r_peaks.order_leads(energies, candidates, LEAD_II):
-        lead = INDEPENDENT[place]
-        peaks = r_peaks.refine(leads[:, lead], fs, candidates, envelope)
-        if len(peaks):
-            break
-
+    place, peaks = r_peaks.locate(independent, fs, energies, envelope, candidates, LEAD_II)
+    lead = INDEPENDENT[place]
     is_gap = is_missing[:, lead] | (is_missing[:, INDEPENDENT].mean(axis=1) > MAX_LOST_LEADS)
     rr = r_peaks.rr_intervals(peaks, leads[:, lead], is_gap, fs)
     return Rhythm(lead, peaks, rr)

@@ -1,10 +1,10 @@
 """Find the R peaks of an ECG: which waves are beats, and where each beat's peak is.
 
 In this order: `qrs_energies`, `qrs_envelope`, the thesis's `find_peaks` rule (in
-`too_feature.measure_rhythm`), `order_leads`, `refine` and `rr_intervals`. The rule's peaks are
-candidates, which several leads agree on: T waves among them are dropped, close beats that its
-distance left out are added, and each is moved to where it fits the median beat of one lead. Peaks
-that are not like one another are noise; an interval with a gap in it is none.
+`too_feature.measure_rhythm`), `locate` and `rr_intervals`. The rule's peaks are candidates, which
+several leads agree on: T waves among them are dropped, close beats that its distance left out are
+added, and each is moved to where it fits the median beat of one lead. Peaks that are not like one
+another are noise; an interval with a gap in it is none.
 """
 
 import functools
@@ -38,16 +38,6 @@ def _gains(samples, low, high, fs):
     width = np.maximum(hertz * (high - low), 1e-3)
     distance = (hertz**2 - low * high) / width
     return hertz, n / samples / (1 + distance**4)
-
-
-def _band_pass(leads, low, high, fs):
-    """Filter leads (n, samples) from `low` to `high` Hz without phase shift, onto `GRID`.
-
-    The cosine transform continues a lead by its mirror image.
-    """
-    samples = leads.shape[-1]
-    _, gain = _gains(samples, low, high, fs)
-    return fft.idct(fft.dct(leads)[..., :len(gain)] * gain, n=round(samples * GRID / fs))
 
 
 def qrs_energies(leads: np.ndarray, fs: float) -> np.ndarray:
@@ -120,19 +110,6 @@ def qrs_envelope(energies: np.ndarray, alone: int) -> np.ndarray:
     return np.clip(energy - lowest, 0, 2 * typical)
 
 
-def order_leads(energies: np.ndarray, candidates: np.ndarray, first: int) -> list[int]:
-    """Return the leads that show the candidates (int, places on `GRID`) well, the clearest first.
-
-    Beats stand out by their median energy over the mean of the lead's. The lead `first` comes first
-    if it is among them.
-    """
-    if not len(candidates):
-        return [first]
-    contrast = np.median(energies[:, candidates], axis=1) / (energies.mean(axis=1) + 1e-12)
-    clear = np.flatnonzero(contrast >= MIN_CONTRAST * contrast.max()).tolist()
-    return sorted(clear, key=lambda lead: (lead != first, -contrast[lead]))
-
-
 # -------------------------------------------------------------------------- which peaks are beats
 T_WAVE_DELAY_S = 0.36       # after a beat, within which its T wave comes
 T_WAVE_ENERGY = 1 / 6       # of that beat's, which it does not reach
@@ -169,41 +146,58 @@ def _add_close_beats(peaks, envelope):
     return close[:0] if rr.max() >= 1.5 * short else close
 
 
-def refine(
-    lead: np.ndarray,
+def locate(
+    leads: np.ndarray,
     fs: float,
-    candidates: np.ndarray,
+    energies: np.ndarray,
     envelope: np.ndarray,
-) -> np.ndarray:
-    """Return the R peaks of a lead, to a fraction of a sample.
+    candidates: np.ndarray,
+    first: int,
+) -> tuple[int, np.ndarray]:
+    """Locate the R peaks, to a fraction of a sample, in the clearest lead that shows beats.
 
     Parameters
     ----------
-    lead : ndarray, shape (samples,), mV
+    leads : ndarray, shape (samples, leads), mV
     fs : float, Hz
+    energies, envelope : ndarray
+        From `qrs_energies` and `qrs_envelope`.
     candidates : ndarray of int
         Peaks of the envelope, places on `GRID`.
-    envelope : ndarray, shape (n,)
-        From `qrs_envelope`.
+    first : int
+        The lead that comes first, if it shows the candidates well.
 
     Returns
     -------
-    ndarray, positions in samples
+    lead : int
+        In which they were located; without beats, `first`.
+    peaks : ndarray, positions in samples
         Empty: there are no beats, or none that can be told from noise.
     """
     if len(candidates):
-        candidates = _drop_t_waves(candidates, envelope)
-        candidates = _add_close_beats(candidates, envelope)
-    if not len(candidates):
-        return np.zeros(0)
+        # Beats stand out by their median energy over the mean of the lead's
+        contrast = np.median(energies[:, candidates], axis=1) / (energies.mean(axis=1) + 1e-12)
+        clear = np.flatnonzero(contrast >= MIN_CONTRAST * contrast.max()).tolist()
+        beats = _add_close_beats(_drop_t_waves(candidates, envelope), envelope)
+        for lead in sorted(clear, key=lambda lead: (lead != first, -contrast[lead])):
+            peaks = _refine(leads[:, lead], fs, beats) if len(beats) else beats
+            if len(peaks):
+                return lead, peaks
+    return first, np.zeros(0)
 
-    smooth = _band_pass(lead, 1, 40, fs)
+
+def _refine(lead, fs, candidates):
+    """Return the R peaks of a lead (mV), to a fraction of a sample; none if they are noise."""
+    n = round(len(lead) * GRID / fs)
+    _, gain = _gains(len(lead), 1, 40, fs)
+    # The cosine transform continues a lead by its mirror image
+    smooth = fft.idct(fft.dct(lead)[:len(gain)] * gain, n=n)
     smooth -= np.median(smooth)
     aligned = _align(smooth, candidates)
-    are_beats = (_likeness(aligned) > MIN_LIKENESS
-                 and _share_repeated(aligned) < MAX_REPEATED_SHARE)
-    peaks = _place_peaks(smooth, candidates, aligned) if are_beats else np.zeros(0)
-    return (peaks + 0.5) * len(lead) / len(smooth) - 0.5    # samples have a width
+    if _likeness(aligned) <= MIN_LIKENESS or _share_repeated(aligned) >= MAX_REPEATED_SHARE:
+        return candidates[:0]
+    peaks = _place_peaks(smooth, candidates, aligned)
+    return (peaks + 0.5) * len(lead) / n - 0.5    # samples have a width
 
 
 # ------------------------------------------------------------------------- the place of each peak
