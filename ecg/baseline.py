@@ -81,18 +81,30 @@ class LinearBaseline:
         """Return what the regression sees of features: scaled, cut off, and the hinges."""
         features = features.astype(float)
         scaled = (features[:, self.first:] - self.mean) / np.sqrt(self.variance)
-        scaled = np.clip(np.nan_to_num(scaled, nan=0.0), -MAX_DEVIATIONS, MAX_DEVIATIONS)
-        rate = np.nan_to_num(features[:, self.heart_rate], nan=MIDDLE_BPM)
-        distances = (rate[:, None] - np.array(HINGES_BPM)) / HINGE_UNIT_BPM
-        is_lower = np.array(HINGES_BPM) < MIDDLE_BPM
-        below = np.clip(distances[:, is_lower], -MAX_HINGE, 0)
-        above = np.clip(distances[:, ~is_lower], 0, MAX_HINGE)
-        return np.hstack([scaled, below, above])
+        return with_hinges(scaled, features[:, [self.heart_rate]])
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return the probabilities (n, n_classes) of records with these features."""
         logits = self.inputs(features) @ self.weights + self.bias
         return softmax(logits, axis=1)
+
+
+def with_hinges(scaled: Any, rate: Any, xp: Any = np) -> Any:
+    """Cut features off that are scaled, and append the hinges of the heart rate.
+
+    Parameters
+    ----------
+    scaled : ndarray, shape (n, n_features), in standard deviations from the mean; NaN counts as 0
+    rate : ndarray, shape (n, 1), bpm; NaN counts as `MIDDLE_BPM`
+    xp : module
+        NumPy, or `keras.ops` for Keras's tensors.
+    """
+    columns = [xp.clip(xp.nan_to_num(scaled, nan=0.0), -MAX_DEVIATIONS, MAX_DEVIATIONS)]
+    rate = xp.nan_to_num(rate, nan=MIDDLE_BPM)
+    for limit in HINGES_BPM:
+        reach = (-MAX_HINGE, 0) if limit < MIDDLE_BPM else (0, MAX_HINGE)
+        columns.append(xp.clip((rate - limit) / HINGE_UNIT_BPM, *reach))
+    return xp.hstack(columns)
 
 
 def all_classes(

@@ -7,14 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg.baseline import (
-    HINGE_UNIT_BPM,
-    HINGES_BPM,
-    MAX_DEVIATIONS,
-    MAX_HINGE,
-    MIDDLE_BPM,
-    LinearBaseline,
-)
+from ecg.baseline import LinearBaseline, with_hinges
 from ecg.large_features import EXTRA_FEATURES
 from ecg.models import BASELINE_SCALING, SCALING
 
@@ -54,8 +47,7 @@ def create_large_model(keras: Any, n_classes: int, sequence_length: int, feature
 
     z = layers.Concatenate()([x, y])
     z = layers.Dense(64, activation="relu")(z)
-    z = _normalise(layers, z)
-    z = layers.Dropout(0.3)(z)
+    z = _regularise(layers, z)
     probabilities = layers.Dense(n_classes, activation="softmax")(z)
     return keras.Model([ecg, features], probabilities, name="ecg_large")
 
@@ -63,6 +55,11 @@ def create_large_model(keras: Any, n_classes: int, sequence_length: int, feature
 def _normalise(layers, x):
     """Normalise by the batch, with averages that follow within some ten batches."""
     return layers.BatchNormalization(momentum=0.9)(x)
+
+
+def _regularise(layers, x):
+    """Normalise the outputs of a Dense layer, and drop some out."""
+    return layers.Dropout(0.3)(_normalise(layers, x))
 
 
 def _ecg_branch(keras, ecg):
@@ -93,8 +90,7 @@ def _ecg_branch(keras, ecg):
     x = layers.Flatten()(means)
     x = layers.Dropout(0.5)(x)
     x = few(x)
-    x = _normalise(layers, x)
-    x = layers.Dropout(0.3)(x)
+    x = _regularise(layers, x)
     # Half of the training records come without an ECG, so that the features learn to do alone
     return layers.Dropout(0.5, noise_shape=(None, 1))(x)
 
@@ -133,33 +129,12 @@ def _feature_branch(keras, features, mean, variance, heart_rate):
     y = layers.Concatenate()([rates, y])
     for width in (128, 64):
         y = layers.Dense(width, activation="relu")(y)
-        y = _normalise(layers, y)
-        y = layers.Dropout(0.3)(y)
+        y = _regularise(layers, y)
 
     return y
 
 
 # ------------------------------------------------------------------------------------- regression
-def linear_inputs(keras: Any, features: Any, baseline: LinearBaseline) -> Any:
-    """Compute `LinearBaseline.inputs` of features (n, n_features), in weight-free stock layers."""
-    layers, ops = keras.layers, keras.ops
-    scaled = layers.Normalization(
-        mean=baseline.mean, variance=baseline.variance, name=BASELINE_SCALING)(
-        features[:, baseline.first:])
-    scaled = ops.clip(ops.nan_to_num(scaled, nan=0.0), -MAX_DEVIATIONS, MAX_DEVIATIONS)
-
-    rate = features[:, baseline.heart_rate:baseline.heart_rate + 1]
-    rate = ops.nan_to_num(rate, nan=MIDDLE_BPM)
-    hinges = []
-    for limit in HINGES_BPM:
-        unit = HINGE_UNIT_BPM**2
-        distance = layers.Normalization(mean=[limit], variance=[unit])(rate)
-        is_lower = limit < MIDDLE_BPM
-        reach = (-MAX_HINGE, 0) if is_lower else (0, MAX_HINGE)
-        hinges.append(ops.clip(distance, *reach))
-    return layers.Concatenate()([scaled, *hinges])
-
-
 def blend_with_regression(keras: Any, model: Any, baseline: LinearBaseline, share: float) -> Any:
     """Return a trained model that averages its logits with those of a logistic regression.
 
@@ -178,7 +153,12 @@ def blend_with_regression(keras: Any, model: Any, baseline: LinearBaseline, shar
     """
     layers = keras.layers
     last = model.layers[-1]
-    inputs = linear_inputs(keras, model.inputs[1], baseline)
+    features = model.inputs[1]
+    scaled = layers.Normalization(
+        mean=baseline.mean, variance=baseline.variance, name=BASELINE_SCALING)(
+        features[:, baseline.first:])
+    rate = features[:, baseline.heart_rate:baseline.heart_rate + 1]
+    inputs = with_hinges(scaled, rate, keras.ops)    # without weights
     blend = layers.Dense(last.units, activation="softmax")
     probabilities = blend(layers.Concatenate()([last.input, inputs]))
 
