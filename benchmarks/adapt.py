@@ -144,18 +144,6 @@ def make_draws(rows, fold, n):
     return draws
 
 
-def parse_options(arguments=None):
-    """Read the command line."""
-    parser = Parser(__doc__)
-    add_records(parser)
-    parser.add_argument("--start", nargs="+", required=True, help="models trained on --paths")
-    parser.add_argument("--draws", type=int, default=10, help="draws of patients, pooled")
-    accuracy.add_machine(parser)
-    parser.set_defaults(
-        seeds=1, baseline_seeds=1, sizes=SIZES, ablation=False, references=["start"])
-    return parser.parse_args(arguments)
-
-
 def run(options):
     """Measure, and print a table for each start."""
     pool = read_pool(options)
@@ -173,7 +161,14 @@ def run(options):
 
 def main(arguments=None):
     """Run the benchmark; return the exit code."""
-    return exit_code("adapt.py", run, parse_options(arguments))
+    parser = Parser(__doc__)
+    add_records(parser)
+    parser.add_argument("--start", nargs="+", required=True, help="models trained on --paths")
+    parser.add_argument("--draws", type=int, default=10, help="draws of patients, pooled")
+    accuracy.add_machine(parser)
+    parser.set_defaults(
+        seeds=1, baseline_seeds=1, sizes=SIZES, ablation=False, references=["start"])
+    return exit_code("adapt.py", run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

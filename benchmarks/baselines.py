@@ -22,14 +22,22 @@ LARGE = script.RECIPES["large"]        # and those of all features
 # ------------------------------------------------------------------------------------- rate rule
 def fit_rule(task):
     """Predict by heart rate alone."""
-    _, features = task.pool.inputs(DEFAULT)
-    rates = features[:, script.HEART_RATE]
+    return by_rule(task, DEFAULT, read_rate)
+
+
+def read_rate(features, classes, counts):
+    """Return class numbers (n,) by heart rate alone; parameters as of `read_criteria`."""
+    return metrics.rate_rule(features[:, script.HEART_RATE], classes, counts)
+
+
+def by_rule(task, recipe, rule):
+    """Return what a rule predicts from the features, the classes, and how common each is."""
+    _, features = task.pool.inputs(recipe)
     classes = task.pool.classes
     counts = np.bincount(task.pool.targets[task.fold.train], minlength=len(classes))
 
     def predict(numbers):
-        predicted = metrics.rate_rule(rates[numbers], classes, counts)
-        return np.eye(len(classes))[predicted]
+        return np.eye(len(classes))[rule(features[numbers], classes, counts)]
 
     return Fitted(predict, parameters=0)
 
@@ -41,15 +49,7 @@ WIDE_QRS_MS = 120
 
 def fit_criteria(task):
     """Predict as one reads an ECG: is it regular, is QRS narrow, what is the rate?"""
-    _, features = task.pool.inputs(LARGE)
-    classes = task.pool.classes
-    counts = np.bincount(task.pool.targets[task.fold.train], minlength=len(classes))
-
-    def predict(numbers):
-        predicted = read_criteria(features[numbers], classes, counts, task.change["irregular"])
-        return np.eye(len(classes))[predicted]
-
-    return Fitted(predict, parameters=0)
+    return by_rule(task, LARGE, functools.partial(read_criteria, **task.change))
 
 
 def read_criteria(features, classes, counts, irregular):
@@ -69,7 +69,7 @@ def read_criteria(features, classes, counts, irregular):
     fibrillation = ["fibrillation" in name.casefold() for name in classes]
     block = ["block" in name.casefold() for name in classes]
     others = np.where(np.logical_or(fibrillation, block), 0, counts)
-    by_rate = metrics.rate_rule(features[:, script.HEART_RATE], classes, others)
+    by_rate = read_rate(features, classes, others)
 
     is_irregular = features[:, names.index("irregular RR share")] > irregular
     is_wide = features[:, names.index("QRS width")] >= WIDE_QRS_MS

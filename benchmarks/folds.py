@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import NamedTuple
 
 import joblib
@@ -115,10 +115,7 @@ class Pool:
         """Return the records of these numbers as the script's own `Records`."""
         signals, features = self.inputs(recipe)
         return script.Records(
-            rows=self.rows.iloc[numbers],
-            signals=signals[numbers],
-            features=features[numbers],
-            targets=self.targets[numbers])
+            self.rows.iloc[numbers], signals[numbers], features[numbers], self.targets[numbers])
 
     def drawn(self, fold, settings):
         """Return the training and the validation `Records` that the script would draw."""
@@ -145,10 +142,8 @@ def preparation(recipe):
 
 def matching(rows, patterns):
     """Tell which paths match one of the patterns, such as files/ptbxl*; * stands for any text."""
-    is_match = np.zeros(len(rows), dtype=bool)
-    for pattern in patterns:
-        is_match |= [fnmatchcase(path, pattern) for path in rows["waveform_path"]]
-    return is_match
+    pattern = "|".join(map(translate, patterns))
+    return rows["waveform_path"].str.fullmatch(pattern).to_numpy(bool)
 
 
 # ------------------------------------------------------------------------------------- protocols
@@ -235,11 +230,10 @@ def smaller(rows, fold, n, seed):
         Of a pool.
     fold : Fold
     n : int
+        Fewer than the fold has.
     seed : int
         Another one draws other patients.
     """
-    if n >= size_of(fold):
-        return fold
     share = n / size_of(fold)
     return fold._replace(
         train=first_share(rows, fold.train, share, seed),
@@ -254,6 +248,5 @@ def first_share(rows, part, share, seed):
     place = (of_class.cumcount() + 0.5) / of_class.transform("size")    # within the class, 0 to 1
     patients = patients.loc[place.sort_values(kind="stable").index]
 
-    n = max(1, round(share * len(part)))
-    chosen = patients.index[patients["size"].cumsum() <= n]
+    chosen = patients.index[patients["size"].cumsum() <= round(share * len(part))]
     return part[rows["subject_id"].iloc[part].isin(chosen).to_numpy()]

@@ -80,9 +80,9 @@ class Scorer:
         np.add.at(table, (self.patient, self.targets), weights)
         return table
 
-    def balanced(self, predicted, classes=slice(None)):
+    def balanced(self, predicted):
         """Return the balanced accuracy of the records as they are, then of each resample."""
-        return np.nanmean(self.recall(predicted)[:, classes], axis=1)
+        return np.nanmean(self.recall(predicted), axis=1)
 
     def of_seeds(self, predicted, classes=None):
         """Return the balanced accuracy of each seed, over `classes` or all that occur."""

@@ -15,13 +15,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils.class_weight import compute_sample_weight
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
 import too_feature as script
 from benchmarks.folds import AMPLITUDES, matching
-from ecg import adaptation, cohort, files, metrics, origin, patients, recordings, report
+from ecg import adaptation, cohort, files, metrics, origin, recordings, report
 from ecg.errors import exit_code
 from ecg.output.model_card import UNLISTED, model_card
 from ecg.output.read import read_results
@@ -61,11 +60,10 @@ def forget_amplitudes(records, patterns):
 # ------------------------------------------------------------------------------------------- folds
 def baseline_out_of_fold(records, n_classes, settings):
     """Return the baseline's probabilities of each record, in the folds of `out_of_fold`."""
-    folds = StratifiedGroupKFold(check_labels.FOLDS, shuffle=True, random_state=settings.seed)
-    subjects = patients.join_copies(records.rows, records.signals)
     probabilities = np.zeros((len(records.targets), n_classes))
-    for seen, unseen in folds.split(subjects, records.targets, subjects):
-        baseline = script.fit_baseline(check_labels.pick(records, seen), n_classes, settings.recipe)
+    for seen, unseen in check_labels.folds(records, settings.seed):
+        seen = adaptation.pick(records, seen)
+        baseline = script.fit_baseline(seen, n_classes, settings.recipe)
         probabilities[unseen] = baseline.predict(records.features[unseen])
     return probabilities
 
@@ -147,19 +145,14 @@ def write_model_card(settings, card, text, split, tested, output, note):
     files.write_bytes(output.with_suffix(".md"), how.encode())
 
 
-def parse_arguments(arguments=None):
-    """Return this program's own arguments, and a list of the others, which are the script's."""
+def main(arguments=None):
+    """Run from the command line; return the exit code."""
     parser = Parser(__doc__, epilog="All flags of too_feature.py are taken too.")
     parser.add_argument(
         "--no-amplitudes", nargs="+", default=[], metavar="PATTERN",
         help="records that are not in mV: their mean and SD of lead II count as not measured")
     parser.add_argument("--note", default="", help="sentences on sources and limits for the card")
-    return parser.parse_known_args(arguments)
-
-
-def main(arguments=None):
-    """Run from the command line; return the exit code."""
-    own, others = parse_arguments(arguments)
+    own, others = parser.parse_known_args(arguments)
     return exit_code("shipped.py", run, own, others, traceback="--traceback" in others)
 
 

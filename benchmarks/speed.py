@@ -11,7 +11,6 @@ measurement has a process of its own, so that none warms up another.
 
 import contextlib
 import functools
-import io
 import multiprocessing
 import os
 import platform
@@ -35,7 +34,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from an
 
 import too_feature as script
 from benchmarks import thesis
-from benchmarks.common import log
 from ecg import files, origin
 from ecg.errors import exit_code
 from ecg.output.tables import markdown_table
@@ -78,14 +76,16 @@ def draw_arrays(scratch):
 
 
 # ------------------------------------------------------------------------------------------ steps
-class EpochTimes(io.StringIO):
-    """A standard output that keeps when the line of each epoch is written, and nothing else."""
+class EpochTimes(list):
+    """Takes the place of standard output: when the line of each epoch was written."""
 
     def write(self, text):
         """Keep the time."""
         if text.startswith("epoch"):
-            super().write(f"{time.perf_counter()}\n")
-        return len(text)
+            self.append(time.perf_counter())
+
+    def flush(self):
+        """Do nothing."""
 
 
 def per_step(times):
@@ -98,9 +98,9 @@ def step_script(scratch):
     """Time a step of the script's own `train`, with ten validation records only."""
     records, n_classes, settings = draw_records(scratch)
     few = script.Records(*(field[:10] for field in records))
-    with contextlib.redirect_stdout(EpochTimes()) as output:
+    with contextlib.redirect_stdout(EpochTimes()) as times:
         script.train(records, few, n_classes, settings)
-    return per_step([float(line) for line in output.getvalue().split()])
+    return per_step(times)
 
 
 def step_keras(scratch, **compile_options):
@@ -175,23 +175,23 @@ def time_python(*arguments, until="\0"):
     return time.perf_counter() - start
 
 
-def time_script(scratch, *flags, until="\0"):
-    """Time the script in a scratch folder."""
+def run_script(scratch, *flags, until="\0"):
+    """Time a whole run of the script in a scratch folder, without early stopping."""
     return time_python(
         script.__file__, "--output", f"{scratch}/model.keras", "--results",
-        f"{scratch}/results", "--cache-dir", scratch, "--epochs", str(thesis.EPOCHS), *flags,
-        until=until)
+        f"{scratch}/results", "--cache-dir", scratch, "--epochs", str(thesis.EPOCHS),
+        "--set", "stop_patience=10000", *flags, until=until)
+
+
+def run_uncached(scratch):
+    """Time a whole run that prepares all records."""
+    return run_script(scratch, "--no-cache")
 
 
 def first_epoch(scratch):
     """Time the script to the end of the first epoch, where all records are in the cache."""
-    time_script(scratch, until="epoch")
-    return time_script(scratch, until="epoch")
-
-
-def run_script(scratch):
-    """Time a whole run of the script, without early stopping or cache."""
-    return time_script(scratch, "--no-cache", "--set", "stop_patience=10000")
+    run_script(scratch, until="epoch")
+    return run_script(scratch, until="epoch")
 
 
 def run_thesis(scratch):
@@ -227,7 +227,7 @@ PARTS = {
         "Median of 300 records in one process."),
 
     "run": Part("Whole run", "s", {
-        "**the script**": run_script,
+        "**the script**": run_uncached,
         "the thesis's way": run_thesis,
         "the script to the end of its first epoch, warm cache": first_epoch},
         "From the command to the report, equal epochs, without cache."),
@@ -238,11 +238,7 @@ def measure_alone(way, scratch):
     """Measure a way in a process of its own, with what it prints on standard error."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, initializer=os.dup2, initargs=(2, 1)) as executor:
-        try:
-            return executor.submit(way, scratch).result()
-        except ImportError as error:    # such as PyTorch
-            log(error)
-            return np.nan
+        return executor.submit(way, scratch).result()
 
 
 def alternate(part, scratch):
@@ -276,14 +272,6 @@ def machine():
 
 
 # ------------------------------------------------------------------------------------------ main
-def parse_options(arguments=None):
-    """Read the command line."""
-    parser = Parser(__doc__)
-    parser.add_argument(
-        "--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure")
-    return parser.parse_args(arguments)
-
-
 def run(options):
     """Measure, and print a table for each part."""
     os.chdir(files.ROOT)    # where the demo is
@@ -296,7 +284,10 @@ def run(options):
 
 def main(arguments=None):
     """Run the benchmark; return the exit code."""
-    return exit_code("speed.py", run, parse_options(arguments))
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure")
+    return exit_code("speed.py", run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,11 @@ def check_recipes(start: str, of_start: Any, recipe: Any, names: list[str]) -> N
 
 def each_once(records: Any) -> Any:
     """Return the script's `Records` without what oversampling has repeated."""
-    places = np.flatnonzero(~records.rows["waveform_path"].duplicated())
+    return pick(records, np.flatnonzero(~records.rows["waveform_path"].duplicated()))
+
+
+def pick(records: Any, places: np.ndarray) -> Any:
+    """Return some of the script's `Records`, by their places."""
     return records._replace(
         rows=records.rows.iloc[places], signals=records.signals[places],
         features=records.features[places], targets=records.targets[places])

@@ -12,6 +12,7 @@ Five trainings take five times as long as a run.
 import argparse
 import dataclasses
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from anywhere
@@ -24,6 +25,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 import too_feature as script
 from ecg import files, label_rows, patients
+from ecg.adaptation import each_once, pick
 from ecg.errors import UserError, exit_code
 from ecg.left_out import count_reasons
 from ecg.metrics import soften
@@ -36,10 +38,11 @@ FIGURES = ["heart rate", "CV_RR", "QRS width"]    # features that decide on the 
 
 
 # ------------------------------------------------------------------------------------- out of fold
-def pick(records: script.Records, which: np.ndarray) -> script.Records:
-    """Return some of the records, by their places or a mask."""
-    return script.Records(records.rows.iloc[which], records.signals[which],
-                          records.features[which], records.targets[which])
+def folds(records: script.Records, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the places of records that a part's model sees, and of those it judges, by patient."""
+    persons = patients.join_copies(records.rows, records.signals)
+    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    return splitter.split(persons, records.targets, persons)
 
 
 def out_of_fold(records: script.Records, n_classes: int,
@@ -57,15 +60,11 @@ def out_of_fold(records: script.Records, n_classes: int,
     records = records._replace(features=records.features[:, :n_features])
 
     probabilities = np.zeros((len(records.targets), n_classes))
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=settings.seed)
-    persons = patients.join_copies(records.rows, records.signals)
-    parts = folds.split(persons, records.targets, persons)
-    for number, (seen, unseen) in enumerate(parts, 1):
+    for number, (seen, unseen) in enumerate(folds(records, settings.seed), 1):
         print(f"part {number} of {FOLDS}")
         held_out = pick(records, unseen)
-        once = ~held_out.rows["waveform_path"].duplicated().to_numpy()
-        model, temperature, _ = script.train(pick(records, seen), pick(held_out, once), n_classes,
-                                             settings)
+        model, temperature, _ = script.train(
+            pick(records, seen), each_once(held_out), n_classes, settings)
         # The temperature was fitted on these very records, so it is taken out again
         predicted = script.predict(model, held_out)
         probabilities[unseen] = soften(predicted, 1 / temperature)

@@ -329,7 +329,8 @@ def as_words(result: Result, loaded: Loaded) -> str:
     return (f"{printable(result.name)}:\nfrom {baseline:.3f} (flat ECG, average features) to "
             f"{probability:.3f} for {loaded.classes[result.probabilities.argmax()]},\nwithout any "
             f"rate step, by leads {ecg.sum():+.3f}, features {features.sum():+.3f}, missed "
-            f"{rest:+.3f};\nof these, most by\n" + table.head(MAX_NAMED).fillna("").to_string(index=False))
+            f"{rest:+.3f};\nof these, most by\n"
+            + table.head(MAX_NAMED).fillna("").to_string(index=False))
 
 
 def as_json(frame: pd.DataFrame, loaded: Loaded, model_path: str) -> str:
