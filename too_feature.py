@@ -1070,7 +1070,7 @@ def calibrate(model: Any, validation: Records) -> float:
 def fit_baseline(training: Records, n_classes: int, recipe: Recipe) -> LinearBaseline:
     """Fit the baseline: a logistic regression on the features that the network uses."""
     once = ~training.rows["waveform_path"].duplicated().to_numpy()
-    return LinearBaseline(
+    return LinearBaseline.fit(
         training.features[once], training.targets[once], n_classes, HEART_RATE,
         first_baseline_feature(recipe))
 
@@ -1414,7 +1414,7 @@ def rebuild(scaling: list[dict[str, list[float]]], n_classes: int, recipe: Recip
         if recipe.regression_share:
             from ecg.large_model import blend_with_regression
 
-            baseline = LinearBaseline.without_weights(
+            baseline = LinearBaseline(
                 scale["baseline_mean"], scale["baseline_variance"], n_classes, HEART_RATE,
                 first_baseline_feature(recipe))
             model = blend_with_regression(keras, model, baseline, recipe.regression_share)

@@ -84,7 +84,7 @@ def fit_regression(task, recipe, first):
     """Fit the regression of each run's report to the features of a recipe from `first` on."""
     _, features = task.pool.inputs(recipe)
     train = task.fold.train
-    regression = LinearBaseline(
+    regression = LinearBaseline.fit(
         features[train], task.pool.targets[train], len(task.pool.classes), script.HEART_RATE,
         first, **task.change)
 

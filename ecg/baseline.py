@@ -23,58 +23,60 @@ ABSENT_CLASS_BIAS = -20.0        # logit of a class without a record
 class LinearBaseline:
     """A logistic regression on standardised features, with hinges of the heart rate.
 
-    Every class counts the same.
-
     Parameters
     ----------
-    features : ndarray, shape (n, n_features), of the training records; NaN counts as the mean
-    targets : ndarray of int, shape (n,)
+    mean, variance : array_like, shape (n_features - first,), by which the features are scaled
     n_classes : int
     heart_rate : int, its place among the features, in bpm
     first : int, place of the first feature to use
-    regularisation : float, scikit-learn's C; the smaller, the smaller the weights
 
     Attributes
     ----------
-    mean, variance : ndarray, shape (n_features - first,), by which the features are scaled
     weights : ndarray, shape (n_features - first + 4, n_classes); the last four are the hinges'
-    bias : ndarray, shape (n_classes,)
+    bias : ndarray, shape (n_classes,); both are 0 unless fitted
     """
 
     def __init__(
-        self,
+        self, mean: Any, variance: Any, n_classes: int, heart_rate: int, first: int = 0
+    ) -> None:
+        self.mean = np.array(mean)
+        self.variance = np.array(variance)
+        self.heart_rate = heart_rate
+        self.first = first
+        self.weights = np.zeros((len(mean) + len(HINGES_BPM), n_classes))
+        self.bias = np.zeros(n_classes)
+
+    @classmethod
+    def fit(
+        cls,
         features: np.ndarray,
         targets: np.ndarray,
         n_classes: int,
         heart_rate: int,
         first: int = 0,
         regularisation: float = REGULARISATION,
-    ) -> None:
-        self.heart_rate = heart_rate
-        self.first = first
+    ) -> "LinearBaseline":
+        """Fit a regression to training records; every class counts the same.
+
+        Parameters
+        ----------
+        features : ndarray, shape (n, n_features); NaN counts as the mean
+        targets : ndarray of int, shape (n,)
+        n_classes, heart_rate, first : int, as of the class
+        regularisation : float, scikit-learn's C; the smaller, the smaller the weights
+        """
         used = features[:, first:].astype(float)
         with warnings.catch_warnings():    # a feature that was never measured
             warnings.simplefilter("ignore", RuntimeWarning)
-            self.mean = np.nan_to_num(np.nanmean(used, axis=0))
+            mean = np.nan_to_num(np.nanmean(used, axis=0))
             variance = np.nan_to_num(np.nanvar(used, axis=0))
 
-        self.variance = np.where(variance > 0, variance, 1.0)
+        variance = np.where(variance > 0, variance, 1.0)
+        baseline = cls(mean, variance, n_classes, heart_rate, first)
         regression = LogisticRegression(
             C=regularisation, class_weight="balanced", max_iter=5000)
-        regression.fit(self.inputs(features), targets)
-        self.weights, self.bias = all_classes(regression, n_classes)
-
-    @classmethod
-    def without_weights(cls, mean: Any, variance: Any, n_classes: int, heart_rate: int,
-                        first: int = 0) -> "LinearBaseline":
-        """Return a regression of this scaling whose weights and bias are all 0."""
-        baseline = cls.__new__(cls)
-        baseline.heart_rate = heart_rate
-        baseline.first = first
-        baseline.mean = np.array(mean)
-        baseline.variance = np.array(variance)
-        baseline.weights = np.zeros((len(mean) + len(HINGES_BPM), n_classes))
-        baseline.bias = np.zeros(n_classes)
+        regression.fit(baseline.inputs(features), targets)
+        baseline.weights, baseline.bias = all_classes(regression, n_classes)
         return baseline
 
     def inputs(self, features: np.ndarray) -> np.ndarray:

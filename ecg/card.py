@@ -30,9 +30,8 @@ def describe_run(
 
     For the script's `Settings`; `features` are names, units and reference ranges.
     """
-    recipe = settings.recipe
     given = dataclasses.asdict(settings)
-    del given["recipe"]
+    recipe = given.pop("recipe")
     labels_sha256 = files.sha256(settings.labels)
 
     card = {
@@ -43,8 +42,8 @@ def describe_run(
         "leads": leads,
         "features": features,
         "synthetic": is_demo,
-        "sampling_rate_hz": recipe.sequence_length / wfdb_files.RECORD_SECONDS,
-        "recipe": dataclasses.asdict(recipe),
+        "sampling_rate_hz": recipe["sequence_length"] / wfdb_files.RECORD_SECONDS,
+        "recipe": recipe,
         "settings": given,
         "versions": origin.versions(),
         "rows": labels.attrs["rows"],
@@ -142,9 +141,8 @@ def _more_features(card):
 
 
 def _labels(card):
-    is_synthetic = card.get("synthetic")
-    of_test = str(card.get("test_labels_origin", ""))
+    of_test = card.get("test_labels_origin", "")
     return "\n".join(filter(None, [
-        origin.TRAINED_ON_SYNTHETIC if is_synthetic else "",
+        origin.TRAINED_ON_SYNTHETIC if card.get("synthetic") else "",
         origin.about_results(origin.of_card(card), of_test),
         origin.caution(card)]))

@@ -45,7 +45,6 @@ class Checkpoint:
         self.done = 0
         self.history: list[dict] = []
         self._arrays: list[np.ndarray] = []
-        self._counters: list[tuple[dict, int]] = []
         file = folder / "state.npz"
         if resume and file.exists():
             self._read(file)
@@ -53,10 +52,10 @@ class Checkpoint:
         elif resume:
             print(f"notice: nothing to go on from in {folder}: starting at the beginning")
 
-    def _read(self, file: Path) -> None:
+    def _read(self, file):
         with np.load(file) as stored:
-            notes = json.loads(stored["notes"].item())
-            self._arrays = [stored[f"arr_{i}"] for i in range(len(stored.files) - 1)]
+            text, *self._arrays = stored.values()
+        notes = json.loads(text.item())
         key = notes["key"]
         differing = [name for name, value in self.key.items() if key.get(name) != value]
         if differing:
@@ -112,7 +111,7 @@ class Checkpoint:
         for callback in counting:
             best = getattr(callback, "best_weights", None) or []
             arrays += map(np.array, best)
-            counted = {name: vars(callback)[name] for name in COUNTERS if name in vars(callback)}
+            counted = {name: n for name, n in vars(callback).items() if name in COUNTERS}
             counters.append((counted, len(best)))
 
         notes = {"key": self.key, "done": done, "history": history, "counters": counters}

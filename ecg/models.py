@@ -24,6 +24,7 @@ MAX_MODEL_BYTES = 2**28    # an ensemble of 100 large ones has 50 MB
 MAX_CARD_BYTES = 2**25
 MAX_MEMBERS = 100          # of an ensemble
 MAX_LETTERS = 100          # of a class name
+NOT_PLAIN = "its weights are not plain arrays"
 FILES = ["config.json", "metadata.json", "model.weights.h5"]
 
 
@@ -39,7 +40,7 @@ def refusing(path: str | Path) -> Iterator[None]:
 
 
 # ------------------------------------------------------------------------------------------ card
-def _check_size(path: str | Path, most: int) -> None:
+def _check_size(path, most):
     """Raise ValueError if there is no plain file (a pipe never ends), or too large a one."""
     if os.stat(path).st_size > most or not os.path.isfile(path):
         raise ValueError(f"{os.path.basename(path)} is not a plain file, or larger than any of "
@@ -114,51 +115,30 @@ def check_card(card: dict[str, Any], leads: Sequence[str], features: Sequence[tu
 
 
 # --------------------------------------------------------------------------------------- weights
-NOT_PLAIN = "its weights are not plain arrays"
-
-
-def _items(group: Any) -> Iterator[Any]:
-    """Yield what an HDF5 group holds; ValueError if one of its names is a link."""
-    import h5py  # Keras brings it
-
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(NOT_PLAIN)
-        yield group[name]
-
-
-def _array_bytes(item: Any) -> int:
-    """Return the size of an HDF5 array when read; ValueError if it is not stored as it is."""
-    import h5py
-
-    if not isinstance(item, h5py.Dataset):
-        raise ValueError(NOT_PLAIN)
-    if item.external or item.is_virtual or item.chunks or item.dtype.kind not in "iuf":
-        raise ValueError(NOT_PLAIN)
-    return item.nbytes
-
-
-def _check_weights(content: bytes) -> None:
+def _check_weights(content):
     """Raise ValueError if an HDF5 file leads out of itself, or grows when it is read."""
-    import h5py
+    import h5py  # Keras brings it
 
     size = 0
     seen = set()
     with h5py.File(io.BytesIO(content)) as file:
-        groups = [file]
-        while groups:
-            for item in _items(groups.pop()):
-                if not isinstance(item, h5py.Group):
-                    size += _array_bytes(item)
-                    if size > MAX_MODEL_BYTES:
-                        raise ValueError(NOT_PLAIN)
-                    continue
-
-                address = h5py.h5o.get_info(item.id).addr
-                if address in seen:    # a group that holds itself has no end
+        todo = [file["/"]]
+        while todo:
+            item = todo.pop()
+            if isinstance(item, h5py.Group):
+                links = [item.get(name, getlink=True) for name in item]
+                is_plain = {type(link) for link in links} <= {h5py.HardLink}
+                if item in seen or not is_plain:    # a group that holds itself has no end
                     raise ValueError(NOT_PLAIN)
-                seen.add(address)
-                groups.append(item)
+                seen.add(item)
+                todo += item.values()
+                continue
+
+            if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "iuf":
+                raise ValueError(NOT_PLAIN)
+            size += item.nbytes
+            if item.external or item.is_virtual or item.chunks or size > MAX_MODEL_BYTES:
+                raise ValueError(NOT_PLAIN)
 
 
 # --------------------------------------------------------------------------------------- scaling
@@ -319,7 +299,7 @@ def make_portable(path: Path) -> None:
             archive.writestr(name, content)
 
 
-def _portable(part: Any) -> Any:
+def _portable(part):
     """Return a part of a description without what some releases do not know.
 
     That is `NEWER_SETTINGS`, and the name among the settings of an operation that has others.

@@ -266,8 +266,8 @@ def commit() -> str:
     """Return the commit of this repository that is checked out, or "" where there is none."""
     if not (files.ROOT / ".git").exists():    # git would look for another project's above
         return ""
-    command = ["git", "-C", str(files.ROOT), "rev-parse", "HEAD"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.check_output(    # noqa: S603  a fixed command
-            command, text=True, stderr=subprocess.DEVNULL, timeout=10).strip()
+    command = ["git", "-C", str(files.ROOT), "rev-parse", "--verify", "HEAD"]
+    with contextlib.suppress(OSError):
+        done = subprocess.run(command, capture_output=True, text=True)    # noqa: S603  a fixed one
+        return done.stdout.strip()
     return ""

@@ -122,7 +122,7 @@ def fixed_limits(text: str) -> list[float]:
             "none", ValueError):
         low, high = map(float, text.split(","))
         if not low < high:
-            raise ValueError("the lower one first")
+            raise ValueError
     return [low, high]
 
 

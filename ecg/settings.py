@@ -139,13 +139,6 @@ def names_of(recipe: type) -> list[str]:
     return [field.name for field in dataclasses.fields(recipe) if field.name != "name"]
 
 
-def describe_fields(kind: type, names: list[str]) -> str:
-    """Return a line for each of these fields of a dataclass: name, default, help text and range."""
-    return "\n".join(
-        f"  {field.name}={field.default}: {field.metadata['help']} ({expectation(field)})"
-        for field in dataclasses.fields(kind) if field.name in names)
-
-
 def parse_assignments(
     texts: list[str],
     names: list[str],
@@ -183,12 +176,15 @@ def read_flags(
     """
     method = names_of(recipe)
     of_method = {"--" + name.replace("_", "-"): f"it is now --set {name}=VALUE" for name in method}
+    described = "\n".join(
+        f"  {field.name}={field.default}: {field.metadata['help']} ({expectation(field)})"
+        for field in dataclasses.fields(recipe) if field.name in method)
     parser = Parser(
         description,
         of_method | old,
         argument_default=argparse.SUPPRESS,    # so that only what is given is returned
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"settings of the method, for --set:\n{describe_fields(recipe, method)}")
+        epilog=f"settings of the method, for --set:\n{described}")
     parser.add_flags(settings, "your data")
     parser.add_flags(settings, "this run").add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE",

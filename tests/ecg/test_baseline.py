@@ -25,7 +25,7 @@ def by_rate(features):
 
 def test_classes_that_end_at_60_and_100_bpm_are_told_apart_on_other_records():
     features, others = made(400), made(1000, seed=1)
-    probabilities = LinearBaseline(features, by_rate(features), 3, RATE).predict(others)
+    probabilities = LinearBaseline.fit(features, by_rate(features), 3, RATE).predict(others)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     is_right = probabilities.argmax(axis=1) == by_rate(others)
     assert is_right.mean() > 0.93
@@ -36,7 +36,7 @@ def test_classes_that_end_at_60_and_100_bpm_are_told_apart_on_other_records():
 def test_a_feature_that_is_not_measured_counts_as_the_mean_and_far_ones_are_cut_off():
     features = made()
     features[::3, 0] = np.nan
-    baseline = LinearBaseline(features, by_rate(features), 3, RATE)
+    baseline = LinearBaseline.fit(features, by_rate(features), 3, RATE)
     assert baseline.mean[0] == pytest.approx(np.nanmean(features[:, 0]))
     records = np.tile(baseline.mean, (4, 1))
     records[1, 0] = np.nan
@@ -53,15 +53,15 @@ def test_features_that_were_never_measured_or_never_differ_do_no_harm():
     features[:, 1] = 3.0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        baseline = LinearBaseline(features, by_rate(features), 3, RATE)
+        baseline = LinearBaseline.fit(features, by_rate(features), 3, RATE)
         assert np.isfinite(baseline.predict(np.full((1, 4), np.nan))).all()
 
 
 def test_two_classes_get_the_same_probabilities_as_two_of_three():
     features = made()
     targets = (features[:, 0] > 5).astype(int)
-    two = LinearBaseline(features, targets, 2, RATE).predict(features)
+    two = LinearBaseline.fit(features, targets, 2, RATE).predict(features)
     assert np.corrcoef(np.log(two[:, 1] / two[:, 0]), features[:, 0])[0, 1] > 0.9
-    three = LinearBaseline(features, 2 * targets, 3, RATE).predict(features)
+    three = LinearBaseline.fit(features, 2 * targets, 3, RATE).predict(features)
     np.testing.assert_allclose(three[:, [0, 2]], two, atol=1e-6)
     assert three[:, 1].max() < 1e-4    # a class without records is never chosen

@@ -33,7 +33,8 @@ def records():
 @pytest.fixture(scope="module")
 def baseline(records):
     """A regression on the features that the large model sees."""
-    return LinearBaseline(records[1], np.arange(60) % 5, 5, script.HEART_RATE, script.HEART_RATE)
+    return LinearBaseline.fit(
+        records[1], np.arange(60) % 5, 5, script.HEART_RATE, script.HEART_RATE)
 
 
 def blended(model, baseline, share):
@@ -68,7 +69,7 @@ def test_a_training_of_the_large_recipe_ends_with_the_regression_in_the_model(mo
     monkeypatch.setattr(script, "fit", lambda *_: [])    # as it was built
     settings = script.Settings(recipe=script.RECIPES["large"])
     model, temperature, _ = script.train(training, training, 5, settings)
-    once = LinearBaseline(
+    once = LinearBaseline.fit(
         records[1][:40], np.arange(40) % 5, 5, script.HEART_RATE, script.HEART_RATE)
     kernel, _ = model.layers[-1].get_weights()
     np.testing.assert_allclose(

@@ -56,7 +56,8 @@ def large(keras):
     rng = np.random.default_rng(1)
     features = rng.normal(0.5, 1, (50, width))
     features[:, script.HEART_RATE] = rng.uniform(40, 140, 50)
-    baseline = LinearBaseline(features, np.arange(50) % 5, 5, script.HEART_RATE, script.HEART_RATE)
+    baseline = LinearBaseline.fit(
+        features, np.arange(50) % 5, 5, script.HEART_RATE, script.HEART_RATE)
     return large_model.blend_with_regression(keras, model, baseline, 2 / 3)
 
 
