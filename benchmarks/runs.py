@@ -102,10 +102,8 @@ class Runner:
 
     def _trials(self, each):
         """Return the trainings that candidate settings are chosen by."""
-        candidates = each.system.candidates
-        if len(candidates) == 1:
-            return []
-        return [self._cell(each, each.folds[0], SEED, change) for change in candidates]
+        return [self._cell(each, each.folds[0], SEED, change)
+                for change in each.system.candidates]
 
     def _chosen(self, each):
         """Return the candidate settings to use: those whose trial was the best."""
@@ -114,7 +112,7 @@ class Runner:
             balanced_accuracy(
                 self.pool.targets[unseen], self._predict(cell)[unseen].argmax(axis=1))
             for cell in self._trials(each)]
-        return each.system.candidates[int(np.argmax(scores or [0]))]
+        return each.system.candidates[int(np.argmax(scores))]
 
     def _rows(self, each):
         """Return the trainings of each seed, one for each fold."""

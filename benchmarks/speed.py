@@ -255,10 +255,10 @@ def spread(values):
 
 def table(part, values):
     """Return a part's table in Markdown, each row compared with the first, round by round."""
-    first, *others = values
+    first = values.columns[0]
     times = values.div(values[first], axis=0)
-    rows = [[first, spread(values[first]), ""],
-            *([title, spread(values[title]), spread(times[title])] for title in others)]
+    rows = [[title, spread(values[title]), spread(times[title]) if title != first else ""]
+            for title in values]
     heading = f"{first.strip('*')} is so many times as fast"
     return f"### {part.title}\n\n{markdown_table(['', part.unit, heading], rows)}\n\n{part.note}\n"
 

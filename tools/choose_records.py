@@ -103,17 +103,12 @@ def run(flags: argparse.Namespace) -> None:
         origin.beside(flags.output), json.dumps({"chosen_by": flags.by}).encode())
     if flags.plot:
         classify.draw_pages(chosen, loaded, flags.plot)
-    print(in_words(labels, len(paths), flags))
-
-
-def in_words(labels: pd.DataFrame, n_paths: int, flags: argparse.Namespace) -> str:
-    """Say what was chosen, who the patients are, and what to do."""
     sample = "drawn at random" if flags.by == "random" else "the least certain, which are no sample"
     n_unknown = (labels["subject_id"] == "").sum()
-    return (f"{len(labels)} of {n_paths} records to label, {sample}, are in {flags.output}: "
-            f"{len(labels) - n_unknown} of as many patients, {n_unknown} of patients that no "
-            "folder or --labels tells.\nFill in column 1 (the patient, where it is empty) and "
-            "column 3 (the class), and delete rows without")
+    print(f"{len(labels)} of {len(paths)} records to label, {sample}, are in {flags.output}: "
+          f"{len(labels) - n_unknown} of as many patients, {n_unknown} of patients that no "
+          "folder or --labels tells.\nFill in column 1 (the patient, where it is empty) and "
+          "column 3 (the class), and delete rows without")
 
 
 def main(arguments: list[str] | None = None) -> int:

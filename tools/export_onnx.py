@@ -125,8 +125,6 @@ def run(flags: argparse.Namespace) -> None:
     """Export a model."""
     path = adaptation.find_model(flags.model)
     output = Path(flags.output or Path(path).with_suffix(".onnx"))
-    if output.suffix != ".onnx":
-        raise UserError(f"--output {output}: expected a file name that ends in .onnx")
     check_packages()
     files.check_target(output)
     loaded = script.load(path)

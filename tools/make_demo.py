@@ -1,10 +1,8 @@
 """Write the demo: about 600 synthetic 12-lead ECGs in MIMIC-IV-ECG's own format.
 
-    python tools/make_demo.py                           # write mimic-iv-ecg/demo/
-    python tools/make_demo.py --labels demo_labels.csv  # write the label file that names them
+    python tools/make_demo.py    # write mimic-iv-ecg/demo/
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -12,19 +10,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # to run from an
 from ecg.packages import require_packages
 
 require_packages()
-from ecg import demo, files
+from ecg import demo
 from ecg.errors import exit_code
 from ecg.settings import Parser
 
 
-def run(options: argparse.Namespace) -> None:
-    """Write the records, or the label file if its name is given."""
-    if options.labels:
-        files.check_target(options.labels)
-        files.write_bytes(options.labels, demo.label_text().encode())
-    else:
-        n = demo.write_demo(options.data_dir)
-        print(f"{n} synthetic records written below {options.data_dir}/demo")
+def run(folder: str) -> None:
+    """Write the records."""
+    print(f"{demo.write_demo(folder)} synthetic records written below {folder}/demo")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,9 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(__doc__)
     parser.add_argument("--data-dir", default="mimic-iv-ecg",
                         help="folder in which to write demo/ (default: %(default)s)")
-    parser.add_argument("--labels", metavar="FILE",
-                        help="write the label file of the demo, and no records")
-    return exit_code("make_demo.py", run, parser.parse_args(arguments))
+    return exit_code("make_demo.py", run, parser.parse_args(arguments).data_dir)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ the Open Database Licence 1.0.
 """
 
 import functools
-import itertools
 import json
 import re
 import sys
@@ -226,14 +225,8 @@ def statements(cells):
 def meanings(text):
     """Return what a normalised statement means: its classes, or one meaning that is no class."""
     matching = [meaning for pattern, meaning in RULES
-                if len(text) < MAX_LETTERS and re.fullmatch(pattern, text)]
-    if not matching:
-        return (UNKNOWN,)
-
-    if matching[0] not in CLASSES:
-        return (matching[0],)
-
-    return tuple(name for name in CLASSES if name in matching)
+                if len(text) < MAX_LETTERS and re.fullmatch(pattern, text)] or [UNKNOWN]
+    return {*matching} & {*CLASSES} if matching[0] in CLASSES else {matching[0]}
 
 
 # ------------------------------------------------------------------------------- what a report says
@@ -247,7 +240,7 @@ class Verdict(NamedTuple):
 
 def judge(texts, options):
     """Return the `Verdict` on a report, given its statements."""
-    said = set(itertools.chain.from_iterable(map(meanings, texts))) - {NEUTRAL}
+    said = set().union(*map(meanings, texts)) - {NEUTRAL}
     if options.rate_origin == "any":
         said = {{SLOW: BRADY, FAST: TACHY}.get(meaning, meaning) for meaning in said}
     if said != {NORMAL}:
@@ -272,7 +265,7 @@ def read_reports(table, options):
     for report, n in Counter(reports).items():
         texts = statements(report)
         verdicts[report] = judge(texts, options)
-        unknown.update({text[:80]: n for text in texts if meanings(text) == (UNKNOWN,)})
+        unknown.update({text[:80]: n for text in texts if meanings(text) == {UNKNOWN}})
 
     judged = pd.DataFrame([verdicts[report] for report in reports], columns=Verdict._fields)
     return judged, unknown

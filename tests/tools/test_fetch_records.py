@@ -163,12 +163,6 @@ def test_right_files_are_kept_and_damaged_ones_fetched_again(server, wanted):
 
 
 # -------------------------------------------------------------------------------------- the mirror
-def test_physionet_is_asked_first_and_then_its_open_mirror():
-    assert fetch_records.URLS == [
-        "https://physionet.org/files/mimic-iv-ecg/1.0/",
-        "https://physionet-open.s3.amazonaws.com/mimic-iv-ecg/1.0/"]
-
-
 @pytest.mark.parametrize(("fault", "rate"), [("drop", 1e-9), ("silent", 1e-9), ("slow", 1e9)])
 def test_a_server_that_fails_or_is_slow_is_not_asked_again(
         fault, rate, server, mirror, wanted, monkeypatch):

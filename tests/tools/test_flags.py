@@ -13,10 +13,10 @@ WRONG = {
     "figures": [["x", "--only", "y"], ["x"]],
     "make_labels": [["x", "y", "--rate-origin", "z"], ["x"], [".", "."]],
     "fetch_records": [["--seed", "-1"], ["--url"], ["--labels", "none.csv"]],
-    "export_onnx": [["x.keras", "--output", "x.h5"], ["no.keras"], ["x", "y"]],
+    "export_onnx": [["no.keras"], ["x", "y"]],
     "check_labels": [["--seed", "many"], ["--csv", "no/x.csv"], ["--labels", "none.csv"]],
     "choose_records": [["m.keras"], ["m.keras", ".", "--number", "0"], ["m.keras", "none"]],
-    "make_demo": [["--data-dir"], ["--labels", "."]]}
+    "make_demo": [["--data-dir"], ["--labels", "x"]]}
 
 
 @pytest.mark.parametrize("name", WRONG)
