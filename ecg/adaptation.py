@@ -18,7 +18,6 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from ecg.errors import UserError
 from ecg.files import ROOT
-from ecg.rate_step import RateStep
 
 SHIPPED = "real_large", "real_default"    # trained on real ECGs, in models/; the better one first
 PRIOR_STRENGTH = 10.0     # records' worth of loss for each unit of squared distance
@@ -66,7 +65,7 @@ def find_model(name: str) -> str:
     return str(ROOT / "models" / f"{name}.keras") if name in SHIPPED else name
 
 
-def split_model(keras: Any, model: Any, name: str) -> tuple[Any, Any]:
+def split_model(keras: Any, model: Any, name: str) -> tuple:
     """Return a Keras model of all layers but the last, and the last, which is Dense.
 
     Raises
@@ -212,7 +211,7 @@ def cross_validate(
     patients: np.ndarray,
     start: LastLayer,
     seed: int,
-    choose_step: Callable[[np.ndarray], RateStep],
+    choose_step: Callable,
     rate: np.ndarray,
 ) -> np.ndarray:
     """Return the predicted class (n,) of each record by nested cross-validation of `adapt`.

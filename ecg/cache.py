@@ -106,12 +106,12 @@ class Batch(NamedTuple):
     file: Path | None    # None keeps the rows in memory
 
 
-def stamp(path: str) -> list[Any]:
+def stamp(path: str) -> list:
     """Return what tells a record from another of its name: its header, sizes and times.
 
     A header's bytes count, as a gain may be corrected by one of the same size at the same time.
     """
-    marks: list[Any] = []
+    marks: list = []
     for ending in (".hea", ".dat", ".mat"):
         if os.path.isfile(path + ending):
             status = os.stat(path + ending)
@@ -168,14 +168,14 @@ def prepare_batches(
     jobs: int,
     scheduler: str,
     title: str,
-) -> list[Any]:
+) -> list:
     """Return the rows of each batch, prepared by worker processes or on a Dask cluster."""
     if not batches:
         return []
     n = sum(len(batch.paths) for batch in batches)
     jobs = jobs or (-1 if scheduler or n >= WORTH_WORKERS else 1)
     place = cluster.workers(scheduler) if scheduler else contextlib.nullcontext()
-    made: list[Any] = []
+    made: list = []
     try:
         with place, tqdm(total=n, desc=title, mininterval=1) as progress:
             parallel = joblib.Parallel(jobs, return_as="generator")

@@ -25,7 +25,7 @@ def describe_run(
     leads: Sequence[str],
     features: Sequence[tuple],
     is_demo: bool,
-) -> dict[str, Any]:
+) -> dict:
     """Return the part of the card that is known before training.
 
     For the script's `Settings`; `features` are names, units and reference ranges.
@@ -63,7 +63,7 @@ def feature_title(name: str, unit: str = "") -> str:
     return f"{title} [{unit}]" if unit else title
 
 
-def contract(card: dict[str, Any]) -> dict[str, list[str]]:
+def contract(card: dict) -> dict[str, list[str]]:
     """Return what a model takes and gives, section by section, each a list of sentences.
 
     Parameters

@@ -39,7 +39,7 @@ class Checkpoint:
         The state is of a run with another key.
     """
 
-    def __init__(self, folder: Path, key: dict[str, Any], resume: bool) -> None:
+    def __init__(self, folder: Path, key: dict, resume: bool) -> None:
         self.folder = folder
         self.key = json.loads(json.dumps(key))
         self.done = 0

@@ -38,7 +38,7 @@ def values_of(rows: pd.DataFrame, group: str) -> pd.Series:
 
 
 # ------------------------------------------------------------------------------------------- flow
-def join(splits: dict[str, pd.DataFrame], records: dict[str, Any]) -> pd.DataFrame:
+def join(splits: dict[str, pd.DataFrame], records: dict) -> pd.DataFrame:
     """Return the rows of all splits, with columns `split` and `end`: what became of each.
 
     Parameters
@@ -59,7 +59,7 @@ def join(splits: dict[str, pd.DataFrame], records: dict[str, Any]) -> pd.DataFra
     return pd.concat(parts).fillna("")    # a label file may lack a column of the other
 
 
-def flow(split: pd.DataFrame, card: dict[str, Any]) -> pd.DataFrame:
+def flow(split: pd.DataFrame, card: dict) -> pd.DataFrame:
     """Return how many rows of the label files came to which end; these sum to all rows.
 
     Parameters
@@ -115,7 +115,7 @@ def by_group(
     test: Any,
     probabilities: np.ndarray,
     classes: list[str],
-) -> dict[str, dict[str, Any]]:
+) -> dict:
     """Measure all test patients, each group of them, and its difference from the rest.
 
     Parameters

@@ -5,13 +5,12 @@ import ctypes
 import functools
 import gc
 import os
-from typing import Any
 
 from ecg.errors import UserError
 
 
 @functools.cache
-def load_tensorflow() -> tuple[Any, Any]:
+def load_tensorflow() -> tuple:
     """Import TensorFlow on first use, with all GPUs hidden; return it and Keras.
 
     Raises

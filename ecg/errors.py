@@ -51,7 +51,7 @@ def user_errors(what: object, errors: Any = (OSError, ImportError)) -> Iterator[
         raise UserError(f"{what}: {error}") from error
 
 
-def exit_code(program: str, function: Callable[..., Any], *arguments: Any,
+def exit_code(program: str, function: Callable, *arguments: Any,
               traceback: bool = False) -> int:
     """Run the function of a program and return the exit code of the program.
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent    # of this project's code
 _claimed: dict[Path, int] = {}    # descriptors of locked folders, held until the process ends
 
 
-def write_whole(path: Path | str, write: Callable[[Path], Any]) -> None:
+def write_whole(path: Path | str, write: Callable) -> None:
     """Write a file as a whole: whatever happens, `path` is never half written.
 
     Parameters

@@ -273,7 +273,7 @@ def labels_alone(
     patients: Patients,
     predicted: np.ndarray,
     n_classes: int,
-) -> tuple[dict[str, Figure], dict[str, list[Figure]]]:
+) -> tuple[dict, dict]:
     """Return the figures that predicted classes give: overall, and by class."""
     truth = np.eye(n_classes)[patients.targets]
     called = np.eye(n_classes)[predicted]
@@ -309,7 +309,7 @@ def measure(
     targets: np.ndarray,
     subjects: np.ndarray,
     prevalence: np.ndarray | None = None,
-) -> tuple[dict[str, Figure], dict[str, list[Figure]]]:
+) -> tuple[dict, dict]:
     """Return all figures of a test, overall and by class.
 
     Parameters

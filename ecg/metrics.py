@@ -5,7 +5,6 @@ said in `ecg.intervals`.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -125,7 +124,7 @@ def all_figures(
     subjects: np.ndarray,
     classes: list[str],
     prevalence: np.ndarray | None = None,
-) -> dict[str, dict]:
+) -> dict:
     """Return what `intervals.measure` does with intervals, for JSON: "model" and "by class".
 
     Each figure is [value, low, high]; [value, None, None] where patients are too few for an
@@ -154,7 +153,7 @@ def thresholds(
     test: np.ndarray,
     test_targets: np.ndarray,
     classes: list[str],
-) -> dict[str, Any]:
+) -> dict:
     """Choose the decision threshold of each class: the probability at a sensitivity of 0.95.
 
     Parameters
@@ -173,7 +172,7 @@ def thresholds(
     def share(answers):
         return float(answers.mean()) if len(answers) else None
 
-    chosen: dict[str, Any] = dict.fromkeys(classes)
+    chosen: dict = dict.fromkeys(classes)
     for number, name in enumerate(classes):
         of_class = validation[validation_targets == number, number]
         if len(of_class) >= MIN_RECORDS:
@@ -204,7 +203,7 @@ def calibrations(
     temperatures: list[float],
     targets: np.ndarray,
     decide: Callable = np.asarray,
-) -> dict[str, dict[str, float]]:
+) -> dict:
     """Return `calibration` before and after temperature scaling.
 
     And what it is after that, but without the rate step.

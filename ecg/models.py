@@ -47,7 +47,7 @@ def _check_size(path, most):
                          "this project")
 
 
-def read_card(path: str | Path) -> dict[str, Any]:
+def read_card(path: str | Path) -> dict:
     """Read the card of a model.
 
     A run that was killed between moving the model and its card into place has left the card as a
@@ -85,7 +85,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
     raise ValueError(f"{card_path.name} is missing or describes another model")
 
 
-def check_card(card: dict[str, Any], leads: Sequence[str], features: Sequence[tuple],
+def check_card(card: dict, leads: Sequence[str], features: Sequence[tuple],
                n_linear: int) -> None:
     """Check what a card says of a model's inputs and outputs.
 
@@ -260,7 +260,7 @@ NEWER_SETTINGS = {"quantization_config", "input_axes", "output_axes", "renorm", 
                   "sliding_window"}
 
 
-def write(model: Any, card: dict[str, Any], path: Path) -> None:
+def write(model: Any, card: dict, path: Path) -> None:
     """Write a model and its card, to which the hash of the model's file is added.
 
     The card is first written as .json.new, so that a card that fits the model exists at every
@@ -278,7 +278,7 @@ def write(model: Any, card: dict[str, Any], path: Path) -> None:
         os.replace(new, path.with_suffix(".json"))
 
 
-def write_card(card: dict[str, Any], path: Path, card_path: Path | None = None) -> None:
+def write_card(card: dict, path: Path, card_path: Path | None = None) -> None:
     """Write the card of a model whose file is there, by default next to it as .json."""
     text = json.dumps({**card, "model_sha256": files.sha256(path)}, indent=1)
     files.write_bytes(card_path or path.with_suffix(".json"), text.encode())

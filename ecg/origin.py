@@ -44,7 +44,7 @@ def check_flag(text: str) -> None:
                         'characters, such as "two cardiologists"')
 
 
-def check_card(card: dict[str, Any]) -> None:
+def check_card(card: dict) -> None:
     """Refuse a stranger's card that says of origins what no run writes.
 
     Raises
@@ -93,7 +93,7 @@ def beside(name: str) -> Path:
     return Path(name).with_suffix(".labels.json")
 
 
-def label_error(card: dict[str, Any]) -> str:
+def label_error(card: dict) -> str:
     """Return what is known of the error of tested labels that a machine has read, or ""."""
     tested = card.get("test_labels_origin") or of_card(card)
     return OF_MACHINES if "machine" in tested.casefold() else ""
@@ -110,7 +110,7 @@ def chosen_by(name: str) -> str:
     return ""
 
 
-def of_run(settings: Any, is_demo: bool, test: pd.DataFrame) -> dict[str, Any]:
+def of_run(settings: Any, is_demo: bool, test: pd.DataFrame) -> dict:
     """Return for the card where labels and test records come from; rows of --test-labels.
 
     For the script's `Settings`; `test` are the test records.
@@ -126,12 +126,12 @@ def of_run(settings: Any, is_demo: bool, test: pd.DataFrame) -> dict[str, Any]:
             "equal_numbers": test.attrs["equal_numbers"]}
 
 
-def of_card(card: dict[str, Any]) -> str:
+def of_card(card: dict) -> str:
     """Return what a model's card states."""
     return card.get("labels_origin", NOT_STATED)
 
 
-def note(card: dict[str, Any], is_tested: bool = False) -> str:
+def note(card: dict, is_tested: bool = False) -> str:
     """Return what has to be said wherever the model of this card speaks, or is tested."""
     own = of_card(card)
     others = [of_card(start) for start in starts(card) if of_card(start) != own]
@@ -142,22 +142,22 @@ def note(card: dict[str, Any], is_tested: bool = False) -> str:
 
 
 # --------------------------------------------------------------------------- what was learnt from
-def starts(card: dict[str, Any]) -> list[dict[str, str]]:
+def starts(card: dict) -> list[dict[str, str]]:
     """Return model, sha256 and labels_origin of each model that this card's comes from."""
     return card.get("start_from", [])
 
 
-def trained_on(card: dict[str, Any]) -> list[str]:
+def trained_on(card: dict) -> list[str]:
     """Return the SHA-256 of each label file that the model of a card has learnt from."""
     return card.get("trained_on") or [card.get("labels_sha256", "")]
 
 
 def describe_start(
     name: str,
-    start: dict[str, Any],
-    card: dict[str, Any],
+    start: dict,
+    card: dict,
     is_trained: bool,
-) -> dict[str, Any]:
+) -> dict:
     """Return what the card of a run has to say about the model that it starts from.
 
     Parameters
@@ -185,7 +185,7 @@ def describe_start(
     return described
 
 
-def unseen(card: dict[str, Any], is_trained: bool) -> str:
+def unseen(card: dict, is_trained: bool) -> str:
     """Return what follows "tested on so many patients": in which sense they are new, if checked."""
     compared = "recording" if card.get("equal_numbers") else "number, folder or recording"
     own = f" with no {compared} in common with"
@@ -198,7 +198,7 @@ def unseen(card: dict[str, Any], is_trained: bool) -> str:
     return words if known else f"{words}; the start has learnt from none of their recordings"
 
 
-def caution(card: dict[str, Any]) -> str:
+def caution(card: dict) -> str:
     """Return the warnings that the test patients may be no others, or no sample; or ""."""
     n_equal, n_known = card.get("equal_numbers") or 0, card.get("start_knows") or 0
     return " ".join(filter(None, [

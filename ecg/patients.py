@@ -269,7 +269,7 @@ class CopyWatch:
     joined : list of (subject_id, subject_id) who share a test record: one patient of two numbers
     """
 
-    def __init__(self, held_out: dict[str, Any], is_test: bool = False) -> None:
+    def __init__(self, held_out: dict, is_test: bool = False) -> None:
         self.held_out = [Drawn(records.rows, Recordings.of(records.signals), f"{name} record")
                          for name, records in held_out.items()]
         self.is_test = is_test

@@ -99,7 +99,7 @@ def rate_places(classes: list[str]) -> list[int]:
     return [names.index(kind) for kind in RATE_CLASSES]
 
 
-def of_card(card: dict[str, Any]) -> RateStep:
+def of_card(card: dict) -> RateStep:
     """Return the rate step of a card; a malformed card raises any error."""
     limits = card.get("rate_limits")
     if not limits:

@@ -80,7 +80,7 @@ def rate_step_lines(step: RateStep, rate: np.ndarray, truth: np.ndarray) -> str:
             f"{pd.crosstab(truth, zone, rownames=[''], colnames=['']).to_string()}")
 
 
-def threshold_lines(thresholds: dict[str, Any]) -> list[str]:
+def threshold_lines(thresholds: dict) -> list[str]:
     """Return from which probability each class is called, how well that does, and which are not."""
     lines = []
     for name, threshold in thresholds.items():
@@ -104,7 +104,7 @@ def vitals_table(vitals: np.ndarray, kinds: list[tuple], truth: np.ndarray) -> s
     return by_class.agg(["mean", "std", "count"]).T.to_string(float_format="%.3g")
 
 
-def in_words(figures: dict[str, Any], truth: np.ndarray, predicted: np.ndarray,
+def in_words(figures: dict, truth: np.ndarray, predicted: np.ndarray,
              vitals: np.ndarray, kinds: list[tuple], step: RateStep) -> str:
     """Return the report as text.
 
@@ -151,7 +151,7 @@ def in_words(figures: dict[str, Any], truth: np.ndarray, predicted: np.ndarray,
                          for name, unit, limits in kinds if limits))
 
 
-def cohort_lines(split: pd.DataFrame, card: dict[str, Any]) -> list[str]:
+def cohort_lines(split: pd.DataFrame, card: dict) -> list[str]:
     """Return flow, table 1 and groups in short; `split` is what `cohort.join` returned."""
     flow = cohort.flow(split, card)
     table = cohort.table1(split, [name for name in ("age", "sex") if name in split])
@@ -167,7 +167,7 @@ def cohort_lines(split: pd.DataFrame, card: dict[str, Any]) -> list[str]:
         ""]
 
 
-def in_full(words: str, split: pd.DataFrame, card: dict[str, Any]) -> str:
+def in_full(words: str, split: pd.DataFrame, card: dict) -> str:
     """Return the whole report: what was tested, the words of `in_words`, and what it is not.
 
     `split` is what `cohort.join` returned, `card` is the run's, with its metrics.

@@ -127,7 +127,7 @@ class Parser(argparse.ArgumentParser):
             text = field.metadata["help"]
             if isinstance(field.default, str | int | float) and field.default != "":
                 text += f" (default: {field.default})"
-            options: dict[str, Any] = {"metavar": getattr(field.type, "__name__", "").upper()}
+            options: dict = {"metavar": getattr(field.type, "__name__", "").upper()}
             if field.type is bool:
                 options = {"action": argparse.BooleanOptionalAction}
             group.add_argument(spelling(field), help=text, **options)
@@ -161,7 +161,7 @@ def read_flags(
     settings: type,
     recipe: type,
     old: dict[str, str],
-) -> dict[str, Any]:
+) -> dict:
     """Return as text what a command line sets; exit at --help or an unknown flag.
 
     Parameters
