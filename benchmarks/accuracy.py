@@ -109,15 +109,15 @@ def report(runner, wanted, options):
     details = []
     for heading, of_table in wanted.items():
         results = {row: runner.result(each) for row, each in of_table.items()}
-        folds = next(iter(of_table.values())).folds
-        text = tables.table(results, tables.scorer_of(pool, folds), pool.classes, options)
+        scorer = tables.scorer_of(pool, next(iter(of_table.values())).folds)
+        text = tables.table(results, scorer, pool.classes, options)
         text = f"### {heading[:1].upper()}{heading[1:]}\n\n{text}\n"
         print(text, flush=True)
         if options.write:
             replace_table(options.write, heading, text)
         if not options.sizes and not options.ablation:
             details += [{"table": heading, **row}
-                        for row in tables.details(results, pool, folds)]
+                        for row in tables.details(results, scorer, pool.classes)]
     if options.write and details:
         frame = pd.DataFrame(details).round(3)
         path = Path(options.write).with_suffix(".csv")

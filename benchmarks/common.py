@@ -12,11 +12,6 @@ def log(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def code_sha256(*modules):
-    """Return a hash of the script, of what it imports, and of these files."""
-    return files.code_sha256() + files.sha256(*modules)
-
-
 # ----------------------------------------------------------------------------------------- tables
 def replace_table(file, title, text):
     """Put a text between the lines <!-- title --> and <!-- end --> of a Markdown file."""

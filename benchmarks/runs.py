@@ -9,11 +9,11 @@ import joblib
 import numpy as np
 
 from benchmarks import baselines, folds, systems, thesis
-from benchmarks.common import code_sha256, log
+from benchmarks.common import log
 from benchmarks.folds import SEED, Fold
 from benchmarks.scores import balanced_accuracy
 from benchmarks.systems import System, Task
-from ecg import origin
+from ecg import files, origin
 from ecg.errors import user_errors
 
 
@@ -65,7 +65,8 @@ class Runner:
         self.pool = pool
         self.options = options
         modules = [module.__file__ for module in (systems, folds, baselines, thesis)]
-        self.made_by = {"code": code_sha256(*modules), "versions": origin.versions()}
+        self.made_by = {
+            "code": files.code_sha256() + files.sha256(*modules), "versions": origin.versions()}
         memory = joblib.Memory(folder, verbose=0)
         self.trained = memory.cache(train_cell, ignore=["system", "task"])
 

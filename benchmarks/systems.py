@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import too_feature as script
 from benchmarks.folds import Fold, Pool
 
@@ -117,10 +115,7 @@ def fitted(model, inputs):
     signals, features = inputs
 
     def predict(numbers):
-        n = len(numbers)
-        batches = -(-n // 100)
-        whole = np.resize(numbers, 100 * batches)    # a short batch would be compiled anew
-        probabilities = model.predict((signals[whole], features[whole]), batch_size=100, verbose=0)
-        return probabilities[:n]
+        records = script.Records(None, signals[numbers], features[numbers], targets=numbers)
+        return script.predict(model, records)
 
     return Fitted(predict, model.count_params())

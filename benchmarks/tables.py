@@ -81,12 +81,11 @@ def by_size(frame):
 
 
 # ---------------------------------------------------------------------------------------- details
-def details(results, pool, folds):
+def details(results, scorer, classes):
     """Return rows of the CSV {column: value}: of each result, all that the table has no room for.
 
     Recall, calibration and coverage are means over the seeds.
     """
-    scorer = scorer_of(pool, folds)
     rows = []
     for result in results.values():
         recall = scorer.recall(result.predicted)[0]
@@ -94,7 +93,7 @@ def details(results, pool, folds):
                "settings": result.chosen or "",
                "training time (s)": round(result.seconds),
                "parameters": result.parameters}
-        row |= {f"recall of {pool.classes[k]}": recall[k] for k in scorer.occurring}
+        row |= {f"recall of {classes[k]}": recall[k] for k in scorer.occurring}
         if result.is_ours:
             row |= trust(result.probabilities, scorer.targets)
         rows.append(row)

@@ -59,6 +59,7 @@ START = "start [s]"
 OF_A_WINDOW = "too little signal", "gain or unit?"    # after these, the next 10 s may be usable
 LEAD_II_SD = 1              # place of its standard deviation among the features
 MAX_GAIN_RATIO = 4          # of amplitudes to those learnt; hospitals differ by less than 2
+Name = str | os.PathLike
 HEART_RATE, RATE_UNIT, RATE_RANGE = script.FEATURES[script.HEART_RATE]
 
 
@@ -95,7 +96,7 @@ def read_names(source: str) -> list[str]:
         return [line.strip() for line in lines if line.strip()]
 
 
-def find_records(names: Iterable[str | os.PathLike]) -> dict[str, str | None]:
+def find_records(names: Iterable[Name]) -> dict[str, str | None]:
     """Return the paths, without extension, of the records that names stand for, each once.
 
     A name is a record, with or without .hea, .dat or .mat; a folder, for all records below it; or
@@ -119,7 +120,7 @@ def find_records(names: Iterable[str | os.PathLike]) -> dict[str, str | None]:
 
 
 # ----------------------------------------------------------------------------------------- models
-def choose_model(name: str | os.PathLike | None = None, folder: str | os.PathLike = "") -> str:
+def choose_model(name: Name | None = None, folder: Name = "") -> str:
     """Return the path of the model that a name stands for.
 
     Parameters
@@ -140,7 +141,7 @@ def _load(path: str, _times: tuple[int, ...]) -> Loaded:
     return script.load(path)
 
 
-def load(name: str | os.PathLike | None = None) -> Loaded:
+def load(name: Name | None = None) -> Loaded:
     """Load a model as `choose_model` names it, from memory where its files have not changed."""
     path = choose_model(name)
     both = Path(path), Path(path).with_suffix(".json")
@@ -237,14 +238,14 @@ def classify(records, model_path=None, importance: bool = False,
         class, the features with their units, and left_out, which says why a record has none of
         these, or ""
     """
-    if isinstance(records, str | os.PathLike):
+    if isinstance(records, Name):
         records = [records]
     loaded = load(model_path)
     return as_frame(results(find_records(records), loaded, importance, windows), loaded)
 
 
-def classify_record(record_path: str | os.PathLike,
-                    model_path: str | os.PathLike | None = None) -> dict[str, float]:
+def classify_record(record_path: Name,
+                    model_path: Name | None = None) -> dict[str, float]:
     """Return the probability of each class for one WFDB record, by a saved model.
 
     `model_path` is a .keras file with its .json next to it, or another name for `choose_model`.

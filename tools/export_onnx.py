@@ -29,7 +29,7 @@ import numpy as np
 import too_feature as script
 from ecg import adaptation, files, origin
 from ecg.card import contract
-from ecg.errors import UserError, exit_code
+from ecg.errors import exit_code, user_errors
 from ecg.explain import flat_layers
 from ecg.settings import Parser
 
@@ -41,11 +41,10 @@ EXTREMES = 0.0, 3.0, -3.0, 1e-30, 1e6, -1e6, 1e30, -1e30, np.nan    # no infinit
 def check_packages() -> None:
     """Raise `UserError`, with the command that installs them, if packages are missing."""
     script.load_tensorflow()    # else tf2onnx imports it, with its GPUs and messages
-    try:
+    # Not installed, or with a numpy that does not fit
+    with user_errors(f"pip install {PACKAGES}", Exception):
         for name in ("onnx", "onnxruntime", "tf2onnx"):
             importlib.import_module(name)
-    except Exception as error:    # not installed, or with a numpy that does not fit
-        raise UserError(f"{error}: pip install {PACKAGES}") from error
 
 
 # ---------------------------------------------------------------------------------------- convert
@@ -74,7 +73,6 @@ def to_onnx(model, metadata: dict[str, str]) -> bytes:
         value.type.tensor_type.shape.dim[0].dim_param = "n"
 
     onnx.helper.set_model_props(converted, metadata)
-    onnx.checker.check_model(converted, full_check=True)
     return converted.SerializeToString()
 
 
