@@ -108,16 +108,14 @@ def claim(folder: Path, *outputs: Path) -> None:
 
         if folder in _claimed:
             os.close(_claimed.pop(folder))
-        lock = os.open(folder, os.O_RDONLY)
+        _claimed[folder] = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(_claimed[folder], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(lock)
             raise UserError(f"another run is writing to {folder}: wait for it, or give this one "
                             "another --output") from error
         except OSError:    # a file system without locks, as on some clusters
             pass
-        _claimed[folder] = lock
 
     for inner in (folder, *folder.glob("**/")):
         sweep(inner)

@@ -9,7 +9,7 @@ import pytest
 
 import too_feature as script
 from ecg.errors import UserError
-from tests.support.runs import ROOT, one_line, python, run_script
+from tests.support.runs import ROOT, one_line, python
 from too_feature import RECIPES, Recipe, Settings, parse_settings
 
 OF_RECIPE = {field.name: field for field in dataclasses.fields(Recipe)}
@@ -169,12 +169,6 @@ try: too_feature.load_tensorflow()
 except too_feature.UserError as error: print(error)""")
     assert words in one_line(printed)
     assert "TensorFlow 2.16 or newer is needed" in printed
-
-
-def test_the_program_answers_in_one_line(tmp_path):
-    result = run_script(tmp_path, "--labels", "none.csv")
-    assert result.returncode == 2
-    assert one_line(result.stderr).startswith("too_feature.py: error: none.csv: ")
 
 
 def test_another_version_of_python_is_refused_in_one_line(tmp_path):
