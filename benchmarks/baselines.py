@@ -88,10 +88,8 @@ def fit_regression(task, recipe, first):
         features[train], task.pool.targets[train], len(task.pool.classes), script.HEART_RATE,
         first, **task.change)
 
-    def predict(numbers):
-        return regression.predict(features[numbers])
-
-    return Fitted(predict, regression.weights.size + regression.bias.size)
+    return Fitted(lambda numbers: regression.predict(features[numbers]),
+                  regression.weights.size + regression.bias.size)
 
 
 # ------------------------------------------------------------------------------------ MiniRocket

@@ -1,5 +1,6 @@
 """What the programs of this folder share: messages, and tables in Markdown files."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -30,9 +31,8 @@ def find_markers(file, title):
     """
     with user_errors(file):
         text = Path(file).read_text(encoding="utf-8")
-    start = f"<!-- {title} -->\n"
-    head, _, rest = text.partition(start)
-    _, end, tail = rest.partition("<!-- end -->\n")
-    if not end:
-        raise UserError(f"{file}: expected the lines {start.strip()} and <!-- end -->")
-    return head + start, end + tail
+    start, end = f"<!-- {title} -->\n", "<!-- end -->\n"
+    parts = re.fullmatch(f"(.*{re.escape(start)}).*?({end}.*)", text, re.DOTALL)
+    if not parts:
+        raise UserError(f"{file}: expected the lines {start.strip()} and {end.strip()}")
+    return parts.groups()

@@ -304,11 +304,6 @@ def catalogue() -> list[DemoRecord]:
     return records
 
 
-def label_text() -> str:
-    """Return the text of the label file that names the demo's records."""
-    return "".join(f"{subject_id},{path},{name}\n" for subject_id, path, name, _ in catalogue())
-
-
 def _digital(record):
     """Draw one record of the demo, in ADC units with some samples missing."""
     anatomy = draw_anatomy(np.random.default_rng(record.subject_id))
