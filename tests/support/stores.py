@@ -92,13 +92,3 @@ def one_by_one(folder):
         except RecordError as error:
             rows.append(str(error))
     return rows
-
-
-class Dangerous:
-    """Unpickled, it makes a folder."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.folder),)
