@@ -14,6 +14,7 @@ from ecg.models import SCALING
 STEPS = 64          # points on the path of integrated gradients, at first
 MAX_DOUBLINGS = 4    # of the number of points
 MAX_REST = 0.005     # of the change in probability that may be missed
+MOST = 3             # features named in brief
 
 
 class Importance(NamedTuple):
@@ -48,7 +49,7 @@ def _gradient_function(model: Any) -> Callable:
     def gradients(ecg, features, target):
         with tf.GradientTape() as tape:
             tape.watch((ecg, features))
-            probability = tf.gather(model([ecg, features], training=False), target, axis=1)
+            probability = model([ecg, features], training=False)[:, target]
 
         by_ecg, by_features = tape.gradient(
             probability, (ecg, features), unconnected_gradients="zero")
@@ -155,18 +156,22 @@ def spread(importance: Importance, samples: int) -> tuple[np.ndarray, float]:
     return np.clip(raw / full, -1, 1), float(full * tenth)
 
 
-def in_brief(importance: Importance, feature_names: Sequence[str], most: int = 3) -> str:
+def in_brief(importance: Importance, feature_names: Sequence[str]) -> str:
     """Return how much leads and features carry, and what moved most among the features."""
     leads = round(100 * share_of_leads(importance))
-    order = np.argsort(-np.abs(importance.features), kind="stable")[:most]
+    order = np.argsort(-np.abs(importance.features), kind="stable")[:MOST]
     telling = ", ".join(
         f"{feature_names[place]} {importance.features[place]:+.2f}" for place in order)
     return (f"Of what moved it, up or down: leads {leads} %, features {100 - leads} % "
             f"(most: {telling})")
 
 
-def summed(importance: Importance, leads: Sequence[str], feature_names: Sequence[str],
-           seconds: int = 10) -> dict[str, Any]:
+def summed(
+    importance: Importance,
+    leads: Sequence[str],
+    feature_names: Sequence[str],
+    seconds: int,
+) -> dict[str, Any]:
     """Add an importance up by lead, by second and by feature.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import fft
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import minimum_filter1d, uniform_filter1d
 
 GRID = 250           # Hz, to which the features resample: one sample is 4 ms
 BAND = 0.5, 35       # Hz; recorders differ below and above
@@ -214,13 +214,11 @@ def _qrs_limits(slope, steepest):
     """
     floor = np.percentile(slope[BEFORE - 40:BEFORE + 70], 20)
     quiet = slope < floor + 0.06 * (slope[steepest] - floor)
-    quiet = uniform_filter1d(quiet.astype(float), 7) > 0.99
-    before = np.flatnonzero(quiet[:steepest])
-    after = np.flatnonzero(quiet[steepest:])
-
-    onset = before[-1] + 3 if len(before) else 0
-    length = after[0] - 3 if len(after) else 50
-    return max(onset, steepest - 40), steepest + min(length, 50)
+    quiet = minimum_filter1d(quiet, 7)
+    quiet[[steepest - 43, steepest + 53]] = True    # it is 160 ms before and 200 ms after at most
+    before = quiet[:steepest][::-1].argmax()
+    after = quiet[steepest:].argmax()
+    return steepest - before + 2, steepest + after - 3    # half of the 28 ms
 
 
 def _energy_spread(slope, steepest):

@@ -58,7 +58,11 @@ SIGNAL_LINE = re.compile(
     r"(?!-?[0.]+(?:e\S*)?[(/ \t])"          # a gain that is not 0, which wfdb would take for 200
     r"(?P<gain>-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?)"
     r"(?:\((?P<baseline>-?[0-9]+)\))?(?:/(?P<unit>\S+))?(?!\S)"
-    r"(?P<numbers>(?:[ \t]+-?[0-9]+(?!\S)){0,5})"    # resolution, zero, first, checksum, block
+    r"(?P<numbers>(?:[ \t]+-?[0-9]+(?!\S)"              # resolution
+    r"(?:[ \t]+(?P<zero>-?[0-9]+)(?!\S)"
+    r"(?:[ \t]+-?[0-9]+(?!\S)"                         # first sample
+    r"(?:[ \t]+(?P<checksum>-?[0-9]+)(?!\S)"
+    r"(?:[ \t]+-?[0-9]+(?!\S))?)?)?)?)?)"              # block size
     r"(?:[ \t]+(?P<lead>\S[^\t]*))?")
 
 
@@ -68,11 +72,6 @@ class Header(NamedTuple):
     fs: float                   # sampling rate, Hz
     samples: int
     signals: list[re.Match]     # of `SIGNAL_LINE`
-
-    def numbers(self, place: int) -> list[int]:
-        """Return that one of the numbers at each line's end, or 0."""
-        lines = [signal["numbers"].split() for signal in self.signals]
-        return [int(line[place]) if len(line) > place else 0 for line in lines]
 
 
 def _check_file(file, root):
@@ -218,9 +217,9 @@ def _read_plain(folder, header, places, start, end):
 
     digital = digital.reshape(shape)
     chosen = digital.T[places]
-    zeros = header.numbers(1)
-    baselines = [float(header.signals[place]["baseline"] or zeros[place]) for place in places]
-    gains = [float(header.signals[place]["gain"]) for place in places]
+    chosen_signals = [header.signals[place] for place in places]
+    baselines = [float(signal["baseline"] or signal["zero"] or 0) for signal in chosen_signals]
+    gains = [float(signal["gain"]) for signal in chosen_signals]
     signal = chosen - np.array(baselines)[:, None]
     signal /= np.array(gains)[:, None]
     if chosen.min() == NO_SAMPLE:
@@ -237,10 +236,10 @@ def _read_any(folder, header, places, start, end):
         for number, name in enumerate(names):
             os.symlink(os.path.abspath(os.path.join(folder, name)), f"{place}/{number}.dat")
         lines = [f"x {len(header.signals)} {header.fs:.9f} {header.samples}"]
-        for signal, zero in zip(header.signals, header.numbers(1), strict=True):
+        for signal in header.signals:
             lines.append(f"{names.index(signal['file'])}.dat {signal['fmt']}"
                          f":{signal['skew'] or 0}+{signal['offset'] or 0} {signal['gain']}"
-                         f"({signal['baseline'] or zero})/mV{signal['numbers']}")
+                         f"({signal['baseline'] or signal['zero'] or 0})/mV{signal['numbers']}")
         Path(place, "x.hea").write_text("\n".join(lines) + "\n")
         record = wfdb.rdrecord(f"{place}/x", start, end, physical=False)
     return record.d_signal, record.dac()[:, places]
@@ -286,7 +285,7 @@ def read_leads(
         raise RecordError(f"cannot be read: {error!r:.99}") from error
 
     # Checksums are those of the whole record before a skew, or all 0 if the writer computed none
-    expected = np.array(header.numbers(3)) % 65_536
+    expected = np.array([int(signal["checksum"] or 0) for signal in header.signals]) % 65_536
     is_whole = samples == header.samples and not any(signal["skew"] for signal in header.signals)
     if is_whole and expected.any():
         is_wrong = np.einsum("ij->j", digital).astype(np.uint16) != expected

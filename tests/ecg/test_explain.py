@@ -85,6 +85,6 @@ def test_leads_that_carry_little_are_shaded_little_and_the_scale_says_how_much(
     assert colours.max() == pytest.approx(fullest)
     assert colours.max() * at_full_colour == pytest.approx(5 * 0.05)    # of 0.1 s
     share = round(100 * 0.5 / (0.5 + of_features))
-    assert explain.in_brief(importance, ["a", "b"], 1) == (
+    assert explain.in_brief(importance, ["a", "b"]) == (
         f"Of what moved it, up or down: leads {share} %, features {100 - share} % "
-        f"(most: a {of_features:+.2f})")
+        f"(most: a {of_features:+.2f}, b +0.00)")
