@@ -6,7 +6,6 @@ The script says how a sample is taken, and how records are prepared.
 import itertools
 import os
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,27 +30,14 @@ def first_usable(
     `is_usable` is not called for records ranked behind these. A class without any usable record
     leaves its share to the others.
     """
-    classes = [records for _, records in ranked.groupby("ecg_category", observed=True)]
-    while classes:
+    classes = [records for _, records in ranked.groupby("ecg_category", observed=True)
+               if any(map(is_usable, records["waveform_path"]))]
+    drawn = [ranked[:0]]
+    for records in classes:
+        usable = (i for i, path in enumerate(records["waveform_path"]) if is_usable(path))
         wanted = max(1, target_samples // len(classes))
-        drawn = []
-        for records in classes:
-            usable = (i for i, path in enumerate(records["waveform_path"]) if is_usable(path))
-            drawn.append(records.iloc[list(itertools.islice(usable, wanted))])
-
-        if all(len(records) for records in drawn):
-            return pd.concat(drawn)
-        classes = [records for records, usable in zip(classes, drawn, strict=True) if len(usable)]
-    return ranked[:0]
-
-
-class Drawn(NamedTuple):
-    """Records drawn for a split, and why others were rejected."""
-
-    rows: pd.DataFrame          # of the label file, all of them usable
-    prepared: cache.Rows        # of all records that were read
-    reasons: dict[str, str]     # by path, in the order of `prepared`: why it cannot be used, or ""
-    missing: list[str]          # paths that are not on disk
+        drawn.append(records.iloc[list(itertools.islice(usable, wanted))])
+    return pd.concat(drawn)
 
 
 def draw_usable(
@@ -63,13 +49,20 @@ def draw_usable(
     watch: patients.CopyWatch,
     sample: Callable[[pd.DataFrame], pd.DataFrame],
     prepare: Callable[[list[str]], cache.Rows],
-) -> Drawn:
+) -> tuple[pd.DataFrame, cache.Rows, dict[str, str], list[str]]:
     """Draw records and prepare them; unusable ones are replaced by others of their class.
 
     Records that `watch` leaves out are unusable, too. Only records that are drawn are looked for on
     disk, as each look-up takes its time on network storage.
 
     `sample` draws the split's sample from usable records, `prepare` reads records by their paths.
+
+    Returns
+    -------
+    rows : of the label file, all of them usable
+    prepared : of all records that were read
+    reasons : by path, in the order of `prepared`: why it cannot be used, or ""
+    missing : paths that are not on disk
 
     Raises
     ------
@@ -107,4 +100,4 @@ def draw_usable(
                                   data_dir, is_over=not new)
         if not new:    # all read in earlier rounds, which removed those that cannot be used
             missing = [path for path, is_there in on_disk.items() if not is_there]
-            return Drawn(usable, prepared, reasons, missing)
+            return usable, prepared, reasons, missing

@@ -151,15 +151,6 @@ def spell_classes(names: pd.Series, classes: list[str]) -> pd.Series:
     return names.str.casefold().map(spelling)
 
 
-def leave_out_ambiguous(rows: pd.DataFrame) -> pd.DataFrame:
-    """Leave out records that several rows give different classes or patients."""
-    is_ambiguous = rows["waveform_path"].duplicated(keep=False)
-    if is_ambiguous.any():
-        print(f"notice: left out {is_ambiguous.sum()} rows that give a record several classes or "
-              f"patients, the first on line {is_ambiguous.idxmax() + 1}")
-    return rows[~is_ambiguous].reset_index(drop=True)
-
-
 def check_classes(path: str, counts: pd.Series) -> None:
     """Refuse too few or too many classes; ask about rare ones that look like a typo of another.
 

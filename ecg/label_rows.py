@@ -65,7 +65,11 @@ def unite_rows(path: str, rows: pd.DataFrame) -> pd.DataFrame:
     """Return each record of a label file once, without those of several classes or patients."""
     columns = [name for name in (*COLUMNS, "split") if name in rows]
     unique = rows.drop_duplicates(columns)
-    kept = label_file.leave_out_ambiguous(unique)
+    is_ambiguous = unique["waveform_path"].duplicated(keep=False)
+    if is_ambiguous.any():
+        print(f"notice: left out {is_ambiguous.sum()} rows that give a record several classes or "
+              f"patients, the first on line {is_ambiguous.idxmax() + 1}")
+    kept = unique[~is_ambiguous].reset_index(drop=True)
     kept.attrs["rows"] = {
         "duplicate": len(rows) - len(unique),
         "ambiguous": len(unique) - len(kept),

@@ -4,8 +4,6 @@ Amplitudes, filters and gains differ between hospitals, so every feature here is
 a correlation: each lead is band-passed to what all recorders keep, and its size cancels out.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy import fft
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
@@ -60,16 +58,6 @@ _UNITS = {
 EXTRA_FEATURES = tuple((name, unit, None) for name, unit in _UNITS.items())
 
 
-class Beat(NamedTuple):
-    """The median beat of a record."""
-
-    leads: np.ndarray      # (BEFORE + AFTER, 12)
-    onset: int             # where its QRS complex begins, in samples
-    end: int               # and ends
-    rr: float              # median RR interval in samples
-    height: np.ndarray     # (12,), of the QRS complex, peak to peak; 0 where no signal is
-
-
 def extra_features(
     signal: np.ndarray,
     fs: float,
@@ -101,8 +89,7 @@ def extra_features(
     with np.errstate(divide="ignore", invalid="ignore"):
         measured = _rhythm(rr) | _spectral_shares(leads)
         if len(whole):
-            typical = _median(rr)
-            rr_samples = GRID * (typical if np.isfinite(typical) else 0.8)
+            rr_samples = GRID * np.nan_to_num(_median(rr), nan=0.8)
             measured |= _beat_features(leads, peaks, whole, rr_samples)
 
     values = np.array([measured.get(name, np.nan) for name in _UNITS], dtype=float)
@@ -170,13 +157,11 @@ def _beat_features(leads, peaks, whole, rr_samples):
     }
 
     end = max(end, onset + 5)
-    baseline = median[max(onset - 8, 0):max(onset - 1, 1)]    # just before the QRS complex
-    level = median - np.median(baseline, axis=0)
-    height = np.ptp(level[onset:end], axis=0)
-    beat = Beat(median, onset, end, rr_samples, height)
-    measured |= _shape(beat, level)
-    measured |= _p_wave(beat, beats)
-    measured |= _fibrillatory_waves(beat, leads, peaks)
+    level = median - np.median(median[onset - 8:onset - 1], axis=0)    # just before QRS, 0
+    height = np.ptp(level[onset:end], axis=0)    # of the QRS complex; 0 in a lead without signal
+    measured |= _shape(level, onset, end, rr_samples, height)
+    measured |= _p_wave(beats, onset, rr_samples, height)
+    measured |= _fibrillatory_waves(leads, peaks, median, height)
     return measured
 
 
@@ -229,30 +214,29 @@ def _energy_spread(slope, steepest):
     return np.sqrt(np.average((near - centre) ** 2, weights=weight))
 
 
-def _shape(beat, level):
-    """Measure QRS, ST and T of the median beat by lead.
+def _shape(level, onset, end, rr, height):
+    """Measure QRS, ST and T of the median beat by lead; `rr` is in samples.
 
     Bundle branch block shows late: a last part of QRS that is positive in V1 (right) or negative
     there and slow in I and V6 (left), with ST and T opposed (Surawicz et al., Circulation
     2009;119:e235-e240).
     """
-    qrs = level[beat.onset:beat.end]
+    qrs = level[onset:end]
     area = np.abs(qrs).sum(axis=0)
     lasting = 1000 / GRID * area / np.abs(qrs).max(axis=0)
-    st_start = min(beat.end + 5, len(level) - 12)
-    st = level[st_start:beat.end + 17].mean(axis=0)
+    st = level[end + 5:end + 17].mean(axis=0)
 
-    t_end = int(min(BEFORE + 0.65 * beat.rr, len(level)))
-    t_start = min(beat.end + 15, t_end - 5)
+    t_end = int(min(BEFORE + 0.65 * rr, len(level)))
+    t_start = min(end + 15, t_end - 5)
     t_wave = level[t_start:t_end]
     t_wave = t_wave[np.abs(t_wave).argmax(axis=0), np.arange(12)]
 
     by_lead = {
         "QRS net area": qrs.sum(axis=0) / area,
-        "QRS end": qrs[-10:].mean(axis=0) / beat.height,    # the last 40 ms
+        "QRS end": qrs[-10:].mean(axis=0) / height,    # the last 40 ms
         "QRS area over height": lasting,
-        "ST level": st / beat.height,
-        "T wave": t_wave / beat.height,
+        "ST level": st / height,
+        "T wave": t_wave / height,
     }
     measured = {f"{shape} {name}": values[lead] for shape, values in by_lead.items()
                 for name, lead in SHAPE_LEADS.items()}
@@ -260,7 +244,7 @@ def _shape(beat, level):
     measured["T wave II"] = by_lead["T wave"][LEAD_II]
     measured["QRS area over height"] = _median(lasting)
     measured["ST deviation"] = _median(np.abs(by_lead["ST level"]))
-    if beat.height[V1]:
+    if height[V1]:
         measured["R-wave peak time V1"] = 1000 / GRID * qrs[:, V1].argmax()
     return measured
 
@@ -274,13 +258,13 @@ def _without_trend(part):
     return part
 
 
-def _p_wave(beat, beats):
+def _p_wave(beats, onset, rr, height):
     """Measure the P wave: it is the same before each QRS complex, fibrillation is not.
 
     Its consistency is the share of the mean beat in the power of the beats, their trends taken out.
     """
-    start = max(0, int(BEFORE - 0.45 * beat.rr), beat.onset - 62)
-    end = beat.onset - 4
+    start = max(0, int(BEFORE - 0.45 * rr), onset - 62)
+    end = onset - 4
     if end - start < 15:
         return {}
 
@@ -293,13 +277,13 @@ def _p_wave(beat, beats):
     peak = wave.argmax()
     rise = wave[peak] - (wave[0] + wave[-1]) / 2
     measured = {
-        "P size": _median(np.sqrt(common) / beat.height),
-        "P noise": _median(noise / beat.height),
-        "P II": rise / beat.height[LEAD_II],
+        "P size": _median(np.sqrt(common) / height),
+        "P noise": _median(noise / height),
+        "P II": rise / height[LEAD_II],
     }
 
-    if beat.height[LEAD_II]:
-        measured["P peak to QRS onset II"] = (beat.onset - start - peak) * 1000 / GRID
+    if height[LEAD_II]:
+        measured["P peak to QRS onset II"] = (onset - start - peak) * 1000 / GRID
     if len(beats) >= 3:    # one beat always agrees with itself
         consistency = common / power
         measured["P consistency"] = _median(consistency)
@@ -336,14 +320,14 @@ def _residual(median, leads, peaks):
     return rest - rest.mean(axis=0)
 
 
-def _fibrillatory_waves(beat, leads, peaks):
+def _fibrillatory_waves(leads, peaks, median, height):
     """Measure the 4-9 Hz waves of atrial fibrillation in what the median beat leaves over.
 
     Average beat subtraction (Slocum et al., J Electrocardiol 1992;25:1-8).
     """
-    rest = _residual(beat.leads, leads, peaks)
+    rest = _residual(median, leads, peaks)
     power, whole = _band_powers(rest, (4, 9), (1, 30))
-    size = np.sqrt(2 * power) / len(rest) / beat.height
+    size = np.sqrt(2 * power) / len(rest) / height
     return {
         "fibrillatory power": _median(power / whole),
         "fibrillatory size": _median(size),
