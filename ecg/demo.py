@@ -221,16 +221,16 @@ def _fibrillatory_waves(rng):
 
 
 # ----------------------------------------------------------------------------------------- leads
-def _noise(lead_ii_power, level, wander, rng):
+def _noise(time, lead_ii_power, level, wander, rng):
     """Draw noise (mV) of the eight measured leads: baseline wander, muscle and mains."""
-    time = np.arange(SAMPLES)[:, None] / FS
+    angle = 2 * np.pi * time[:, None]
     phases = rng.random((8, 2)) * 2 * np.pi
     breathing = rng.uniform(0.15, 0.4)
-    noise = np.sin(2 * np.pi * breathing * time + phases[:, 0]) * wander * rng.uniform(0.4, 1, 8)
+    noise = np.sin(breathing * angle + phases[:, 0]) * wander * rng.uniform(0.4, 1, 8)
     band = butter(2, [15, 150], "bandpass", fs=FS, output="sos")
     muscle = sosfilt(band, rng.normal(size=(SAMPLES, 8)), axis=0)
     mains = rng.choice([50, 60])    # Hz
-    hum = np.sin(2 * np.pi * mains * time + phases[:, 1])
+    hum = np.sin(mains * angle + phases[:, 1])
     disturbance = muscle / muscle.std() + rng.uniform(0.1, 0.6) * hum
     power = lead_ii_power / 10 ** (NOISE_LEVELS[level] / 10)
     return noise + disturbance * np.sqrt(power / disturbance.var(axis=0))
@@ -277,7 +277,7 @@ def simulate(category: str, heart_rate: float, noise_level: str = "low", seed: i
         vector += _fibrillatory_waves(rng)
 
     clean = anatomy.size * vector @ anatomy.rotation.T @ DOWER.T
-    measured = clean + _noise(clean[:, 1].var(), noise_level, wander, rng)
+    measured = clean + _noise(time, clean[:, 1].var(), noise_level, wander, rng)
     r_peaks = FS * (centres + [_r_offset(beat.qrs, anatomy) for beat in beats])
     inside = (r_peaks >= EDGE) & (r_peaks < SAMPLES - EDGE)
     leads = np.hstack([measured[:, :2] @ LIMB_LEADS, measured[:, 2:]])
@@ -298,8 +298,8 @@ def catalogue() -> list[DemoRecord]:
         for _ in range(rng.choice([1, 2, 3, 4], p=[0.35, 0.35, 0.2, 0.1])):
             study += int(rng.integers(1, 40))
             category = rng.choice(CLASSES, p=CLASS_SHARES) if rng.random() < 0.12 else usual
-            folder = f"demo/p{str(subject_id)[:4]}/p{subject_id}/s{study}"
-            records.append(DemoRecord(subject_id, f"{folder}/{study}", str(category), study))
+            path = f"{DEMO_FOLDER}p{subject_id}/s{study}/{study}"
+            records.append(DemoRecord(subject_id, path, str(category), study))
 
     return records
 
@@ -318,7 +318,7 @@ def _digital(record):
         ectopic=rng.random() < 0.06,
         wander=rng.uniform(0, 0.25))
 
-    digital = np.clip(np.round(signal * GAIN), -32767, 32767).astype(np.int64)
+    digital = np.clip(np.round(signal * GAIN), -32767, 32767).astype("<i2")
     if rng.random() < 0.1:
         start = rng.integers(0, SAMPLES - 60)
         length = rng.integers(3, 60)
@@ -359,7 +359,7 @@ def write_demo(data_dir: str | os.PathLike[str]) -> int:
         digital = _digital(record)
         header = functools.partial(Path.write_text, data=_header(record, digital))
         stem = f"{data_dir}/{record.waveform_path}"
-        files.write_whole(f"{stem}.dat", digital.astype("<i2").tofile)
+        files.write_whole(f"{stem}.dat", digital.tofile)
         files.write_whole(f"{stem}.hea", header)    # last: a record that has it is whole
     return len(missing)
 

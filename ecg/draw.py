@@ -56,13 +56,8 @@ def draw_usable(
     disk, as each look-up takes its time on network storage.
 
     `sample` draws the split's sample from usable records, `prepare` reads records by their paths.
-
-    Returns
-    -------
-    rows : of the label file, all of them usable
-    prepared : of all records that were read
-    reasons : by path, in the order of `prepared`: why it cannot be used, or ""
-    missing : paths that are not on disk
+    Returns rows of usable records, what was read, by path in that order why a record cannot be used
+    ("" if it can), and the paths that are not on disk.
 
     Raises
     ------
