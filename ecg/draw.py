@@ -52,12 +52,10 @@ def draw_usable(
 ) -> tuple[pd.DataFrame, cache.Rows, dict[str, str], list[str]]:
     """Draw records and prepare them; unusable ones are replaced by others of their class.
 
-    Records that `watch` leaves out are unusable, too. Only records that are drawn are looked for on
-    disk, as each look-up takes its time on network storage.
-
-    `sample` draws the split's sample from usable records, `prepare` reads records by their paths.
-    Returns rows of usable records, what was read, by path in that order why a record cannot be used
-    ("" if it can), and the paths that are not on disk.
+    Records that `watch` leaves out are unusable, too. Only records drawn are looked for on disk, as
+    each look-up takes its time on network storage. `sample` draws from usable records, `prepare`
+    reads records by their paths. Returned are the rows drawn, all records read, by path in that
+    order why one is unusable or "", and the paths that are not on disk.
 
     Raises
     ------

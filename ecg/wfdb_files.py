@@ -73,6 +73,11 @@ class Header(NamedTuple):
     samples: int
     signals: list[re.Match]     # of `SIGNAL_LINE`
 
+    @property
+    def skews(self) -> list[int]:
+        """Samples by which each signal lags behind in the file."""
+        return [int(signal["skew"] or 0) for signal in self.signals]
+
 
 def _check_file(file, root):
     """Refuse a file that is missing, no plain file, or reached by a link out of `root`."""
@@ -197,13 +202,13 @@ def _find_leads(header, leads):
 
 
 def _read_plain(folder, header, places, start, end):
-    """Read digital samples (samples, signals) of format 16 in one file without skew, else None.
+    """Read digital samples (samples, signals) of format 16 in one file, else None.
 
     The signals at `places` are returned in units of their gains as well.
     """
-    (name, *form, offset), *others = {signal.group("file", "fmt", "skew", "offset")
-                                      for signal in header.signals}
-    if others or form != ["16", None]:
+    (name, fmt, offset), *others = {
+        signal.group("file", "fmt", "offset") for signal in header.signals}
+    if others or fmt != "16":
         return None
 
     shape = end - start, len(header.signals)
@@ -238,11 +243,18 @@ def _read_any(folder, header, places, start, end):
         lines = [f"x {len(header.signals)} {header.fs:.9f} {header.samples}"]
         for signal in header.signals:
             lines.append(f"{names.index(signal['file'])}.dat {signal['fmt']}"
-                         f":{signal['skew'] or 0}+{signal['offset'] or 0} {signal['gain']}"
+                         f"+{signal['offset'] or 0} {signal['gain']}"
                          f"({signal['baseline'] or signal['zero'] or 0})/mV{signal['numbers']}")
         Path(place, "x.hea").write_text("\n".join(lines) + "\n")
         record = wfdb.rdrecord(f"{place}/x", start, end, physical=False)
     return record.d_signal, record.dac()[:, places]
+
+
+def _without_skew(signal, skews, samples):
+    """Move each signal to its own start; NaN where the file ends before it does."""
+    padded = np.full((samples + max(skews), len(skews)), np.nan, order="F")
+    padded[:len(signal)] = signal
+    return padded[np.arange(samples)[:, None] + skews, np.arange(len(skews))]
 
 
 def read_leads(
@@ -276,23 +288,24 @@ def read_leads(
     """
     places, factors = _find_leads(header, leads)
     try:
-        folder = os.path.dirname(path)
-        span = places, first, first + samples
-        digital, signal = _read_plain(folder, header, *span) or _read_any(folder, header, *span)
+        end = min(first + samples + max(header.skews), header.samples)
+        span = os.path.dirname(path), header, places, first, end
+        digital, signal = _read_plain(*span) or _read_any(*span)
     except RecordError:
         raise
     except Exception as error:    # wfdb raises whatever the damage leads to
         raise RecordError(f"cannot be read: {error!r:.99}") from error
 
-    # Checksums are those of the whole record before a skew, or all 0 if the writer computed none
+    # Checksums are those of the whole record, or all 0 if the writer computed none
     expected = np.array([int(signal["checksum"] or 0) for signal in header.signals]) % 65_536
-    is_whole = samples == header.samples and not any(signal["skew"] for signal in header.signals)
-    if is_whole and expected.any():
+    if samples == header.samples and expected.any():
         is_wrong = np.einsum("ij->j", digital).astype(np.uint16) != expected
         wrong = [lead for lead, place in zip(leads, places, strict=True) if is_wrong[place]]
         if wrong:
             raise RecordError(f"wrong checksum: {' '.join(wrong)}")
 
+    if any(header.skews):
+        signal = _without_skew(signal, np.array(header.skews)[places], samples)
     if (factors != 1).any():
         signal = signal * factors
     return signal

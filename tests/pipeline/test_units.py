@@ -1,12 +1,13 @@
 """Units, gains, kinds of headers: no silent wrong number."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ecg.errors import RecordError
-from tests.support.ecgs import GAIN, beats, edit_header, write_record
+from tests.support.ecgs import GAIN, beats, edit_header, flip_bit, write_record
 from too_feature import read_record
 
 ECG = beats(*np.arange(0.4, 10, 0.8), noise=0.02)
@@ -103,10 +104,12 @@ def test_fields_may_be_separated_by_tabs(tmp_path, fmt):
     assert_reads(path)
 
 
-@pytest.mark.parametrize("skews", [[5] * 12, [0, 3] * 6])
-def test_a_skew_is_undone(tmp_path, skews):
+@pytest.mark.parametrize("skews", [[5] * 12, [0, 3, 5] * 4])
+def test_a_skew_is_undone_and_the_checksum_still_holds(tmp_path, skews):
     late = np.stack([np.roll(lead, skew) for lead, skew in zip(ECG.T, skews, strict=True)], 1)
     path = write_record(tmp_path / "x", late)
     lines = iter(skews)
     edit_header(path, rb"(?<=\.dat )16 ", lambda _: b"16:%d " % next(lines))
     np.testing.assert_allclose(read_record(path).signal[:-5], ECG[:-5], atol=0.5 / GAIN + 1e-9)
+    flip_bit(path, Path(f"{path}.dat").stat().st_size - 2)
+    assert refusal(path) == "wrong checksum: V6"
