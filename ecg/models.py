@@ -292,23 +292,19 @@ def make_portable(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
 
-    description = _portable(json.loads(parts["config.json"]))
+    description = json.loads(parts["config.json"], object_hook=_portable)
     parts["config.json"] = json.dumps(description).encode()
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in parts.items():
-            archive.writestr(name, content)
+        for part in parts.items():
+            archive.writestr(*part)
 
 
 def _portable(part):
-    """Return a part of a description without what some releases do not know.
+    """Return a dict of a description without what some releases do not know.
 
     That is `NEWER_SETTINGS`, and the name among the settings of an operation that has others.
     """
-    if isinstance(part, list):
-        return [_portable(inner) for inner in part]
-    if not isinstance(part, dict):
-        return part
-    kept = {name: _portable(inner) for name, inner in part.items() if name not in NEWER_SETTINGS}
+    kept = {name: inner for name, inner in part.items() if name not in NEWER_SETTINGS}
     if str(kept.get("module")).startswith("keras.src.ops") and len(kept["config"]) > 1:
         kept["config"].pop("name", None)
     return kept

@@ -82,7 +82,7 @@ def of_file(name: str, flag: str = "", is_demo: bool = False) -> str:
         card = json.loads(beside(name).read_text(encoding="utf-8"))
         is_of_file = card["sha256"][Path(name).name] == files.sha256(name)
         if is_of_file and is_origin(card["labels_origin"]):
-            return str(card["labels_origin"])
+            return card["labels_origin"]
     print(f"notice: {beside(name)} is damaged, or not about this label file (edited or renamed?): "
           "the origin of the labels is not taken from it")
     return NOT_STATED
