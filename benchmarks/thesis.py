@@ -53,12 +53,6 @@ def measure_features(lead, fs=WRONG_FS_HZ):
     return np.nan_to_num(np.array(shape + rhythm, np.float32))
 
 
-def create_model(n_classes):
-    """Build the script's model as Keras starts it, with features that pass as they are."""
-    return script.create_lightweight_lstm_model(
-        n_classes, POINTS, feature_limit=np.inf, lstm_memory=0, rate_curve=False)
-
-
 def train(training, validation, n_classes, seed, patience=5, epochs=EPOCHS, callbacks=(),
           **compile_options):
     """Train a model as the thesis did, on unscaled features; return it.
@@ -86,7 +80,9 @@ def train(training, validation, n_classes, seed, patience=5, epochs=EPOCHS, call
         "val_accuracy", patience=patience, restore_best_weights=True)
     plateau = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=3, min_lr=1e-6)
 
-    model = create_model(n_classes)
+    # The script's model as Keras starts it, with features that pass as they are
+    model = script.create_lightweight_lstm_model(
+        n_classes, POINTS, feature_limit=np.inf, lstm_memory=0, rate_curve=False)
     model.compile(
         keras.optimizers.Adam(5e-4),
         "sparse_categorical_crossentropy",

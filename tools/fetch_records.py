@@ -152,7 +152,7 @@ def parse_checksums(content: bytes, names: set[str]) -> dict[str, str]:
 
 
 def read_checksums(session: requests.Session, urls: list[str], listed: Path,
-                   names: set[str], is_old: bool) -> dict[str, str]:
+                   names: set[str], is_old: bool | None) -> dict[str, str]:
     """Return {name: SHA-256} of these files by the dataset's list, which is kept if it is right."""
     if not is_old:
         with contextlib.suppress(RecordError):
@@ -177,7 +177,7 @@ def fetch_all(urls: list[str], folder: Path, paths: list[str]) -> dict[str, str]
     listed = folder / SUMS
     is_old = is_outdated(urls[0], listed) if listed.exists() else True
     names = {path + end for path in paths for end in ENDINGS}
-    sums = read_checksums(session, urls, listed, names, bool(is_old))
+    sums = read_checksums(session, urls, listed, names, is_old)
     changed = (f"the server's file or {SUMS}, which may be newer there than in the data folder"
                if is_old is None else f"the server's file, and not its {SUMS}")
 

@@ -38,8 +38,6 @@ def test_patients_are_resampled_with_all_of_their_records():
 
 
 @pytest.mark.parametrize(("gains", "verdict"), [
-    ([0.01] * 40, ", beats"),
-    ([-0.01] * 40, ", loses"),
     ([-0.01] * 2 + [0.01] * 38, ""),           # 5 % of the resamples are below 0
     ([-0.01] * 1 + [0.01] * 99, ", beats"),    # 1 %
     ([0.01] * 1 + [-0.01] * 99, ", loses")])
