@@ -175,7 +175,7 @@ def prepare_batches(
     n = sum(len(batch.paths) for batch in batches)
     jobs = jobs or (-1 if scheduler or n >= WORTH_WORKERS else 1)
     place = cluster.workers(scheduler) if scheduler else contextlib.nullcontext()
-    made: list = []
+    made = []
     try:
         with place, tqdm(total=n, desc=title, mininterval=1) as progress:
             parallel = joblib.Parallel(jobs, return_as="generator")
