@@ -26,7 +26,8 @@ WINDOW_S = 2                # the energy of a lead's usual beat is the median ov
 MAX_ENERGY = 4              # of a lead's usual beat: a larger artefact counts no more than that
 MIN_BEATING_LEADS = 3       # with fewer, lead II is taken alone
 NOISE_FACTOR = 5            # times the energy of the quietest tenth of a record may be noise;
-MIN_BEAT_TO_NOISE = 2.7     # where beats have not so many times more, noise may hide some
+MIN_BEAT_TO_NOISE = 3       # where beats have not so many times more, noise may hide some;
+MIN_IN_ONE_LEAD = 2.7       # in one lead alone, where T and P waves look more like noise
 MIN_CONTRAST = 0.5          # of the clearest lead's: a less clear lead is not refined in
 
 
@@ -104,7 +105,7 @@ def qrs_envelope(energies: np.ndarray, alone: int) -> np.ndarray:
     typical = np.median(usual[has_beats])
     energy = np.median(relative, axis=0) * typical
     noise = NOISE_FACTOR * np.partition(energy, n // 10)[n // 10]
-    if typical < MIN_BEAT_TO_NOISE * noise:
+    if typical < noise * (MIN_BEAT_TO_NOISE if has_beats.sum() > 1 else MIN_IN_ONE_LEAD):
         return np.zeros(n)
     lowest = max(MIN_QRS_ENERGY, noise, typical * MIN_QRS_SIZE**2)
     return np.clip(energy - lowest, 0, 2 * typical)
