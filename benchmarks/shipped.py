@@ -125,7 +125,7 @@ def run(own, others):
 
     card |= {"history": [history], "temperature": [temperature], "metrics": figures,
              "left_out": records.left_out, "unusual": records.unusual}
-    script.save(model, card, output)
+    script.save(model, {**card, "unusual": []}, output)    # whose paths nobody else has
     split = cohort.join({"train": labels}, {"train": records})
     write_model_card(settings, card, text, split, tested, output, own.note)
     for name in ("model", "logistic regression", "rate rule"):

@@ -37,4 +37,4 @@ base    errors          errors that the user can fix, in one line; text from fil
 output/                 what a run leaves behind: tables, figures, ECG pages, model card, index.html
 """
 
-__version__ = "2.1.0"
+__version__ = "3.0.0"
