@@ -77,7 +77,7 @@ def test_an_ecg_is_coloured_where_a_lead_is_important():
     assert "−0.012 to +0.012: change of the class's probability by 0.1 s" in words(figure)
 
 
-@pytest.mark.parametrize("of_labels", [make_labels.ORIGIN_OTHER, "o" * 100, "心" * 100])
+@pytest.mark.parametrize("of_labels", [make_labels.ORIGIN_OF_LABELS, "o" * 100, "心" * 100])
 def test_texts_do_not_cover_each_other_or_the_colour_bar(of_labels):
     note = origin.note({"labels_origin": of_labels, "synthetic": True})
     spikes = 3.0 * (np.arange(5000) % 500 < 20)[:, None] * np.ones(12)    # mV: half the gain
