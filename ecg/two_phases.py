@@ -133,16 +133,17 @@ def feed(tf: Any, batches: Iterator[tuple], at_once: int) -> Any:
 def early_stopping(keras: Any, recipe: Any) -> Any:
     """Return Keras's EarlyStopping, whose patience counts anew in each phase.
 
-    The best epoch and its weights outlive a phase; Keras's own keeps only their accuracy.
+    The best epoch, its weights and its accuracy outlive a phase, whatever Keras's release forgets.
     """
     class Stopping(keras.callbacks.EarlyStopping):
+        best: Any
         best_epoch = 0
         best_weights = None
 
         def on_train_begin(self, logs=None):
-            best = self.best_epoch, self.best_weights
+            best = self.best, self.best_epoch, self.best_weights
             super().on_train_begin(logs)
-            self.best_epoch, self.best_weights = best
+            self.best, self.best_epoch, self.best_weights = best
 
     return Stopping("val_accuracy", mode="max", patience=recipe.stop_patience,
                     restore_best_weights=recipe.keep_weights == "best")
