@@ -194,8 +194,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_fields(self)    # origin, rate_step: imported below, before Settings are made
-        origin.check_flag(self.labels_origin)
-        origin.check_flag(self.test_labels_origin)
+        origin.check_flag("--labels-origin", self.labels_origin)
+        origin.check_flag("--test-labels-origin", self.test_labels_origin)
         rate_step.fixed_limits(self.recipe.rate_limits)
         if (self.test_data_dir or self.test_labels_origin) and not self.test_labels:
             raise UserError("--test-data-dir, --test-labels-origin: expected --test-labels as well")

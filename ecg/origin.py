@@ -29,6 +29,7 @@ NOT_STATED = "not stated"
 CHOSEN_BY = "random", "uncertainty"    # by choose_records.py
 DEMO = "synthetic records, not patients"
 MAX_LETTERS = 100
+MAX_BESIDE_BYTES = 10**6
 
 
 def is_origin(text: Any) -> bool:
@@ -37,10 +38,10 @@ def is_origin(text: Any) -> bool:
     return bool(is_text) and len(text) <= MAX_LETTERS
 
 
-def check_flag(text: str) -> None:
+def check_flag(flag: str, text: str) -> None:
     """Raise `UserError` if this cannot be shown as an origin; "" stands for a flag not given."""
     if text and not is_origin(text):
-        raise UserError(f"--labels-origin {text!r:.80}: expected at most {MAX_LETTERS} printable "
+        raise UserError(f"{flag} {text!r:.80}: expected at most {MAX_LETTERS} printable "
                         'characters, such as "two cardiologists"')
 
 
@@ -79,7 +80,7 @@ def of_file(name: str, flag: str = "", is_demo: bool = False) -> str:
     if flag or not beside(name).is_file() or chosen_by(name):
         return flag or NOT_STATED
     with contextlib.suppress(Exception):
-        card = json.loads(beside(name).read_text(encoding="utf-8"))
+        card = read_beside(name)
         is_of_file = card["sha256"][Path(name).name] == files.sha256(name)
         if is_of_file and is_origin(card["labels_origin"]):
             return card["labels_origin"]
@@ -91,6 +92,14 @@ def of_file(name: str, flag: str = "", is_demo: bool = False) -> str:
 def beside(name: str) -> Path:
     """Return the file that may tell of a label file; as it came with that, it may hold anything."""
     return Path(name).with_suffix(".labels.json")
+
+
+def read_beside(name: str) -> Any:
+    """Return what that file holds; nothing of a pipe, or of a file that would fill memory."""
+    path = beside(name)
+    if path.is_file() and path.stat().st_size <= MAX_BESIDE_BYTES:
+        return json.loads(path.read_text(encoding="utf-8"))
+    return {}
 
 
 def label_error(card: dict) -> str:
@@ -105,7 +114,7 @@ def chosen_by(name: str) -> str:
     Somebody has filled in the labels since, so it is believed whatever is in the file.
     """
     with contextlib.suppress(Exception):
-        card = json.loads(beside(name).read_text(encoding="utf-8"))
+        card = read_beside(name)
         return card["chosen_by"] if card["chosen_by"] in CHOSEN_BY else ""
     return ""
 

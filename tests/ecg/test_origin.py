@@ -74,8 +74,9 @@ def test_an_origin_that_cannot_be_shown_is_taken_from_nowhere(text, labels):
     with pytest.raises(ValueError, match="no origin"):
         origin.check_card({"labels_origin": text})
     if text and isinstance(text, str):
-        with pytest.raises(UserError, match=r"--labels-origin .*at most 100 printable"):
-            parse_settings(["--labels-origin", text])
+        for flag in ("--labels-origin", "--test-labels-origin"):
+            with pytest.raises(UserError, match=f"^{flag} .*at most 100 printable"):
+                parse_settings([flag, text, "--test-labels", "other.csv"])
 
 
 # ------------------------------------------------------------------------------------- sentences
@@ -160,3 +161,13 @@ def test_what_is_said_of_test_patients_is_true(start, is_trained, more, words, w
 def test_a_strangers_list_of_models_is_refused(junk):
     with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
         origin.check_card(FIRST | junk)
+
+
+def test_a_pipe_or_a_huge_file_beside_a_label_file_is_not_read(tmp_path):
+    for name in ("pipe.csv", "huge.csv"):
+        (tmp_path / name).write_text("1,a,Normal\n")
+    os.mkfifo(tmp_path / "pipe.labels.json")
+    (tmp_path / "huge.labels.json").write_text('{"chosen_by": "uncertainty"}' + " " * 10**6)
+    for name in ("pipe.csv", "huge.csv"):
+        assert origin.chosen_by(str(tmp_path / name)) == ""
+        assert origin.of_file(str(tmp_path / name)) == origin.NOT_STATED
