@@ -21,7 +21,7 @@ TEMPLATE = """
 accuracy at coverage {coverage}
 more figures, all with intervals: metrics.csv
 
-{tables.EVENLY}
+{how_drawn}
 {at_prevalence}
 
 {rate_step}
@@ -138,7 +138,7 @@ def in_words(figures: dict, truth: np.ndarray, predicted: np.ndarray,
         confidence=figures["confidence"],
         calibration=frames["calibration"].to_string(index=False),
         coverage=", ".join(f"{float(share):.0%} {coverage[share]:.3f}" for share in COVERAGES),
-        tables=tables,
+        how_drawn=tables.how_drawn(figures),
         at_prevalence=common.replace(r" \(.*", "", regex=True).to_string(),    # no intervals
         rate_step=rate_step_lines(step, vitals[:, 0], truth),
         rule=with_intervals(figures["rate rule"]),

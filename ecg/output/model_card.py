@@ -87,7 +87,7 @@ confidence; ideal are 1 and 0.
 
 {intervals.IN_WORDS}
 
-{tables.EVENLY}
+{how_drawn}
 
 {at_prevalence}
 
@@ -182,7 +182,7 @@ def _fields(results):
         "cohort": cohort,
         "intervals": intervals,
         "origin": origin,
-        "tables": tables,
+        "how_drawn": tables.how_drawn(metrics),
 
         "name": json.dumps(results.folder.resolve().name),
         "synthetic": synthetic if run["synthetic"] else "",

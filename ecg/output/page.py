@@ -79,7 +79,7 @@ PAGE = """<!DOCTYPE html>
 <h2 id="classes">Classes</h2>
 {by_class}
 <p>{intervals.IN_WORDS}</p>
-<p>{tables.EVENLY}</p>
+<p>{how_drawn}</p>
 {at_prevalence}
 {thresholds}
 <p>Probability: the decision threshold at 95 % sensitivity. 95 % of the class's validation records
@@ -193,7 +193,7 @@ def page(results: Results) -> str:
         cohort=cohort,
         intervals=intervals,
         origin=origin,
-        tables=tables,
+        how_drawn=tables.how_drawn(metrics),
         rate_step=rate_step.of_card(run).in_words(),
 
         n_wrong=len(wrong),

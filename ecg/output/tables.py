@@ -22,7 +22,16 @@ AT_PREVALENCE = {
 EVENLY = """\
 The test is drawn evenly from the classes, as far as they have records. What a call is worth depends
 on how common they are: positive (PPV) and negative predictive value (NPV), specificity and average
-precision, on the test and, unless it is an external one, at the prevalence of the label file."""
+precision, on the test and at the prevalence of the label file."""
+AS_IT_IS = """\
+The test is not drawn evenly: all its records are used. What a call is worth depends on how common
+the classes are there: positive (PPV) and negative predictive value (NPV), specificity and average
+precision."""
+
+
+def how_drawn(metrics: dict[str, Any]) -> str:
+    """Return how often the tested classes occur: a test that is drawn is reweighted, others not."""
+    return EVENLY if "at prevalence" in metrics else AS_IT_IS
 
 
 def as_text(score: Any) -> Any:

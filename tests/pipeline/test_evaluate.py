@@ -115,7 +115,8 @@ def test_results_are_reweighted_to_the_prevalence_of_the_label_file():
 def test_the_report_of_an_external_test_set_says_nothing_of_the_label_files_prevalence():
     report, figures = evaluate(certain(EIGHT_EACH), EIGHT_EACH, temperature=2, label_file="")
     assert "at prevalence" not in figures
-    assert " test " in report and " label file " not in report.split("label file.")[1]
+    assert "The test is not drawn evenly: all its records are used." in report
+    assert " test " in report and "label file" not in report
 
 
 # ----------------------------------------------------------------------------------- calibration
